@@ -1,0 +1,125 @@
+"""Bundles on disk: a directory with ``manifest.json`` and ``weights.safetensors``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from refusal_steering.bundle.manifest import Manifest
+from refusal_steering.bundle.tensors import flatten, unflatten
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import BundleError, BundleMismatchError
+
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringBundle:
+    """A checked bundle in memory. ``digest`` (hex sha256) names manifest and weights together."""
+
+    manifest: Manifest
+    layers: Mapping[int, LayerSteering]
+    digest: str
+    packed: bytes
+
+    @property
+    def hidden_units(self) -> int:
+        """Widest perceptron of any layer."""
+        return max(layer.hidden_units for layer in self.layers.values())
+
+    def check_model(self, hidden_size: int, num_layers: int) -> None:
+        """Raise :class:`BundleMismatchError` unless the served model has the bundle's sizes."""
+        model = self.manifest.model
+        if (model.hidden_size, model.num_layers) != (hidden_size, num_layers):
+            raise BundleMismatchError(
+                f"bundle {self.manifest.name!r} was made for {model.id} (hidden size "
+                f"{model.hidden_size}, {model.num_layers} layers); the served model has hidden "
+                f"size {hidden_size} and {num_layers} layers. Build a bundle for this model."
+            )
+
+
+def pack(manifest_json: bytes, weights: bytes) -> bytes:
+    """One byte string for the way to the workers: length of the manifest, manifest, weights."""
+    return len(manifest_json).to_bytes(8, "big") + manifest_json + weights
+
+
+def unpack(packed: bytes) -> SteeringBundle:
+    """Read and check what :func:`pack` wrote; raises :class:`BundleError`."""
+    end = 8 + int.from_bytes(packed[:8], "big")
+    if len(packed) < 8 or end > len(packed):
+        raise BundleError("a packed bundle is cut short; send it again")
+    return _assemble(packed[8:end], packed[end:], "packed bundle")
+
+
+def load_bundle(path: Path) -> SteeringBundle:
+    """Read a bundle directory; raises :class:`BundleError` with what is wrong and what to do."""
+    if path.suffix in {".pt", ".pth", ".bin", ".pkl"}:
+        raise BundleError(
+            f"{path} is a pickle; bundles are directories with {MANIFEST_FILE} and "
+            f"{WEIGHTS_FILE}. Convert the file offline."
+        )
+    try:
+        manifest_json = (path / MANIFEST_FILE).read_bytes()
+        weights = (path / WEIGHTS_FILE).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"cannot read bundle {path}: {error.strerror}; expected a directory with "
+            f"{MANIFEST_FILE} and {WEIGHTS_FILE}"
+        ) from error
+    return _assemble(manifest_json, weights, str(path))
+
+
+def save_bundle(
+    path: Path, layers: Mapping[int, LayerSteering], manifest: Mapping[str, object]
+) -> SteeringBundle:
+    """Write a bundle directory and read it back checked.
+
+    ``manifest`` is a :class:`Manifest` without ``layers`` and ``weights_sha256``, which are
+    taken from ``layers``.
+    """
+    weights = save(flatten(layers))
+    complete = Manifest.model_validate(
+        {
+            **manifest,
+            "layers": sorted(layers),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    (path / WEIGHTS_FILE).write_bytes(weights)
+    text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
+    (path / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    return load_bundle(path)
+
+
+def _assemble(manifest_json: bytes, weights: bytes, source: str) -> SteeringBundle:
+    try:
+        manifest = Manifest.model_validate_json(manifest_json)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise BundleError(f"the manifest of {source} is invalid at {where}: {first['msg']}") from (
+            error
+        )
+    found = hashlib.sha256(weights).hexdigest()
+    if found != manifest.weights_sha256:
+        raise BundleError(
+            f"the weights of {source} have sha256 {found}, the manifest promises "
+            f"{manifest.weights_sha256}; the bundle is damaged or was edited. Fetch it again."
+        )
+    try:
+        named = load(weights)
+    except SafetensorError as error:
+        raise BundleError(f"the weights of {source} are not a safetensors file: {error}") from error
+    digest = hashlib.sha256(manifest_json + weights).hexdigest()
+    return SteeringBundle(
+        manifest, unflatten(named, manifest), digest, pack(manifest_json, weights)
+    )

@@ -1,0 +1,103 @@
+"""The tensors of a bundle: naming, shapes, and the checks that refuse a harmful file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from refusal_steering.bundle.manifest import Manifest
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import BundleError
+
+_UNIT_TOLERANCE = 1e-3
+
+
+def flatten(layers: Mapping[int, LayerSteering]) -> dict[str, Tensor]:
+    """Name the tensors of all layers for a safetensors file; scalars share ``scalars`` [4]."""
+    named: dict[str, Tensor] = {}
+    for index, layer in layers.items():
+        prefix = f"layers.{index}."
+        named[prefix + "direction"] = layer.direction
+        named[prefix + "input_weight"] = layer.input_weight
+        named[prefix + "input_bias"] = layer.input_bias
+        named[prefix + "output_weight"] = layer.output_weight
+        named[prefix + "risk_weight"] = layer.risk_weight
+        named[prefix + "scalars"] = torch.tensor(
+            [layer.output_bias, layer.floor, layer.ceiling, layer.risk_bias], dtype=torch.float64
+        )
+    return {
+        name: tensor.to(torch.float64 if name.endswith("scalars") else torch.float32).clone().contiguous()
+        for name, tensor in named.items()
+    }
+
+
+def unflatten(named: Mapping[str, Tensor], manifest: Manifest) -> dict[int, LayerSteering]:
+    """Rebuild and check the layers that ``manifest`` promises; raises :class:`BundleError`."""
+    remaining = set(named)
+    layers = {}
+    for index in manifest.layers:
+        layers[index] = _read_layer(named, index, manifest)
+        remaining -= {name for name in remaining if name.startswith(f"layers.{index}.")}
+    if remaining:
+        raise BundleError(
+            f"bundle {manifest.name!r} holds tensors that its manifest does not name, such as "
+            f"{min(remaining)!r}; rebuild the bundle"
+        )
+    return layers
+
+
+def _read_layer(named: Mapping[str, Tensor], index: int, manifest: Manifest) -> LayerSteering:
+    def tensor(field: str, *shape: int | None) -> Tensor:
+        name = f"layers.{index}.{field}"
+        return _checked(named.get(name), name, shape, manifest.name)
+
+    size = manifest.model.hidden_size
+    weight = tensor("input_weight", None, size)
+    units = weight.shape[0]
+    output_bias, floor, ceiling, risk_bias = tensor("scalars", 4).tolist()
+    layer = LayerSteering(
+        direction=tensor("direction", size),
+        input_weight=weight,
+        input_bias=tensor("input_bias", units),
+        output_weight=tensor("output_weight", units),
+        output_bias=output_bias,
+        floor=floor,
+        ceiling=ceiling,
+        risk_weight=tensor("risk_weight", size),
+        risk_bias=risk_bias,
+    )
+    _check_meaning(layer, index, manifest.name)
+    return layer
+
+
+def _checked(
+    tensor: Tensor | None, name: str, shape: tuple[int | None, ...], bundle: str
+) -> Tensor:
+    if tensor is None:
+        raise BundleError(f"bundle {bundle!r} lacks the tensor {name!r}; rebuild the bundle")
+    found = tuple(tensor.shape)
+    fits = len(found) == len(shape) and all(
+        want is None or have == want for have, want in zip(found, shape, strict=True)
+    )
+    if not fits:
+        wanted = tuple("any" if want is None else want for want in shape)
+        raise BundleError(f"{name!r} of bundle {bundle!r} has shape {found}, expected {wanted}")
+    if not torch.isfinite(tensor).all():
+        raise BundleError(f"{name!r} of bundle {bundle!r} holds NaN or infinite values")
+    return tensor
+
+
+def _check_meaning(layer: LayerSteering, index: int, bundle: str) -> None:
+    norm = float(layer.direction.norm())
+    if abs(norm - 1.0) > _UNIT_TOLERANCE:
+        raise BundleError(
+            f"the direction of layer {index} in bundle {bundle!r} has length {norm:.4f}, "
+            "expected a unit vector"
+        )
+    if layer.floor > layer.ceiling:
+        raise BundleError(
+            f"layer {index} of bundle {bundle!r} has floor {layer.floor} above its ceiling "
+            f"{layer.ceiling}"
+        )

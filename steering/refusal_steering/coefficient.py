@@ -1,0 +1,72 @@
+"""How strongly one layer steers one token: the coefficient of every strategy in one form.
+
+A coefficient is a two-layer perceptron on the residual stream ``h`` after a decoder layer,
+
+    k(h) = clamp(w_out . relu(W_in h + b_in) + b_out, floor, ceiling)
+
+in units of the residual stream's length along a unit direction. The form covers the published
+strategies: ``static`` has no hidden units (k = b_out); OmniSteer's adapter is the form itself
+(arXiv 2602.10161, section 4: 128 units); MARS's gated projection inside a trust region
+(arXiv 2606.31876) is piecewise linear and needs three units. Input standardisation is folded
+into ``W_in`` and ``b_in`` by whoever trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSteering:
+    """Everything one decoder layer needs, in float32 on the CPU.
+
+    Shapes: ``direction`` [H], unit norm; ``input_weight`` [D, H]; ``input_bias`` and
+    ``output_weight`` [D]; ``risk_weight`` [H]. ``D`` may be 0. The risk probe is linear: its
+    logit is ``risk_weight . h + risk_bias``, positive for harmful.
+    """
+
+    direction: Tensor
+    input_weight: Tensor
+    input_bias: Tensor
+    output_weight: Tensor
+    output_bias: float
+    floor: float
+    ceiling: float
+    risk_weight: Tensor
+    risk_bias: float
+
+    @property
+    def hidden_units(self) -> int:
+        """Width ``D`` of the perceptron."""
+        return int(self.input_weight.shape[0])
+
+    @classmethod
+    def static(cls, direction: Tensor, coefficient: float) -> LayerSteering:
+        """A constant coefficient in residual-stream units, with a silent risk probe."""
+        size = direction.shape[0]
+        empty = torch.zeros(0)
+        return cls(
+            direction=direction.float(),
+            input_weight=torch.zeros(0, size),
+            input_bias=empty,
+            output_weight=empty,
+            output_bias=coefficient,
+            floor=min(0.0, coefficient),
+            ceiling=max(0.0, coefficient),
+            risk_weight=torch.zeros(size),
+            risk_bias=0.0,
+        )
+
+    def coefficient(self, hidden: Tensor) -> Tensor:
+        """Coefficients [...] of residual rows [..., H], computed in float32."""
+        hidden = hidden.float()
+        units = torch.relu(hidden @ self.input_weight.T + self.input_bias)
+        raw = (units * self.output_weight).sum(-1) + self.output_bias
+        return raw.clamp(self.floor, self.ceiling)
+
+    def risk_logit(self, hidden: Tensor) -> Tensor:
+        """Risk logits [...] of residual rows [..., H], computed in float32."""
+        return hidden.float() @ self.risk_weight + self.risk_bias

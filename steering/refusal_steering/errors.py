@@ -1,0 +1,64 @@
+"""The error tree: every failure has an HTTP status and a stable, machine-readable code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SteeringError(Exception):
+    """Base of all errors of this package; ``status`` is HTTP, ``code`` is OpenAI's string code."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "steering_error"
+
+
+class BundleError(SteeringError):
+    """A bundle cannot be read, is damaged, or contradicts itself."""
+
+    code = "invalid_bundle"
+
+
+class BundleMismatchError(BundleError):
+    """A sound bundle that was made for another model."""
+
+    code = "bundle_mismatch"
+
+
+class BundleInUseError(BundleError):
+    """No lane is free for a bundle, or the lane is still used by running requests."""
+
+    status = 409
+    code = "bundle_in_use"
+
+
+class UnsupportedModelError(SteeringError):
+    """The decoder layers or the residual stream of this model cannot be found safely."""
+
+    code = "unsupported_model"
+
+
+class UnsupportedEngineError(SteeringError):
+    """This vLLM, or one of its settings, cannot be steered correctly."""
+
+    code = "unsupported_engine"
+
+
+class DirectiveError(SteeringError):
+    """A request asks for steering in a way that has no meaning."""
+
+    status = 400
+    code = "invalid_steering"
+
+
+class SteeringUnavailableError(SteeringError):
+    """A request should have been steered and there is no proof that it was: it must not be answered."""
+
+    status = 503
+    code = "steering_unavailable"
+
+
+class CanaryError(SteeringError):
+    """The boot canary did not see the change that steering must cause."""
+
+    status = 503
+    code = "steering_canary_failed"

@@ -1,0 +1,116 @@
+"""The step buffers: a plan in the form that the operator reads, on the device.
+
+Steps of up to ``graph_rows`` rows may be replayed from a captured graph, which reads the padded
+buffers at their fixed addresses. Larger steps, and every step on a device without graphs, run
+the operator's Python, which takes the compact :class:`LiveRows` instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from refusal_steering.residual.plan import NULL_SLOT, TRASH_SLOT, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """Only the steered rows of a step: index, slot, owner, lane [n] int64 and gain [n] float32.
+
+    ``by_lane`` are the rows that compute a coefficient, as positions in these tensors.
+    ``silent`` says that every gain is zero, so the stream must not be touched at all.
+    """
+
+    index: Tensor
+    slot: Tensor
+    owner: Tensor
+    lane: Tensor
+    gain: Tensor
+    by_lane: tuple[tuple[int, Tensor], ...]
+    silent: bool
+    whole_batch: bool
+
+
+class StepBuffers:
+    """Persistent, padded buffers and the live rows of the current step.
+
+    ``tokens`` [3, R] int64 is slot, lane and owner by token row; ``gain`` [R] float32;
+    ``computing`` [3, R] int64 is row index, slot and lane of the rows that compute.
+    """
+
+    def __init__(self, graph_rows: int, device: torch.device):
+        size = max(graph_rows, 1)
+        self.graph_rows = graph_rows
+        self.device = device
+        self.tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
+        self.gain = torch.zeros(size, dtype=torch.float32, device=device)
+        self.computing = torch.zeros(3, size, dtype=torch.int64, device=device)
+        self.live: LiveRows | None = None
+        self._dirty = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Steer nothing: for idle steps and for the engine's own dummy batches."""
+        self.live = None
+        if self._dirty:
+            self.tokens.zero_()
+            self.gain.zero_()
+            self.computing.zero_()
+            self.computing[1].fill_(TRASH_SLOT)
+            self._dirty = False
+
+    def commit(self, plan: StepPlan) -> None:
+        """Make the device follow ``plan`` in the next forward pass."""
+        self.clear()
+        if not plan.rows:
+            return
+        if plan.tokens > self.graph_rows:
+            self.live = self._live(plan)
+        else:
+            self._fill(plan)
+
+    def _live(self, plan: StepPlan) -> LiveRows:
+        columns = list(zip(*plan.rows, strict=True))
+        index, slot, owner, lane = (self._put(column) for column in columns[:4])
+        lanes = columns[3]
+        by_lane = []
+        for each in dict.fromkeys(lanes):
+            computing = [i for i, row in enumerate(plan.rows) if row.lane == each and row.computes]
+            if computing:
+                by_lane.append((each, self._put(computing)))
+        return LiveRows(
+            index=index,
+            slot=slot,
+            owner=owner,
+            lane=lane,
+            gain=self._put(columns[4], torch.float32),
+            by_lane=tuple(by_lane),
+            silent=not any(columns[4]),
+            whole_batch=len(plan.rows) == plan.tokens,
+        )
+
+    def _fill(self, plan: StepPlan) -> None:
+        size = plan.tokens
+        tokens = torch.zeros(3, size, dtype=torch.int64)
+        tokens[0], gain = NULL_SLOT, torch.zeros(size)
+        index = torch.tensor([row.index for row in plan.rows])
+        tokens[:, index] = torch.tensor([(r.slot, r.lane, r.owner) for r in plan.rows]).T
+        gain[index] = torch.tensor([row.gain for row in plan.rows])
+        self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
+        self.gain[:size].copy_(self._stage(gain), non_blocking=True)
+        computing = [(r.index, r.slot, r.lane) for r in plan.rows if r.computes]
+        if computing:
+            staged = self._stage(torch.tensor(computing).T.contiguous())
+            self.computing[:, : len(computing)].copy_(staged, non_blocking=True)
+        self._dirty = True
+
+    def _put(self, values: tuple[float, ...] | list[int], dtype: torch.dtype = torch.int64) -> Tensor:
+        staged = self._stage(torch.tensor(values, dtype=dtype))
+        return staged.to(self.device, non_blocking=True)
+
+    def _stage(self, tensor: Tensor) -> Tensor:
+        # A fresh pinned tensor each step: the caching host allocator keeps it alive until the
+        # copy is done, so that an asynchronous step cannot overwrite one still in flight.
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor

@@ -1,0 +1,217 @@
+"""Residual steering of one engine worker: bundles in lanes, requests in slots, one plan a step.
+
+Knows nothing of vLLM. Nothing here raises for what a request says: such a request gets a failed
+reading, is not steered, and must not be answered; its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refusal_steering.bundle import SteeringBundle, unpack
+from refusal_steering.directive import Directive
+from refusal_steering.errors import BundleError, BundleInUseError, SteeringError
+from refusal_steering.residual import decoder, kernel
+from refusal_steering.residual.bank import COEFFICIENT, RISK, ROWS, LayerBank
+from refusal_steering.residual.buffers import StepBuffers
+from refusal_steering.residual.plan import IDLE, Report, SlotTable, StepPlan
+from refusal_steering.trace import Reading
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Sizes that are fixed for the life of an engine.
+
+    ``requests`` known at once, ``tokens`` rows of the largest step, ``graph_rows`` rows of the
+    largest step that may be replayed from a captured graph (0: none is captured).
+    """
+
+    lanes: int
+    units: int
+    requests: int
+    tokens: int
+    graph_rows: int
+
+
+class ResidualSteering:
+    """Steers the given decoder layers of one worker; ``layers`` maps layer index to module."""
+
+    def __init__(
+        self,
+        layers: Mapping[int, nn.Module],
+        *,
+        hidden_size: int,
+        num_layers: int,
+        capacity: Capacity,
+        device: torch.device,
+    ):
+        self._sizes = (hidden_size, num_layers)
+        self._slots = SlotTable(capacity.requests, capacity.tokens)
+        self._lanes: list[str | None] = [""] + [None] * capacity.lanes
+        self._buffers = StepBuffers(capacity.graph_rows, device)
+        self._banks = {
+            index: LayerBank(
+                len(self._lanes), capacity.units, hidden_size, self._slots.ledger_rows, device
+            )
+            for index in sorted(layers)
+        }
+        self._engine = kernel.register_engine(self._buffers)
+        decoder.attach(layers, self._banks, self._buffers, self._engine)
+        self._failed: dict[str, str] = {}
+        self._plan: StepPlan = IDLE
+        self.policy_version = ""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of the steered decoder layers, in order."""
+        return tuple(self._banks)
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """Digests of the loaded bundles."""
+        return tuple(digest for digest in self._lanes if digest)
+
+    def load(self, packed: bytes) -> str:
+        """Put a bundle into a free lane and return its digest; loading it twice is harmless."""
+        bundle = unpack(packed)
+        if bundle.digest in self._lanes:
+            return bundle.digest
+        self._check(bundle)
+        if None not in self._lanes:
+            raise BundleInUseError(
+                f"all {len(self._lanes) - 1} lanes hold a bundle; retire one, or restart with more"
+            )
+        lane = self._lanes.index(None)
+        for index, bank in self._banks.items():
+            layer = bundle.layers.get(index)
+            if layer is None:
+                bank.clear(lane)
+            else:
+                bank.load(lane, layer)
+        self._lanes[lane] = bundle.digest
+        return bundle.digest
+
+    def retire(self, keep: Collection[str]) -> tuple[str, ...]:
+        """Free the lanes of all bundles but ``keep`` and those that a known request still uses."""
+        busy, freed = self._slots.lanes_in_use, []
+        for lane, digest in enumerate(self._lanes):
+            if digest and digest not in keep and lane not in busy:
+                for bank in self._banks.values():
+                    bank.clear(lane)
+                self._lanes[lane] = None
+                freed.append(digest)
+        return tuple(freed)
+
+    def admit(self, request_id: str, prompt_length: int, wire: object) -> None:
+        """Take up a request by its directive in wire form."""
+        try:
+            directive = Directive.from_wire(wire)  # type: ignore[arg-type]
+            lane = self._lane_of(directive.bundle)
+        except Exception as error:
+            self._fail(request_id, str(error))
+            return
+        if not self._slots.admit(request_id, prompt_length, directive, lane):
+            self._fail(request_id, "every steering slot of the engine is taken")
+
+    def release(self, request_ids: Iterable[str]) -> None:
+        """Forget finished and aborted requests."""
+        ids = list(request_ids)
+        self._slots.release(ids)
+        for request_id in ids:
+            self._failed.pop(request_id, None)
+
+    def rest(self) -> None:
+        """Steer nothing until the next :meth:`begin`."""
+        self._plan = IDLE
+        self._buffers.clear()
+
+    def begin(
+        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
+    ) -> None:
+        """Prepare the next forward pass for its batch, in batch order."""
+        if not self._slots:
+            self.rest()
+            return
+        try:
+            self._plan = self._slots.plan(request_ids, computed, scheduled)
+            self._buffers.commit(self._plan)
+        except Exception as error:
+            logger.exception("a step could not be planned; its steered requests end with an error")
+            self.rest()
+            for request_id in request_ids:
+                if request_id in self._slots:
+                    self._fail(request_id, f"the step could not be planned: {error}")
+
+    def read(self) -> Callable[[], dict[str, list[Any]]] | None:
+        """Start reading what the step has done; call the result to wait and get wire readings."""
+        failed = {rid: Reading.failed(reason).to_wire() for rid, reason in self._failed.items()}
+        reports = self._plan.reports
+        if not reports:
+            return (lambda: failed) if failed else None
+        gathered = self._gather(reports)
+        wait = _to_host(gathered)
+        return lambda: {**_readings(reports, wait()), **failed}
+
+    def _gather(self, reports: Sequence[Report]) -> Tensor:
+        """Ledger entries [layers, reports, 3]: coefficient and risk by slot, rows by owner."""
+        count = len(reports)
+        places = [report.slot for report in reports] + [report.owner for report in reports]
+        index = torch.tensor(places).to(self._buffers.device, non_blocking=True)
+        entries = torch.stack([bank.ledger[index] for bank in self._banks.values()])
+        gathered = entries[:, :count].clone()
+        gathered[:, :, ROWS] = entries[:, count:, ROWS]
+        return gathered
+
+    def _check(self, bundle: SteeringBundle) -> None:
+        bundle.check_model(*self._sizes)
+        missing = sorted(set(bundle.layers) - set(self._banks))
+        if missing:
+            raise BundleError(
+                f"bundle {bundle.manifest.name!r} steers layers {missing}, the engine was started "
+                f"for layers {list(self._banks)}; restart it with this bundle in its policy"
+            )
+
+    def _lane_of(self, digest: str) -> int:
+        if not digest or digest not in self._lanes:
+            raise SteeringError(f"bundle {digest[:12]!r} is not loaded in this worker")
+        return self._lanes.index(digest)
+
+    def _fail(self, request_id: str, reason: str) -> None:
+        logger.error("request %s cannot be steered: %s", request_id, reason)
+        self._failed[request_id] = reason
+
+
+def _to_host(gathered: Tensor) -> Callable[[], Tensor]:
+    if gathered.device.type != "cuda":
+        return lambda: gathered
+    host = torch.empty(gathered.shape, dtype=gathered.dtype, pin_memory=True)
+    host.copy_(gathered, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+
+    def wait() -> Tensor:
+        done.synchronize()
+        return host
+
+    return wait
+
+
+def _readings(reports: Sequence[Report], entries: Tensor) -> dict[str, list[Any]]:
+    values = entries.transpose(0, 1).tolist()
+    return {
+        report.request_id: Reading(
+            position=report.position,
+            coefficients=tuple(layer[COEFFICIENT] for layer in layers),
+            risk_logit=sum(layer[RISK] for layer in layers),
+            rows=int(min(layer[ROWS] for layer in layers)),
+        ).to_wire()
+        for report, layers in zip(reports, values, strict=True)
+    }

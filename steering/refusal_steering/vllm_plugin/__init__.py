@@ -1,0 +1,21 @@
+"""The vLLM plugin; the only part of the package that imports vLLM, and only where it must."""
+
+from __future__ import annotations
+
+import os
+
+DISABLE = "REFUSAL_STEERING_DISABLE"
+
+
+def register() -> None:
+    """Entry point of ``vllm.general_plugins``: prepare the scheduler's process for readings.
+
+    Called by vLLM in every process, possibly more than once. ``REFUSAL_STEERING_DISABLE=1``
+    makes it do nothing; a steered worker class then refuses to start.
+    """
+    if os.environ.get(DISABLE) == "1":
+        return
+    from refusal_steering.vllm_plugin import cache_keys, results
+
+    cache_keys.install()
+    results.install()

@@ -1,0 +1,58 @@
+"""Prefix cache: blocks that a steered request writes differently get a key of their own.
+
+Before the last prompt token a steered request's key-value entries equal everyone's and stay
+shared. The block that holds the last prompt token, and all after it, also hash the directive and
+the prompt length: the same prompt under the same policy finds them, nobody else does, and the
+next turn of a chat recomputes what was steered as generation.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from vllm.v1.core import block_pool, kv_cache_utils
+
+from refusal_steering.directive import EXTRA_KEY, Directive
+
+_MARK = "_refusal_steering"
+
+
+def install() -> None:
+    """Wrap vLLM's function wherever it is already known by name; idempotent."""
+    original = kv_cache_utils.generate_block_hash_extra_keys
+    if getattr(original, _MARK, False):
+        return
+
+    def generate_block_hash_extra_keys(
+        request: Any, start_token_idx: int, end_token_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[tuple[Any, ...] | None, int]:
+        keys, next_media = original(request, start_token_idx, end_token_idx, *args, **kwargs)
+        if end_token_idx >= request.num_prompt_tokens:
+            own = _steering_key(request)
+            if own is not None:
+                keys = (*(keys or ()), (EXTRA_KEY, own))
+        return keys, next_media
+
+    setattr(generate_block_hash_extra_keys, _MARK, True)
+    kv_cache_utils.generate_block_hash_extra_keys = generate_block_hash_extra_keys
+    block_pool.generate_block_hash_extra_keys = generate_block_hash_extra_keys
+    offload = sys.modules.get("vllm.v1.simple_kv_offload.manager")
+    if offload is not None:
+        offload.generate_block_hash_extra_keys = (  # type: ignore[attr-defined]
+            generate_block_hash_extra_keys
+        )
+
+
+def _steering_key(request: Any) -> str | None:
+    params = request.sampling_params
+    wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
+    if wire is None:
+        return None
+    try:
+        directive = Directive.from_wire(wire)
+        key = directive.cache_key(request.num_prompt_tokens)
+    except Exception:
+        # The worker gives this request up; whatever it writes must be found by nobody.
+        return f"unreadable/{request.request_id}"
+    return key if directive.writes_cache else None

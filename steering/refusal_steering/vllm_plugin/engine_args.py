@@ -1,0 +1,110 @@
+"""Engine arguments: how a vLLM is told, before it starts, that it will be steered."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refusal_steering.bundle import SteeringBundle
+from refusal_steering.directive import EXTRA_KEY
+from refusal_steering.errors import UnsupportedEngineError
+from refusal_steering.vllm_plugin.seams import check_engine
+
+# Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
+# by another form of the operator, or without it, is never loaded.
+_FORM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the worker must know before the model is compiled; fixed until a restart.
+
+    ``layers`` to put the operator behind; ``lanes`` for bundles; ``units`` is the widest
+    adapter that fits; ``graph_rows`` overrides the size up to which graphs are assumed.
+    """
+
+    layers: tuple[int, ...] = ()
+    lanes: int = 8
+    units: int = 64
+    graph_rows: int | None = None
+    form: int = _FORM
+
+    @classmethod
+    def for_bundles(
+        cls, bundles: Iterable[SteeringBundle], extra_layers: Iterable[int] = ()
+    ) -> EngineOptions:
+        """Room for ``bundles``, and as many again for hot loading."""
+        known = list(bundles)
+        layers = {index for bundle in known for index in bundle.layers} | set(extra_layers)
+        widest = max((bundle.hidden_units for bundle in known), default=0)
+        return cls(
+            layers=tuple(sorted(layers)),
+            lanes=max(8, 2 * len(known)),
+            units=max(64, widest),
+        )
+
+    @classmethod
+    def read(cls, additional_config: Any) -> EngineOptions:
+        """From vLLM's ``additional_config``; no options mean an engine that is not steered."""
+        found = additional_config.get(EXTRA_KEY) if isinstance(additional_config, Mapping) else None
+        if not found:
+            return cls()
+        return cls(**{**found, "layers": tuple(found["layers"])})
+
+    def to_engine(self) -> dict[str, Any]:
+        """The two engine arguments of ``vllm.LLM`` and ``AsyncEngineArgs``."""
+        return {"worker_cls": worker_class(), "additional_config": {EXTRA_KEY: self.to_json()}}
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that vLLM hashes and hands to the workers."""
+        return {**asdict(self), "layers": list(self.layers)}
+
+
+def worker_class() -> str:
+    """The steered worker's qualified name for the current platform."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        return "refusal_steering.vllm_plugin.cpu_worker.CPUSteeringWorker"
+    if current_platform.is_cuda():
+        return "refusal_steering.vllm_plugin.worker.GPUSteeringWorker"
+    raise UnsupportedEngineError(
+        f"steering runs on CPU and CUDA, this vLLM runs on {current_platform.device_name}"
+    )
+
+
+def apply_steering_args(args: Namespace, bundles: Sequence[SteeringBundle]) -> None:
+    """Make parsed vLLM arguments start a steered engine.
+
+    Raises :class:`UnsupportedEngineError` for an unfit vLLM and for flags of ours that the user
+    has set to something else.
+    """
+    check_engine()
+    if getattr(args, "worker_cls", "auto") != "auto":
+        raise UnsupportedEngineError(
+            f"--worker-cls {args.worker_cls} cannot be combined with steering; remove it"
+        )
+    _refuse_flags(args)
+    given = args.additional_config or {}
+    if isinstance(given, str):
+        given = json.loads(given)
+    options = EngineOptions.for_bundles(bundles)
+    args.worker_cls = worker_class()
+    args.additional_config = {**given, EXTRA_KEY: options.to_json()}
+
+
+def _refuse_flags(args: Namespace) -> None:
+    # The worker checks the finished configuration; these are caught here for a short message.
+    refused = {
+        "--speculative-config": getattr(args, "speculative_config", None),
+        "--pipeline-parallel-size": getattr(args, "pipeline_parallel_size", 1) > 1,
+        "--data-parallel-size": getattr(args, "data_parallel_size", 1) > 1,
+        "--kv-transfer-config": getattr(args, "kv_transfer_config", None),
+        "--enable-prompt-embeds": getattr(args, "enable_prompt_embeds", False),
+    }
+    for flag, present in refused.items():
+        if present:
+            raise UnsupportedEngineError(f"steering does not support {flag}; remove it")

@@ -1,0 +1,191 @@
+"""The gateway: the one choke point around an engine's ``generate`` in the API process.
+
+It strips whatever clients put under our key, stamps the directive of the current context on the
+request, takes the readings off the outputs, and lets no token of a steered request pass without
+the proof that the device has steered it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from refusal_steering.bundle import SteeringBundle
+from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.errors import (
+    BundleError,
+    BundleInUseError,
+    DirectiveError,
+    SteeringError,
+    SteeringUnavailableError,
+)
+from refusal_steering.trace import Reading, Trace
+from refusal_steering.vllm_plugin import results
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SteeringContext:
+    """One API request: its directive, and the traces of its choices once tokens arrive."""
+
+    directive: Directive | None
+    traces: list[Trace] = field(default_factory=list)
+    error: SteeringError | None = None
+    _tokens: list[int] = field(default_factory=list)
+
+    def expect(self, choices: int) -> None:
+        """Start one trace for each of ``choices`` sequences."""
+        if self.directive is not None:
+            self.traces = [Trace(self.directive) for _ in range(choices)]
+            self._tokens = [0] * choices
+
+    def observe(self, choice: int, reading: Reading | None, new_tokens: int) -> None:
+        """Take up one engine output; a missing proof is kept as :attr:`error`."""
+        trace = self.traces[choice]
+        if reading is not None:
+            trace.add(reading)
+        self._tokens[choice] += new_tokens
+        try:
+            if self._tokens[choice] or trace.failure:
+                trace.prove(self._tokens[choice])
+        except SteeringUnavailableError as error:
+            self.error = error
+
+
+_current: ContextVar[SteeringContext | None] = ContextVar("steering_context", default=None)
+
+
+@contextmanager
+def steering_context(directive: Directive | None) -> Iterator[SteeringContext]:
+    """Steer every generation that is started inside the block; ``None`` steers nothing."""
+    context = SteeringContext(directive)
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+class SteeringGateway:
+    """Guards one ``AsyncLLM``; make it once, before the first request."""
+
+    def __init__(self, engine_client: Any) -> None:
+        self._engine = engine_client
+        self._generate = engine_client.generate
+        self._live: dict[str, SteeringContext | None] = {}
+        self._processor = engine_client.output_processor
+        self._process_outputs = self._processor.process_outputs
+        self._processor.process_outputs = self._tapped_process_outputs
+        engine_client.generate = self.generate
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Stands in for ``AsyncLLM.generate``; the context is captured now, not when iterated."""
+        context = _current.get()
+        if context is not None and context.directive is None:
+            context = None
+        params = _stamped(prompt, sampling_params, context)
+        return self._guarded(context, prompt, params, request_id, kwargs)
+
+    async def _guarded(
+        self,
+        context: SteeringContext | None,
+        prompt: Any,
+        params: Any,
+        request_id: str,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[Any, None]:
+        # Clients may choose request ids; two live requests must never share one here.
+        own_id = request_id if request_id not in self._live else f"{request_id}-{uuid4().hex[:8]}"
+        self._live[own_id] = context
+        stream = self._generate(prompt, params, own_id, **kwargs)
+        try:
+            async for output in stream:
+                if context is not None and context.error is not None:
+                    raise context.error
+                yield output
+        finally:
+            self._live.pop(own_id, None)
+            await stream.aclose()
+
+    def _tapped_process_outputs(self, outputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        # Read here, not in generate(): a request that is not streamed never sees its
+        # intermediate outputs there.
+        for output in outputs:
+            self._observe(output)
+        return self._process_outputs(outputs, *args, **kwargs)
+
+    def _observe(self, output: Any) -> None:
+        wire = results.take(output)
+        state = self._processor.request_states.get(output.request_id)
+        context = self._live.get(state.external_req_id) if state is not None else None
+        if context is None:
+            return
+        try:
+            reading = None if wire is None else Reading.from_wire(wire)
+            context.observe(state.request_index, reading, len(output.new_token_ids))
+        except Exception as error:
+            # This loop serves every request of the engine: only this one may end.
+            logger.exception("a steering reading could not be used")
+            context.error = SteeringUnavailableError(f"the proof of steering is damaged: {error}")
+
+    async def load(self, bundle: SteeringBundle) -> None:
+        """Load a bundle on every rank; raises :class:`BundleError` if one of them cannot."""
+        answers = await self._ask("refusal_steering_load", bundle.packed)
+        _require(all(bundle.digest in answer["bundles"] for answer in answers), "load the bundle")
+
+    async def retire(self, keep: Collection[str]) -> None:
+        """Free the lanes of bundles that are not in ``keep`` and that no request uses."""
+        await self._ask("refusal_steering_retire", sorted(keep))
+
+    async def acknowledge(self, policy_version: str, bundles: Collection[str]) -> None:
+        """Have every rank confirm that it holds ``bundles`` and record the policy version."""
+        answers = await self._ask("refusal_steering_acknowledge", policy_version, sorted(bundles))
+        _require(
+            all(answer["policy_version"] == policy_version for answer in answers),
+            "acknowledge the policy",
+        )
+
+    async def _ask(self, method: str, *args: Any) -> list[dict[str, Any]]:
+        answers = await self._engine.collective_rpc(method, args=args)
+        expected = self._engine.vllm_config.parallel_config.world_size
+        if len(answers) != expected:
+            raise SteeringError(f"{len(answers)} ranks answered {method}, expected {expected}")
+        for answer in answers:
+            if answer["error"] is not None:
+                raise _error_of(answer)
+        return list(answers)
+
+
+def _stamped(prompt: Any, params: Any, context: SteeringContext | None) -> Any:
+    if hasattr(prompt, "sampling_params"):
+        raise DirectiveError("a prepared engine request cannot pass the steering gateway")
+    extra = {k: v for k, v in (params.extra_args or {}).items() if k != EXTRA_KEY}
+    if context is not None and context.directive is not None:
+        if hasattr(prompt, "__aiter__"):
+            raise DirectiveError("a streamed prompt cannot be steered: its end is not known")
+        context.expect(params.n)
+        extra[EXTRA_KEY] = context.directive.to_wire()
+    if extra != (params.extra_args or {}):
+        params = params.clone()
+        params.extra_args = extra or None
+    return params
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise SteeringError(f"not every rank could {what}; nothing was changed for requests")
+
+
+def _error_of(answer: dict[str, Any]) -> SteeringError:
+    message = f"rank {answer['rank']}: {answer['error']}"
+    kinds = (BundleError, BundleInUseError)
+    kind = next((k for k in kinds if k.code == answer["code"]), SteeringError)
+    return kind(message)

@@ -1,0 +1,87 @@
+"""What an engine's configuration must not ask for while it is steered.
+
+Each entry is a setting under which token rows, positions or cached blocks are no longer what the
+steering operator takes them for. The engine refuses to start rather than steer wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from refusal_steering.errors import UnsupportedEngineError
+
+_Check = tuple[str, Callable[[Any], Any], str]
+
+_CHECKS: tuple[_Check, ...] = (
+    (
+        "speculative decoding",
+        lambda c: c.speculative_config is not None,
+        "drop --speculative-config",
+    ),
+    (
+        "pipeline parallelism",
+        lambda c: c.parallel_config.pipeline_parallel_size > 1,
+        "use --tensor-parallel-size instead",
+    ),
+    (
+        "data parallelism inside one server",
+        lambda c: c.parallel_config.data_parallel_size > 1,
+        "start replicas behind a router: a bundle must be acknowledged by every rank",
+    ),
+    (
+        "prefill context parallelism",
+        lambda c: getattr(c.parallel_config, "prefill_context_parallel_size", 1) > 1,
+        "set it to 1",
+    ),
+    (
+        "micro-batching (DBO)",
+        lambda c: (
+            getattr(c.parallel_config, "enable_dbo", False)
+            or getattr(c.parallel_config, "use_ubatching", False)
+        ),
+        "drop --enable-dbo",
+    ),
+    (
+        "sequence-parallel experts",
+        lambda c: getattr(c.parallel_config, "use_sequence_parallel_moe", False),
+        "turn expert parallelism with sequence parallelism off",
+    ),
+    (
+        "the sequence-parallelism pass",
+        lambda c: getattr(c.compilation_config.pass_config, "enable_sp", False),
+        "turn enable_sp off",
+    ),
+    (
+        "fast prefill with shared key-value layers",
+        lambda c: getattr(c.cache_config, "kv_sharing_fast_prefill", False),
+        "drop --kv-sharing-fast-prefill",
+    ),
+    (
+        "an external key-value connector",
+        lambda c: c.kv_transfer_config is not None,
+        "drop --kv-transfer-config: connectors hash tokens themselves and would share steered keys",
+    ),
+    (
+        "prompt embeddings",
+        lambda c: getattr(c.model_config, "enable_prompt_embeds", False),
+        "drop --enable-prompt-embeds",
+    ),
+    (
+        "an encoder-decoder model",
+        lambda c: c.model_config.is_encoder_decoder,
+        "serve a decoder-only model",
+    ),
+    (
+        "a pooling model",
+        lambda c: c.model_config.runner_type != "generate",
+        "serve a generative model",
+    ),
+)
+
+
+def check_config(config: Any) -> None:
+    """Raise :class:`UnsupportedEngineError` naming the first setting that cannot be steered."""
+    for name, applies, remedy in _CHECKS:
+        if applies(config):
+            raise UnsupportedEngineError(f"steering does not support {name}: {remedy}")

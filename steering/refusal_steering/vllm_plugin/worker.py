@@ -1,0 +1,194 @@
+"""The worker classes: vLLM's own, with steering at four touch points.
+
+``load_model`` puts the operator behind the layers before anything is compiled or captured;
+``execute_model`` learns of new and finished requests; the runner's input preparation gives the
+batch in its final order; ``sample_tokens`` sends the readings home. The methods named
+``refusal_steering_*`` are called by ``collective_rpc``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from vllm.platforms import current_platform
+from vllm.v1.worker.gpu_worker import Worker
+
+from refusal_steering.directive import EXTRA_KEY
+from refusal_steering.errors import SteeringError, UnsupportedEngineError
+from refusal_steering.residual import decoder
+from refusal_steering.residual.engine import Capacity, ResidualSteering
+from refusal_steering.vllm_plugin import DISABLE, results
+from refusal_steering.vllm_plugin.engine_args import EngineOptions
+from refusal_steering.vllm_plugin.limits import check_config
+from refusal_steering.vllm_plugin.seams import check_engine
+
+
+class SteeringMixin:
+    """Steers the model of the vLLM worker class that it is mixed into."""
+
+    steering: ResidualSteering | None = None
+    vllm_config: Any
+    model_runner: Any
+    device: Any
+    rank: int
+
+    def load_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Load as vLLM does, then attach steering; any doubt stops the start."""
+        loaded = super().load_model(*args, **kwargs)  # type: ignore[misc]
+        options = EngineOptions.read(self.vllm_config.additional_config)
+        if options.layers:
+            if os.environ.get(DISABLE) == "1":
+                raise UnsupportedEngineError(
+                    f"{DISABLE}=1 is set, but this engine was started to be steered; unset it, or "
+                    "start without steering"
+                )
+            check_engine()
+            check_config(self.vllm_config)
+            self.steering = _attach(self, options)
+            _follow_batches(self.model_runner, self.steering)
+        return loaded
+
+    def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take note of who comes and goes, then run the step."""
+        if self.steering is not None:
+            _observe(self.steering, scheduler_output)
+        return super().execute_model(scheduler_output, *args, **kwargs)  # type: ignore[misc]
+
+    def sample_tokens(self, *args: Any, **kwargs: Any) -> Any:
+        """Sample as vLLM does and send the step's readings along."""
+        output = super().sample_tokens(*args, **kwargs)  # type: ignore[misc]
+        collect = self.steering.read() if self.steering is not None else None
+        return output if collect is None else results.hang(output, collect)
+
+    def refusal_steering_load(self, packed: bytes) -> dict[str, Any]:
+        """Load a bundle; the answer is this rank's acknowledgement or its error."""
+        return self._acknowledge(lambda steering: steering.load(packed))
+
+    def refusal_steering_retire(self, keep: Sequence[str]) -> dict[str, Any]:
+        """Free the lanes of all other bundles that no request uses."""
+        return self._acknowledge(lambda steering: steering.retire(set(keep)))
+
+    def refusal_steering_acknowledge(
+        self, policy_version: str, bundles: Sequence[str]
+    ) -> dict[str, Any]:
+        """Record a policy version, if every bundle that it names is here."""
+
+        def record(steering: ResidualSteering) -> None:
+            missing = set(bundles) - set(steering.bundles)
+            if missing:
+                raise SteeringError(f"bundles {sorted(missing)} are not loaded on this rank")
+            steering.policy_version = policy_version
+
+        return self._acknowledge(record)
+
+    def _acknowledge(self, action: Any) -> dict[str, Any]:
+        # An exception would end the engine's process: errors are answers here.
+        try:
+            if self.steering is None:
+                raise SteeringError("this engine was started without steering")
+            action(self.steering)
+        except Exception as error:
+            code = getattr(error, "code", "steering_error")
+            return {"rank": self.rank, "error": str(error), "code": code}
+        return {
+            "rank": self.rank,
+            "error": None,
+            "layers": list(self.steering.layers),
+            "bundles": list(self.steering.bundles),
+            "policy_version": self.steering.policy_version,
+        }
+
+
+def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
+    config = worker.vllm_config
+    text = config.model_config.hf_text_config
+    layers = decoder.decoder_layers(worker.model_runner.get_model(), text.num_hidden_layers)
+    scheduler = config.scheduler_config
+    capacity = Capacity(
+        lanes=options.lanes,
+        units=options.units,
+        requests=max(1024, 4 * scheduler.max_num_seqs),
+        tokens=scheduler.max_num_batched_tokens,
+        graph_rows=_graph_rows(config, options),
+    )
+    return ResidualSteering(
+        {index: layers[index] for index in options.layers},
+        hidden_size=text.hidden_size,
+        num_layers=text.num_hidden_layers,
+        capacity=capacity,
+        device=torch.device(worker.device or "cpu"),
+    )
+
+
+def _graph_rows(config: Any, options: EngineOptions) -> int:
+    """Rows of the largest step that a captured graph may replay."""
+    if options.graph_rows is not None:
+        return options.graph_rows
+    if current_platform.is_cpu() or config.model_config.enforce_eager:
+        return 0
+    return int(getattr(config.compilation_config, "max_cudagraph_capture_size", 0) or 0)
+
+
+def _observe(steering: ResidualSteering, scheduler_output: Any) -> None:
+    steering.rest()
+    steering.release(scheduler_output.finished_req_ids)
+    for request in scheduler_output.scheduled_new_reqs:
+        params = request.sampling_params
+        wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
+        if wire is not None:
+            steering.admit(request.req_id, request.prompt_len, wire)
+
+
+def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
+    """Plan each step right after the runner has put its batch in order."""
+    if hasattr(runner, "_prepare_inputs"):
+        runner._prepare_inputs = _after_v1(runner, steering)
+    else:
+        runner.prepare_inputs = _after_v2(runner, steering)
+    dummy_run = runner._dummy_run
+
+    def _dummy_run(*args: Any, **kwargs: Any) -> Any:
+        steering.rest()
+        return dummy_run(*args, **kwargs)
+
+    runner._dummy_run = _dummy_run
+
+
+def _after_v1(runner: Any, steering: ResidualSteering) -> Any:
+    prepare = runner._prepare_inputs
+
+    def _prepare_inputs(scheduler_output: Any, num_scheduled: Any, *args: Any, **kw: Any) -> Any:
+        prepared = prepare(scheduler_output, num_scheduled, *args, **kw)
+        batch = runner.input_batch
+        count = batch.num_reqs
+        steering.begin(
+            batch.req_ids[:count],
+            batch.num_computed_tokens_cpu[:count].tolist(),
+            num_scheduled[:count].tolist(),
+        )
+        return prepared
+
+    return _prepare_inputs
+
+
+def _after_v2(runner: Any, steering: ResidualSteering) -> Any:
+    prepare = runner.prepare_inputs
+
+    def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
+        batch = prepare(*args, **kwargs)
+        count = batch.num_reqs
+        steering.begin(
+            batch.req_ids[:count],
+            batch.num_computed_tokens_np[:count].tolist(),
+            batch.num_scheduled_tokens[:count].tolist(),
+        )
+        return batch
+
+    return prepare_inputs
+
+
+class GPUSteeringWorker(SteeringMixin, Worker):
+    """vLLM's GPU worker, steered."""

@@ -1,0 +1,191 @@
+"""Plays a :class:`~tests.engine.spec.Run` on a real vLLM and prints an Outcome; own process.
+
+    python -m tests.engine.driver RUN.json OUTCOME.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+async def main(run: dict[str, Any]) -> dict[str, Any]:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from refusal_steering.bundle import load_bundle
+    from refusal_steering.vllm_plugin.engine_args import EngineOptions
+    from refusal_steering.vllm_plugin.gateway import SteeringGateway
+
+    bundles = {name: load_bundle(Path(path)) for name, path in run["bundles"].items()}
+    arguments = {**DEFAULTS, **run["engine"], "model": run["model"]}
+    if run["attach"]:
+        options = EngineOptions.for_bundles(bundles.values())
+        engine_form = options.to_engine()
+        engine_form["additional_config"]["refusal_steering"]["graph_rows"] = run["graph_rows"]
+        arguments |= engine_form
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    try:
+        player = Player(engine, SteeringGateway(engine), bundles)
+        if run["attach"]:
+            for bundle in bundles.values():
+                await player.gateway.load(bundle)
+        answers = {scene["name"]: await player.play(scene) for scene in run["scenes"]}
+        return {"answers": answers, "preemptions": preemptions(), "runner": _runner_kind()}
+    finally:
+        engine.shutdown()
+
+
+DEFAULTS = {
+    "dtype": "float32",
+    "max_model_len": 2048,
+    "max_num_seqs": 16,
+    "kv_cache_memory_bytes": 256 << 20,
+    "limit_mm_per_prompt": {"image": 2, "audio": 2, "video": 1},
+    "enable_prefix_caching": True,
+    "block_size": 32,
+    "seed": 0,
+    "skip_mm_profiling": True,
+}
+
+
+class Player:
+    """Sends the calls of a scene and notes what comes back."""
+
+    def __init__(self, engine: Any, gateway: Any, bundles: dict[str, Any]):
+        self.engine, self.gateway, self.bundles = engine, gateway, bundles
+
+    async def play(self, scene: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        if scene["flush"]:
+            await self.engine.reset_prefix_cache()
+        if scene["together"]:
+            return list(await asyncio.gather(*(self.call(call) for call in scene["calls"])))
+        return [await self.call(call) for call in scene["calls"]]
+
+    async def call(self, call: dict[str, Any]) -> list[dict[str, Any]]:
+        from refusal_steering.vllm_plugin.gateway import steering_context
+
+        await asyncio.sleep(0)
+        with steering_context(self.directive(call)) as context:
+            stream = self.start(call)
+        final, error = None, None
+        try:
+            async for output in stream:
+                final = output
+                if call["abort_after"] and len(output.outputs[0].token_ids) >= call["abort_after"]:
+                    await stream.aclose()
+                    break
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        return note(final, context, error)
+
+    def start(self, call: dict[str, Any]) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        from tests.engine.media import build
+
+        kind = RequestOutputKind.CUMULATIVE if call["n"] == 1 else RequestOutputKind.FINAL_ONLY
+        params = SamplingParams(
+            max_tokens=call["tokens"],
+            temperature=0.0,
+            logprobs=1,
+            ignore_eos=True,
+            n=call["n"],
+            output_kind=kind,
+            extra_args=call["extra_args"],
+        )
+        prompt: dict[str, Any]
+        if isinstance(call["prompt"], str):
+            prompt = {"prompt": call["prompt"]}
+        else:
+            prompt = {"prompt_token_ids": list(call["prompt"])}
+        if call["media"]:
+            prompt["multi_modal_data"] = build(tuple(call["media"]))
+        global _COUNT
+        _COUNT += 1
+        request_id = call["request_id"] or f"call-{_COUNT}"
+        return self.engine.generate(prompt, params, request_id)
+
+    def directive(self, call: dict[str, Any]) -> Any:
+        from refusal_steering.directive import Directive
+
+        if call["raw_wire"] is not None:
+            return _RawDirective(call["raw_wire"])
+        if call["bundle"] is None:
+            return None
+        known = self.bundles.get(call["bundle"])
+        return Directive(
+            bundle=known.digest if known else call["bundle"],
+            policy="test",
+            policy_version=call["version"],
+            gain=call["gain"],
+            decode_tokens=call["window"],
+            hold=call["hold"],
+            shadow=call["shadow"],
+        )
+
+
+_COUNT = 0
+
+
+class _RawDirective:
+    """Lets a test put something unreadable on the wire, as a bug of ours would."""
+
+    gain = 1.0
+    decode_tokens = None
+
+    def __init__(self, wire: dict[str, Any]):
+        self.wire = wire
+
+    def to_wire(self) -> dict[str, Any]:
+        return self.wire
+
+
+def note(final: Any, context: Any, error: str | None) -> list[dict[str, Any]]:
+    outputs = final.outputs if final is not None else [None]
+    return [_choice(final, output, context, i, error) for i, output in enumerate(outputs)]
+
+
+def _choice(final: Any, output: Any, context: Any, index: int, error: str | None) -> dict[str, Any]:
+    trace = context.traces[index] if index < len(context.traces) else None
+    readings = [r for r in trace.readings if r.failure is None] if trace else []
+    tokens = list(output.token_ids) if output is not None else []
+    chosen = zip(tokens, (output.logprobs or []) if output is not None else [], strict=True)
+    return {
+        "tokens": tokens,
+        "logprobs": [float(entry[token].logprob) for token, entry in chosen],
+        "cached": (final.num_cached_tokens or 0) if final is not None else 0,
+        "rows": trace.rows if trace else 0,
+        "risk": trace.risk if readings else None,
+        "positions": [r.position for r in readings],
+        "coefficients": [list(r.coefficients) for r in readings],
+        "error": error,
+    }
+
+
+def preemptions() -> int:
+    from prometheus_client import REGISTRY
+
+    return int(
+        sum(
+            sample.value
+            for metric in REGISTRY.collect()
+            for sample in metric.samples
+            if sample.name == "vllm:num_preemptions_total"
+        )
+    )
+
+
+def _runner_kind() -> str:
+    return "V2" if os.environ.get("STEERING_RIG_V2") == "1" else "V1"
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    outcome = asyncio.run(main(json.loads(source.read_text())))
+    target.write_text(json.dumps(outcome))

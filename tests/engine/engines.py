@@ -1,0 +1,63 @@
+"""Plays runs in processes of their own, one engine at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.engine.spec import Outcome, Run
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOCK = Path(tempfile.gettempdir()) / "engine.lock"
+_LIMIT_SECONDS = 900
+
+
+def play(run: Run, folder: Path) -> Outcome:
+    """Start the engine that ``run`` describes, play it, and read the outcome."""
+    source, target, log = (folder / name for name in ("run.json", "outcome.json", "engine.log"))
+    folder.mkdir(parents=True, exist_ok=True)
+    source.write_text(json.dumps(run.to_json()))
+    with one_engine(), log.open("w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.engine.driver", str(source), str(target)],
+            cwd=ROOT,
+            env=environment(run.environment),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            timeout=_LIMIT_SECONDS,
+        )
+    if done.returncode or not target.exists():
+        tail = "\n".join(log.read_text().splitlines()[-60:])
+        raise AssertionError(f"the engine process ended with {done.returncode}:\n{tail}")
+    return Outcome.from_json(json.loads(target.read_text()))
+
+
+def environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment of an engine process: offline, two threads, sources on the path."""
+    paths = [str(ROOT), str(ROOT / "server"), str(ROOT / "steering")]
+    if extra.get("STEERING_RIG_V2"):
+        paths.insert(0, str(ROOT / "tests" / "engine" / "rig"))
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("REFUSAL_")}
+    return {
+        **inherited,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
+        **extra,
+    }
+
+
+@contextmanager
+def one_engine() -> Iterator[None]:
+    """Two cores serve one engine; everybody who starts one waits here."""
+    with _LOCK.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,96 @@
+"""What a test asks of an engine, and what it gets back: plain JSON between two processes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """One generation. ``bundle`` names one of the run's bundles; ``None`` is not steered.
+
+    ``media`` are kinds from :mod:`tests.engine.media`; ``prompt`` holds their placeholders.
+    """
+
+    prompt: str | tuple[int, ...]
+    media: tuple[str, ...] = ()
+    tokens: int = 16
+    bundle: str | None = None
+    gain: float = 1.0
+    window: int | None = None
+    hold: bool = True
+    shadow: bool = False
+    version: str = "v1"
+    n: int = 1
+    request_id: str | None = None
+    extra_args: dict[str, Any] | None = None
+    raw_wire: dict[str, Any] | None = None
+    abort_after: int | None = None
+
+    def unsteered(self) -> Call:
+        """The same call without steering."""
+        return Call(self.prompt, self.media, self.tokens, n=self.n)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Calls that are sent together (``together``) or one after the other."""
+
+    name: str
+    calls: tuple[Call, ...]
+    together: bool = True
+    flush: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """One engine with its settings, and the scenes that play on it."""
+
+    model: str
+    scenes: tuple[Scene, ...]
+    bundles: dict[str, str] = field(default_factory=dict)
+    attach: bool = True
+    engine: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    graph_rows: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON form that the driver reads."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One choice of one call. ``coefficients`` [reading][layer], before the gain."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    cached: int
+    rows: int
+    risk: float | None
+    positions: list[int]
+    coefficients: list[list[float]]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: answers[scene][call][choice], and facts about the engine."""
+
+    answers: dict[str, list[list[Answer]]]
+    preemptions: int
+    runner: str
+
+    def scene(self, name: str) -> list[Answer]:
+        """First choices of a scene, in the order of its calls."""
+        return [choices[0] for choices in self.answers[name]]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Outcome:
+        """Read what the driver wrote."""
+        answers = {
+            scene: [[Answer(**choice) for choice in choices] for choices in calls]
+            for scene, calls in value["answers"].items()
+        }
+        return cls(answers, value["preemptions"], value["runner"])
