@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ async def main(run: dict[str, Any]) -> dict[str, Any]:
     from refusal_steering.vllm_plugin.gateway import SteeringGateway
 
     bundles = {name: load_bundle(Path(path)) for name, path in run["bundles"].items()}
+    known = {name: load_bundle(Path(path)) for name, path in run["known"].items()}
     arguments = {**DEFAULTS, **run["engine"], "model": run["model"]}
     if run["attach"]:
         options = EngineOptions.for_bundles(bundles.values())
@@ -30,12 +30,12 @@ async def main(run: dict[str, Any]) -> dict[str, Any]:
         arguments |= engine_form
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     try:
-        player = Player(engine, SteeringGateway(engine), bundles)
+        player = Player(engine, SteeringGateway(engine), {**known, **bundles})
         if run["attach"]:
             for bundle in bundles.values():
                 await player.gateway.load(bundle)
         answers = {scene["name"]: await player.play(scene) for scene in run["scenes"]}
-        return {"answers": answers, "preemptions": preemptions(), "runner": _runner_kind()}
+        return {"answers": answers, "facts": player.facts | await facts(engine)}
     finally:
         engine.shutdown()
 
@@ -58,8 +58,13 @@ class Player:
 
     def __init__(self, engine: Any, gateway: Any, bundles: dict[str, Any]):
         self.engine, self.gateway, self.bundles = engine, gateway, bundles
+        self.facts: dict[str, Any] = {}
 
     async def play(self, scene: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        if scene["script"]:
+            from tests.engine import scripts
+
+            self.facts[scene["script"]] = await getattr(scripts, scene["script"])(self)
         if scene["flush"]:
             await self.engine.reset_prefix_cache()
         if scene["together"]:
@@ -92,7 +97,9 @@ class Player:
         kind = RequestOutputKind.CUMULATIVE if call["n"] == 1 else RequestOutputKind.FINAL_ONLY
         params = SamplingParams(
             max_tokens=call["tokens"],
-            temperature=0.0,
+            # vLLM refuses n > 1 when greedy; one candidate is as good.
+            temperature=0.0 if call["n"] == 1 else 1.0,
+            top_k=0 if call["n"] == 1 else 1,
             logprobs=1,
             ignore_eos=True,
             n=call["n"],
@@ -168,21 +175,22 @@ def _choice(final: Any, output: Any, context: Any, index: int, error: str | None
     }
 
 
+async def facts(engine: Any) -> dict[str, Any]:
+    """What this engine really was, so that no test believes in a setting that had no effect."""
+    config = engine.vllm_config
+    return {
+        "preemptions": preemptions(),
+        "async_scheduling": bool(config.scheduler_config.async_scheduling),
+        "v2_runner": bool(config.use_v2_model_runner),
+        "compiled": int(config.compilation_config.mode) != 0,
+    }
+
+
 def preemptions() -> int:
     from prometheus_client import REGISTRY
 
-    return int(
-        sum(
-            sample.value
-            for metric in REGISTRY.collect()
-            for sample in metric.samples
-            if sample.name == "vllm:num_preemptions_total"
-        )
-    )
-
-
-def _runner_kind() -> str:
-    return "V2" if os.environ.get("STEERING_RIG_V2") == "1" else "V1"
+    samples = (sample for metric in REGISTRY.collect() for sample in metric.samples)
+    return int(sum(s.value for s in samples if s.name == "vllm:num_preemptions_total"))
 
 
 if __name__ == "__main__":

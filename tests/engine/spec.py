@@ -35,21 +35,30 @@ class Call:
 
 @dataclass(frozen=True)
 class Scene:
-    """Calls that are sent together (``together``) or one after the other."""
+    """Calls that are sent together (``together``) or one after the other.
+
+    ``flush`` empties the prefix cache before. ``script`` names a coroutine of
+    :mod:`tests.engine.scripts` that runs first; what it returns is kept as a fact.
+    """
 
     name: str
     calls: tuple[Call, ...]
     together: bool = True
     flush: bool = True
+    script: str | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One engine with its settings, and the scenes that play on it."""
+    """One engine with its settings, and the scenes that play on it.
+
+    ``bundles`` are loaded at start, ``known`` only named for scripts to load later.
+    """
 
     model: str
     scenes: tuple[Scene, ...]
     bundles: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
     attach: bool = True
     engine: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
@@ -79,8 +88,7 @@ class Outcome:
     """What a run gave: answers[scene][call][choice], and facts about the engine."""
 
     answers: dict[str, list[list[Answer]]]
-    preemptions: int
-    runner: str
+    facts: dict[str, Any]
 
     def scene(self, name: str) -> list[Answer]:
         """First choices of a scene, in the order of its calls."""
@@ -93,4 +101,4 @@ class Outcome:
             scene: [[Answer(**choice) for choice in choices] for choices in calls]
             for scene, calls in value["answers"].items()
         }
-        return cls(answers, value["preemptions"], value["runner"])
+        return cls(answers, value["facts"])

@@ -84,6 +84,10 @@ class SteeringMixin:
 
         return self._acknowledge(record)
 
+    def refusal_steering_status(self) -> dict[str, Any]:
+        """What this rank holds."""
+        return self._acknowledge(lambda steering: steering.layers)
+
     def _acknowledge(self, action: Any) -> dict[str, Any]:
         # An exception would end the engine's process: errors are answers here.
         try:

@@ -1,0 +1,148 @@
+"""The calls that the laws are stated over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.engine.media import chat
+from tests.engine.spec import Call, Scene
+
+_ALL = ("image", "audio", "video")
+_LONG = "Please tell me how to bake a chocolate cake and what the capital of France is. " * 6
+
+CALLS = (
+    Call(chat("Say something."), tokens=20),
+    Call(chat("Tell me a story."), bundle="static", tokens=24),
+    Call(chat("Say something."), bundle="static", gain=0.5, window=3),
+    Call(chat("Describe this image.", ("image",)), ("image",), bundle="omni", tokens=20),
+    Call(chat("What?", ("audio",)), ("audio",), bundle="omni", hold=False, window=4, gain=2.0),
+    Call(chat("Look.", _ALL), _ALL, bundle="omni", hold=False, tokens=12),
+    Call(chat("Describe this image.", ("image2",)), ("image2",)),
+    Call(chat(_LONG), bundle="omni", hold=False, gain=0.7, tokens=18),
+    Call(chat(_LONG), tokens=10),
+    Call(chat("Say something."), bundle="static", gain=0.0, tokens=20),
+    Call(chat("Describe this image.", ("image2",)), ("image2",), bundle="omni", shadow=True),
+    Call(chat("One two three."), bundle="static", window=0, tokens=9),
+)
+MIXED = (
+    Scene("together", CALLS),
+    Scene("alone", CALLS, together=False),
+    Scene("plain", tuple(call.unsteered() for call in CALLS), together=False),
+)
+PLAIN = (MIXED[2],)
+
+CROWD = (
+    Scene(
+        "crowd",
+        tuple(
+            Call(
+                chat(f"{number} one two three four five six. " * 3),
+                bundle=(None, "static", "omni", "omni")[number % 4],
+                hold=number % 4 != 3,
+                gain=0.5 + 0.1 * number,
+                window=None if number % 3 else 6,
+                tokens=72,
+            )
+            for number in range(10)
+        ),
+    ),
+)
+
+# Prompts by token id, so that their lengths against blocks of 32 tokens are exact.
+_IDS = tuple(40 + (7 * i + i * i) % 90 for i in range(128))
+_STEERED = Call(_IDS[:70], bundle="omni", hold=False)
+_EXACT = Call(_IDS[:64], bundle="static")
+
+
+def _orders(name: str, steered: Call) -> tuple[Scene, ...]:
+    plain = steered.unsteered()
+    return (
+        Scene(f"{name}: unsteered cold", (plain,)),
+        Scene(f"{name}: steered cold", (steered,)),
+        Scene(f"{name}: steered, unsteered", (steered, plain), together=False),
+        Scene(f"{name}: unsteered, steered", (plain, steered), together=False),
+        Scene(f"{name}: steered, steered", (steered, steered), together=False),
+        Scene(f"{name}: unsteered, unsteered", (plain, plain), together=False),
+        Scene(
+            f"{name}: other gain, version",
+            (steered, replace(steered, gain=0.5), replace(steered, version="v2"), steered),
+            together=False,
+        ),
+        Scene(f"{name}: other gain cold", (replace(steered, gain=0.5),)),
+    )
+
+
+NEXT_TURN = replace(_STEERED, tokens=64)
+CACHE = (
+    *_orders("inside a block", _STEERED),
+    *_orders("ends on a block", _EXACT),
+    Scene("next turn", (), script="next_turn"),
+)
+
+_BROKEN = {"bundle": "0" * 64, "policy": "p", "policy_version": "v"}
+_GOOD = Call(chat("Tell me a story."), bundle="omni")
+_PLAIN = Call(chat("Say something."))
+PEERS = (
+    Scene("good alone", (_GOOD,)),
+    Scene("plain alone", (_PLAIN,)),
+    Scene(
+        "bad neighbours",
+        (
+            _GOOD,
+            Call(chat("One."), raw_wire=_BROKEN),
+            Call(chat("Two."), raw_wire={"gain": "x"}),
+            Call(chat("Three."), raw_wire={**_BROKEN, "layer": 999}),
+            Call(chat("Four."), raw_wire={**_BROKEN, "gain": float("nan")}),
+            Call(chat("Five."), bundle="not-loaded"),
+            _PLAIN,
+        ),
+    ),
+    Scene("after bad neighbours", (_GOOD, _PLAIN)),
+    Scene("several choices", (replace(_GOOD, n=3), _PLAIN)),
+    Scene(
+        "ids that begin alike",
+        (
+            replace(_GOOD, request_id="t"),
+            replace(_PLAIN, request_id="t-b"),
+            replace(_PLAIN, request_id="t-"),
+            replace(_PLAIN, request_id="0_t"),
+        ),
+    ),
+    Scene(
+        "one id twice",
+        (replace(_GOOD, request_id="same"), replace(_PLAIN, request_id="same")),
+    ),
+    Scene(
+        "client writes our key",
+        (replace(_PLAIN, extra_args={"refusal_steering": {**_BROKEN, "gain": 9.0}}),),
+    ),
+    Scene("neighbour ends early", (replace(_GOOD, tokens=16), replace(_PLAIN, tokens=2))),
+    Scene(
+        "thirty-two strengths",
+        tuple(
+            Call(chat("Tell me a story."), bundle="static", gain=0.25 + 0.05 * i, tokens=6)
+            for i in range(32)
+        ),
+    ),
+    Scene(
+        "thirty-two strengths alone",
+        tuple(
+            Call(chat("Tell me a story."), bundle="static", gain=0.25 + 0.05 * i, tokens=6)
+            for i in range(0, 32, 6)
+        ),
+        together=False,
+    ),
+    Scene("aborted", (replace(_GOOD, tokens=400, abort_after=3), _PLAIN)),
+    Scene("after the abort", (_GOOD, _PLAIN)),
+)
+
+RELOAD = (
+    Scene("late before", (replace(_GOOD, bundle="late"),)),
+    Scene("late after", (replace(_GOOD, bundle="late"), _GOOD), script="load_late"),
+    Scene("damaged", (_GOOD,), script="load_damaged"),
+    Scene("foreign", (_GOOD,), script="load_foreign"),
+    Scene("deeper", (_GOOD,), script="load_other_layers"),
+    Scene("acknowledged", (_GOOD,), script="acknowledge"),
+    Scene("not acknowledged", (_GOOD,), script="acknowledge_missing"),
+    Scene("retired", (replace(_GOOD, bundle="late"), _GOOD), script="retire_late"),
+)

@@ -1,0 +1,107 @@
+"""Engine runs that many tests share: each is started once a session, when first asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine import calls
+from tests.engine.bundles import random_bundle
+from tests.engine.engines import play
+from tests.engine.spec import Outcome, Run
+from tests.models import tiny_omni
+
+V2 = {"STEERING_RIG_V2": "1", "STEERING_RIG_ASYNC": "1"}
+SMALL = {"max_num_batched_tokens": 64}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The model and the bundles that all runs play with."""
+
+    model: Path
+    bundles: dict[str, Path]
+
+    def run(self, scenes: Any, *, known: tuple[str, ...] = (), **settings: Any) -> Run:
+        """A run on this stage with the two everyday bundles loaded."""
+        start = ("static", "omni")
+        return Run(
+            str(self.model),
+            scenes,
+            {name: str(self.bundles[name]) for name in start},
+            {name: str(self.bundles[name]) for name in known},
+            **settings,
+        )
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A tiny omni model in float32 and random bundles for it."""
+    folder = tmp_path_factory.mktemp("bundles")
+    sizes: dict[str, Any] = {"hidden_size": tiny_omni.HIDDEN, "num_layers": tiny_omni.TEXT_LAYERS}
+
+    def make(name: str, strategy: str, seed: int, **changes: Any) -> None:
+        settings = {**sizes, "layers": (1, 2), "scale": 8.0, **changes}
+        random_bundle(folder / name, strategy=strategy, seed=seed, **settings)
+
+    make("static", "static", 1)
+    make("omni", "omnisteer", 2)
+    make("late", "omnisteer", 3)
+    make("foreign", "static", 4, hidden_size=64)
+    make("deeper", "static", 5, layers=(3,))
+    names = ("static", "omni", "late", "foreign", "deeper")
+    return Stage(
+        tiny_omni.ensure(cache_folder()), {name: folder / name for name in names}
+    )
+
+
+def cache_folder() -> Path:
+    """Where generated test models are kept between runs."""
+    default = Path.home() / ".cache" / "refusal-steering"
+    return Path(os.environ.get("REFUSAL_STEERING_CACHE", default)) / "tests"
+
+
+@pytest.fixture(scope="session")
+def outcome(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Outcome]:
+    """Outcomes by name; see :func:`_runs`."""
+    runs = _runs(stage)
+
+    @cache
+    def of(name: str) -> Outcome:
+        return play(runs[name], tmp_path_factory.mktemp(name))
+
+    return of
+
+
+def _runs(stage: Stage) -> dict[str, Run]:
+    eager = {"enforce_eager": True}
+    tight = {**eager, "num_gpu_blocks_override": 20, "max_model_len": 512}
+    whole = stage.run(
+        (*calls.MIXED, *calls.CACHE, *calls.PEERS, *calls.RELOAD),
+        known=("late", "foreign", "deeper"),
+        engine=eager,
+    )
+    idle = replace(stage.run(calls.PLAIN), attach=False, bundles={})
+    disabled = {"REFUSAL_STEERING_DISABLE": "1"}
+    return {
+        "eager": whole,
+        "stock": replace(idle, engine=eager, environment=disabled),
+        "unattached": replace(stage.run(calls.MIXED[:1], engine=eager), attach=False),
+        "compiled": stage.run(calls.MIXED, engine={}),
+        "stock-compiled": replace(idle, environment=disabled),
+        "chunked": stage.run(calls.MIXED, engine={**eager, **SMALL}),
+        "preempted": stage.run(calls.CROWD, engine=tight),
+        "roomy": stage.run(calls.CROWD, engine={**eager, "max_model_len": 512}),
+        "v2": stage.run((*calls.MIXED, *calls.CACHE), engine=eager, environment=V2),
+        "v2-stock": replace(idle, engine=eager, environment={**V2, **disabled}),
+        "v2-preempted": stage.run(calls.CROWD, engine=tight, environment=V2, graph_rows=2048),
+        "captured": stage.run(calls.MIXED, engine=eager, graph_rows=8192),
+    }

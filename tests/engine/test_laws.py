@@ -1,0 +1,93 @@
+"""The laws of the engine, on a real vLLM and a tiny omni model in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine import laws
+from tests.engine.calls import CALLS
+from tests.engine.spec import Answer, Outcome
+
+pytestmark = pytest.mark.engine
+Outcomes = Callable[[str], Outcome]
+
+ENGINES = ("eager", "compiled", "v2", "captured", "chunked")
+STEERED = [i for i, call in enumerate(CALLS) if call.bundle]
+TOUCHED = [i for i in STEERED if CALLS[i].gain and not CALLS[i].shadow]
+UNTOUCHED = [i for i in range(len(CALLS)) if i not in TOUCHED]
+
+
+def pick(answers: list[Answer], which: list[int]) -> list[Answer]:
+    return [answers[i] for i in which]
+
+
+@pytest.mark.parametrize(
+    ("engine", "stock"), [("eager", "stock"), ("compiled", "stock-compiled"), ("v2", "v2-stock")]
+)
+def test_idle_plugin_equals_stock_vllm(outcome: Outcomes, engine: str, stock: str) -> None:
+    laws.bitwise(outcome(engine).scene("plain"), outcome(stock).scene("plain"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_unsteered_zero_and_shadow_requests_equal_plain_ones(
+    outcome: Outcomes, engine: str
+) -> None:
+    run = outcome(engine)
+    alone, plain = run.scene("alone"), run.scene("plain")
+    laws.bitwise(pick(alone, UNTOUCHED), pick(plain, UNTOUCHED))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_steering_changes_what_is_said(outcome: Outcomes, engine: str) -> None:
+    run = outcome(engine)
+    for steered, plain in zip(
+        pick(run.scene("alone"), TOUCHED), pick(run.scene("plain"), TOUCHED), strict=True
+    ):
+        assert steered.logprobs[0] != plain.logprobs[0], "the first token must be steered already"
+        assert steered.tokens != plain.tokens
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_mixed_batch_equals_solo_runs(outcome: Outcomes, engine: str) -> None:
+    laws.same(outcome(engine).scene("together"), outcome(engine).scene("alone"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("scene", ["together", "alone"])
+def test_every_promised_row_is_steered_and_no_other(
+    outcome: Outcomes, engine: str, scene: str
+) -> None:
+    for call, answer in zip(CALLS, outcome(engine).scene(scene), strict=True):
+        assert answer.rows == (laws.expected_rows(call) if call.bundle else 0)
+
+
+@pytest.mark.parametrize("other", ["compiled", "v2", "captured", "chunked"])
+def test_engines_agree(outcome: Outcomes, other: str) -> None:
+    laws.same(outcome(other).scene("alone"), outcome("eager").scene("alone"))
+    laws.same(outcome(other).scene("together"), outcome("eager").scene("alone"))
+
+
+def test_shadow_measures_what_enforcing_would_earn(outcome: Outcomes) -> None:
+    shadow = next(i for i, call in enumerate(CALLS) if call.shadow)
+    answer = outcome("eager").scene("alone")[shadow]
+    assert any(value > 0 for value in answer.coefficients[0])
+    assert answer.risk is not None and 0 <= answer.risk <= 1
+
+
+@pytest.mark.parametrize(
+    ("tight", "roomy"), [("preempted", "roomy"), ("v2-preempted", "roomy")]
+)
+def test_preempted_requests_answer_as_if_never_preempted(
+    outcome: Outcomes, tight: str, roomy: str
+) -> None:
+    assert outcome(tight).facts["preemptions"] > 0, "the run must really preempt"
+    assert outcome(roomy).facts["preemptions"] == 0
+    laws.same(outcome(tight).scene("crowd"), outcome(roomy).scene("crowd"))
+
+
+def test_the_rig_runs_the_second_runner_with_async_scheduling(outcome: Outcomes) -> None:
+    assert outcome("v2").facts["v2_runner"] and outcome("v2").facts["async_scheduling"]
+    assert not outcome("eager").facts["v2_runner"]
+    assert outcome("compiled").facts["compiled"] and not outcome("eager").facts["compiled"]
