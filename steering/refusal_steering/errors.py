@@ -51,7 +51,7 @@ class DirectiveError(SteeringError):
 
 
 class SteeringUnavailableError(SteeringError):
-    """A request should have been steered and there is no proof that it was: it must not be answered."""
+    """There is no proof that a request was steered as it must be; it is not answered."""
 
     status = 503
     code = "steering_unavailable"

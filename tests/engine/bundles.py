@@ -23,9 +23,7 @@ def random_bundle(
 ) -> SteeringBundle:
     """Write a bundle; ``scale`` is the size of its coefficients in residual-stream units."""
     generator = torch.Generator().manual_seed(seed)
-    steering = {
-        index: _layer(strategy, hidden_size, scale, units, generator) for index in layers
-    }
+    steering = {index: _layer(strategy, hidden_size, scale, units, generator) for index in layers}
     return save_bundle(
         path,
         steering,

@@ -56,9 +56,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     make("foreign", "static", 4, hidden_size=64)
     make("deeper", "static", 5, layers=(3,))
     names = ("static", "omni", "late", "foreign", "deeper")
-    return Stage(
-        tiny_omni.ensure(cache_folder()), {name: folder / name for name in names}
-    )
+    return Stage(tiny_omni.ensure(cache_folder()), {name: folder / name for name in names})
 
 
 def cache_folder() -> Path:
@@ -68,9 +66,7 @@ def cache_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def outcome(
-    stage: Stage, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Outcome]:
+def outcome(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
     """Outcomes by name; see :func:`_runs`."""
     runs = _runs(stage)
 

@@ -1,6 +1,6 @@
 """Plays a :class:`~tests.engine.spec.Run` on a real vLLM and prints an Outcome; own process.
 
-    python -m tests.engine.driver RUN.json OUTCOME.json
+python -m tests.engine.driver RUN.json OUTCOME.json
 """
 
 from __future__ import annotations

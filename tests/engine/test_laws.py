@@ -76,9 +76,7 @@ def test_shadow_measures_what_enforcing_would_earn(outcome: Outcomes) -> None:
     assert answer.risk is not None and 0 <= answer.risk <= 1
 
 
-@pytest.mark.parametrize(
-    ("tight", "roomy"), [("preempted", "roomy"), ("v2-preempted", "roomy")]
-)
+@pytest.mark.parametrize(("tight", "roomy"), [("preempted", "roomy"), ("v2-preempted", "roomy")])
 def test_preempted_requests_answer_as_if_never_preempted(
     outcome: Outcomes, tight: str, roomy: str
 ) -> None:

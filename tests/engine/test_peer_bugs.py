@@ -38,9 +38,7 @@ def test_a_bad_request_ends_alone_and_is_never_answered(
         assert answer.tokens == []
 
 
-def test_the_engine_serves_on_after_bad_requests(
-    run: Outcome, good: Answer, plain: Answer
-) -> None:
+def test_the_engine_serves_on_after_bad_requests(run: Outcome, good: Answer, plain: Answer) -> None:
     laws.same(run.scene("after bad neighbours"), [good, plain])
 
 

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-FORMAT_VERSION = 1
-
 Strategy = Literal["static", "omnisteer"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -48,7 +46,7 @@ class Canary(_Frozen):
 class Manifest(_Frozen):
     """Everything about a bundle except its tensors."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     strategy: Strategy
     model: ModelIdentity

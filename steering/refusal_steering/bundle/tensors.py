@@ -28,7 +28,9 @@ def flatten(layers: Mapping[int, LayerSteering]) -> dict[str, Tensor]:
             [layer.output_bias, layer.floor, layer.ceiling, layer.risk_bias], dtype=torch.float64
         )
     return {
-        name: tensor.to(torch.float64 if name.endswith("scalars") else torch.float32).clone().contiguous()
+        name: tensor.to(torch.float64 if name.endswith("scalars") else torch.float32)
+        .clone()
+        .contiguous()
         for name, tensor in named.items()
     }
 

@@ -7,6 +7,7 @@ the operator's Python, which takes the compact :class:`LiveRows` instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,19 +74,19 @@ class StepBuffers:
 
     def _live(self, plan: StepPlan) -> LiveRows:
         columns = list(zip(*plan.rows, strict=True))
-        index, slot, owner, lane = (self._put(column) for column in columns[:4])
+        index, slot, owner, lane = (self.put(column) for column in columns[:4])
         lanes = columns[3]
         by_lane = []
         for each in dict.fromkeys(lanes):
             computing = [i for i, row in enumerate(plan.rows) if row.lane == each and row.computes]
             if computing:
-                by_lane.append((each, self._put(computing)))
+                by_lane.append((each, self.put(computing)))
         return LiveRows(
             index=index,
             slot=slot,
             owner=owner,
             lane=lane,
-            gain=self._put(columns[4], torch.float32),
+            gain=self.put(columns[4], torch.float32),
             by_lane=tuple(by_lane),
             silent=not any(columns[4]),
             whole_batch=len(plan.rows) == plan.tokens,
@@ -95,18 +96,19 @@ class StepBuffers:
         size = plan.tokens
         tokens = torch.zeros(3, size, dtype=torch.int64)
         tokens[0], gain = NULL_SLOT, torch.zeros(size)
-        index = torch.tensor([row.index for row in plan.rows])
+        index = torch.tensor([row.at for row in plan.rows])
         tokens[:, index] = torch.tensor([(r.slot, r.lane, r.owner) for r in plan.rows]).T
         gain[index] = torch.tensor([row.gain for row in plan.rows])
         self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
         self.gain[:size].copy_(self._stage(gain), non_blocking=True)
-        computing = [(r.index, r.slot, r.lane) for r in plan.rows if r.computes]
+        computing = [(r.at, r.slot, r.lane) for r in plan.rows if r.computes]
         if computing:
             staged = self._stage(torch.tensor(computing).T.contiguous())
             self.computing[:, : len(computing)].copy_(staged, non_blocking=True)
         self._dirty = True
 
-    def _put(self, values: tuple[float, ...] | list[int], dtype: torch.dtype = torch.int64) -> Tensor:
+    def put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
+        """Host values as a device tensor, without waiting for the device."""
         staged = self._stage(torch.tensor(values, dtype=dtype))
         return staged.to(self.device, non_blocking=True)
 

@@ -21,12 +21,15 @@ from refusal_steering.residual.buffers import StepBuffers
 # Models whose layers do not hand on one residual stream [T, H]: four parallel streams; a stream
 # scaled by the router in half precision.
 _REFUSED = ("Gemma3n", "DeepseekV2", "DeepseekV3")
+# vLLM's kinds of attention that see what comes after a token.
+_ENCODING = ("encoder", "encoder_only")
 
 
 def decoder_layers(model: nn.Module, num_layers: int) -> nn.ModuleList:
     """The decoder layers of ``model``'s language model, in order.
 
-    Raises :class:`UnsupportedModelError` when none, or more than one list, fits.
+    Raises :class:`UnsupportedModelError` when none, or more than one list, fits, and for layers
+    that cannot be steered.
     """
     language_model = getattr(model, "get_language_model", lambda: model)()
     found = [
@@ -36,6 +39,9 @@ def decoder_layers(model: nn.Module, num_layers: int) -> nn.ModuleList:
         and len(module) == num_layers
         and any(_has_attention(layer) for layer in module)
     ]
+    for _, layers in found:
+        for layer in layers:
+            _refuse(layer)
     if len(found) != 1:
         names = ", ".join(name for name, _ in found) or "none"
         raise UnsupportedModelError(
@@ -52,20 +58,22 @@ def adds_residual(layer: nn.Module) -> bool:
     not hand over a full stream in their first output, and the second is of no use to us. The
     arity of the final norm does not tell the two kinds apart.
     """
-    name = type(layer).__name__
-    if name.startswith(_REFUSED):
-        raise UnsupportedModelError(f"{name} does not carry one plain residual stream")
+    _refuse(layer)
     try:
         source = inspect.getsource(type(layer).forward)
     except (OSError, TypeError) as error:
         raise UnsupportedModelError(
-            f"the source of {name}.forward cannot be read, so its residual stream is unknown"
+            f"the source of {type(layer).__name__}.forward cannot be read, so its residual stream "
+            "is unknown"
         ) from error
     return "residual is None" in source
 
 
 def attach(
-    layers: Mapping[int, nn.Module], banks: Mapping[int, LayerBank], buffers: StepBuffers, engine: int
+    layers: Mapping[int, nn.Module],
+    banks: Mapping[int, LayerBank],
+    buffers: StepBuffers,
+    engine: int,
 ) -> None:
     """Put the operator behind each layer of ``layers``.
 
@@ -116,6 +124,14 @@ def _graph_inputs(bank: LayerBank, buffers: StepBuffers) -> dict[str, Tensor]:
         "scalars": bank.scalars,
         "direction": bank.direction,
     }
+
+
+def _refuse(layer: nn.Module) -> None:
+    name = type(layer).__name__
+    if name.startswith(_REFUSED):
+        raise UnsupportedModelError(f"{name} does not carry one plain residual stream")
+    if any(getattr(module, "attn_type", None) in _ENCODING for module in layer.modules()):
+        raise UnsupportedModelError(f"{name} only encodes its input; steering needs a decoder")
 
 
 def _has_attention(layer: nn.Module) -> bool:

@@ -164,7 +164,7 @@ class ResidualSteering:
         """Ledger entries [layers, reports, 3]: coefficient and risk by slot, rows by owner."""
         count = len(reports)
         places = [report.slot for report in reports] + [report.owner for report in reports]
-        index = torch.tensor(places).to(self._buffers.device, non_blocking=True)
+        index = self._buffers.put(places)
         entries = torch.stack([bank.ledger[index] for bank in self._banks.values()])
         gathered = entries[:, :count].clone()
         gathered[:, :, ROWS] = entries[:, count:, ROWS]

@@ -17,13 +17,13 @@ NULL_SLOT, TRASH_SLOT, FIRST_SLOT = 0, 1, 2
 
 
 class SteeredRow(NamedTuple):
-    """One token row: its index in the flat batch and what steers it.
+    """One token row: ``at`` is its index in the flat batch and what steers it.
 
     ``slot`` holds its coefficient, ``owner`` counts it; ``computes`` says that the row's own
     residual stream sets the coefficient in ``slot``.
     """
 
-    index: int
+    at: int
     slot: int
     owner: int
     lane: int
@@ -133,9 +133,9 @@ class SlotTable:
         return StepPlan(offset, tuple(rows), tuple(reports))
 
 
-def _row(request: _Request, index: int, slot: int, position: int) -> SteeredRow:
+def _row(request: _Request, at: int, slot: int, position: int) -> SteeredRow:
     return SteeredRow(
-        index=index,
+        at=at,
         slot=slot,
         owner=request.slot,
         lane=request.lane,

@@ -9,6 +9,7 @@ next turn of a chat recomputes what was steered as generation.
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from typing import Any
 
 from vllm.v1.core import block_pool, kv_cache_utils
@@ -24,6 +25,7 @@ def install() -> None:
     if getattr(original, _MARK, False):
         return
 
+    @wraps(original)
     def generate_block_hash_extra_keys(
         request: Any, start_token_idx: int, end_token_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[tuple[Any, ...] | None, int]:

@@ -65,9 +65,7 @@ async def _first_logprobs(
     return found
 
 
-def _compare(
-    canary: Canary, name: str, plain: dict[int, float], steered: dict[int, float]
-) -> None:
+def _compare(canary: Canary, name: str, plain: dict[int, float], steered: dict[int, float]) -> None:
     seen = 0
     for token, expected in canary.shift.items():
         number = int(token)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from functools import wraps
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -49,6 +50,7 @@ def install() -> None:
     if getattr(original, _MARK, False):
         return
 
+    @wraps(original)
     def update_from_output(
         self: Any, scheduler_output: Any, model_runner_output: Any, *args: Any, **kwargs: Any
     ) -> Any:

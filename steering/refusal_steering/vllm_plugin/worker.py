@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -154,6 +155,7 @@ def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
         runner.prepare_inputs = _after_v2(runner, steering)
     dummy_run = runner._dummy_run
 
+    @wraps(dummy_run)
     def _dummy_run(*args: Any, **kwargs: Any) -> Any:
         steering.rest()
         return dummy_run(*args, **kwargs)
@@ -164,6 +166,7 @@ def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
 def _after_v1(runner: Any, steering: ResidualSteering) -> Any:
     prepare = runner._prepare_inputs
 
+    @wraps(prepare)
     def _prepare_inputs(scheduler_output: Any, num_scheduled: Any, *args: Any, **kw: Any) -> Any:
         prepared = prepare(scheduler_output, num_scheduled, *args, **kw)
         batch = runner.input_batch
@@ -181,6 +184,7 @@ def _after_v1(runner: Any, steering: ResidualSteering) -> Any:
 def _after_v2(runner: Any, steering: ResidualSteering) -> Any:
     prepare = runner.prepare_inputs
 
+    @wraps(prepare)
     def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
         batch = prepare(*args, **kwargs)
         count = batch.num_reqs

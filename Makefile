@@ -1,0 +1,88 @@
+# Set-up, server and tests. Every target that needs the environment makes it first; a run with
+# nothing to do takes no time. Settings, as `NAME=value make ...`:
+#   EXTRA    engine: cpu or gpu (default: gpu where nvidia-smi finds one)
+#   PORT     where `make serve` listens on 127.0.0.1 (default: 8000)
+#   PYTHON   interpreter that creates the environment, 3.11 to 3.13 (default: python3)
+#   VENV     the environment's folder (default: .venv)
+#   PYTEST   more arguments for pytest, such as PYTEST='-k policy -x'
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PORT ?= 8000
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST ?=
+EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+
+BIN := $(VENV)/bin
+ENVIRONMENT := $(PYTHON) deploy/local/environment.py --venv $(VENV) --extras
+DEMO_MODEL := $(BIN)/python deploy/local/demo_model.py
+or_else = || { status=$$?; echo "make $@: failed. What to do: $(1)" >&2; exit $$status; }
+
+.PHONY: help
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^#   \([A-Z]*\) */  \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: serve
+serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT)
+	@$(DEMO_MODEL)
+	@export REFUSAL_STEERING_DEMO_MODEL="$$($(DEMO_MODEL) --print-path)" && \
+	exec $(BIN)/refusal-server --config deploy/demo/server.yaml --port $(PORT)
+
+.PHONY: test
+test: install-dev ## Set up, then run all tests: fast ones first, then those with an engine
+	@$(DEMO_MODEL)
+	@echo "tests: fast ones"
+	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST) \
+		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+	@echo "tests: with a real engine$(if $(filter gpu,$(EXTRA)),, on the CPU)"
+	@$(BIN)/python -m pytest -m "$(if $(filter gpu,$(EXTRA)),engine or gpu,engine and not gpu)" \
+		$(PYTEST) $(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+
+.PHONY: check
+check: install-dev ## Format, lint, types, import rules, fast tests
+	@$(BIN)/ruff format --check . $(call or_else,run 'make format')
+	@$(BIN)/ruff check . $(call or_else,correct the lines named above; 'make format' does the easy ones)
+	@$(BIN)/mypy $(call or_else,correct the types named above)
+	@$(BIN)/lint-imports $(call or_else,move the import named above to the side that may have it)
+	@$(BIN)/python -m pytest -q -m "not engine and not gpu" $(PYTEST) \
+		$(call or_else,read the failures above)
+
+.PHONY: format
+format: install-dev ## Rewrite the sources in the house format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: install-dev ## Measure what steering costs
+	@$(DEMO_MODEL)
+	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
+
+.PHONY: demo-bundle
+demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
+	@$(DEMO_MODEL)
+	@$(BIN)/python -m refusal_steering.calibration.demo $(call or_else,read the error above)
+
+.PHONY: install
+install: ## Create the environment with the engine
+	@$(ENVIRONMENT) $(EXTRA),demo
+
+.PHONY: install-dev
+install-dev: ## The same with everything for tests and calibration
+	@$(ENVIRONMENT) $(EXTRA),demo,dev,calibrate
+
+.PHONY: demo-model
+demo-model: install ## Fetch the demo model
+	@$(DEMO_MODEL)
+
+.PHONY: clean
+clean: ## Remove caches and build output
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -not -path './$(VENV)/*' \
+		-prune -exec rm -rf {} +
+
+.PHONY: clean-all
+clean-all: clean ## Remove the environment as well; models stay in ~/.cache/refusal-steering
+	@rm -rf $(VENV) $(VENV).lock

@@ -1,0 +1,209 @@
+"""Builds every family with vLLM's own classes and writes what steering finds in it; own process.
+
+    python -m tests.engine.family_probe FOLDER FINDINGS.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from vllm.config import set_current_vllm_config
+from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
+from vllm.engine.arg_utils import EngineArgs
+from vllm.forward_context import set_forward_context
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.model_loader import get_model
+from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.model_executor.models.registry import ModelRegistry
+
+from refusal_steering.errors import SteeringError
+from refusal_steering.residual import decoder
+from tests.engine.families import FOUND, LAYERS, MEASURED, REFUSED, Family
+
+TOKENS = 12
+
+
+class MiniCPMConfig(transformers.Qwen2Config):
+    """What vLLM's MiniCPM-V and MiniCPM-o read; their own class is code in the checkpoint."""
+
+    model_type = "minicpm_stand_in"
+    sub_configs = {
+        "vision_config": transformers.SiglipVisionConfig,
+        "audio_config": transformers.WhisperConfig,
+    }
+
+    def __init__(self, vision_config: Any = None, audio_config: Any = None, **settings: Any):
+        super().__init__(**settings)
+        self.vision_config = transformers.SiglipVisionConfig(**(vision_config or {}))
+        self.audio_config = transformers.WhisperConfig(**(audio_config or {}))
+
+
+def main(folder: Path) -> dict[str, Any]:
+    transformers.AutoConfig.register(MiniCPMConfig.model_type, MiniCPMConfig)
+    return {
+        "found": {family.architecture: find(family, folder) for family in (*FOUND, *REFUSED)},
+        "streams": {family.architecture: measure(family, folder) for family in MEASURED},
+    }
+
+
+def find(family: Family, folder: Path) -> dict[str, Any]:
+    """Where steering would go in a model without weights."""
+    config = engine_config(family, folder)
+    with torch.device("meta"):
+        model = initialize_model(config)
+    count = config.model_config.hf_text_config.num_hidden_layers
+    try:
+        layers = decoder.decoder_layers(model, count)
+        return {
+            "count": count,
+            "path": next(name for name, module in model.named_modules() if module is layers),
+            "classes": sorted({type(layer).__name__ for layer in layers}),
+            "split": [decoder.adds_residual(layer) for layer in layers],
+            "lists": [name for name, module in model.named_modules() if is_list(module, count)],
+        }
+    except SteeringError as error:
+        return {"refusal": type(error).__name__, "words": str(error)}
+
+
+def is_list(module: nn.Module, count: int) -> bool:
+    return isinstance(module, nn.ModuleList) and len(module) == count
+
+
+def measure(family: Family, folder: Path) -> dict[str, Any]:
+    """Distance of each layer's stream from that of transformers, with equal random weights.
+
+    ``right`` is the reading that steering chooses, ``wrong`` the other one, where there is one.
+    """
+    ids = torch.arange(3, 3 + TOKENS)
+    truth = reference_streams(family, folder, ids)
+    outputs = engine_outputs(family, folder, ids)
+    right, wrong = [], []
+    for layer, output, expected in zip(*outputs, truth, strict=True):
+        hidden, other = output if isinstance(output, tuple) else (output, None)
+        alone = distance(hidden, expected)
+        added = None if other is None else distance(hidden + other, expected)
+        split = decoder.adds_residual(layer)
+        right.append(added if split else alone)
+        wrong.append(alone if split else added)
+    return {"right": right, "wrong": [value for value in wrong if value is not None]}
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest entry."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@torch.inference_mode()
+def reference_streams(family: Family, folder: Path, ids: Tensor) -> list[Tensor]:
+    """Write random weights and return what each layer of transformers' model hands on."""
+    torch.manual_seed(0)
+    config = hf_config(family)
+    model = getattr(transformers, family.architecture)(config).eval()
+    model.save_pretrained(folder / family.architecture)
+    streams: list[Tensor] = []
+    layers = model.get_decoder().layers
+    with taps(layers, lambda output: streams.append(first(output)[0].clone())):
+        model(input_ids=ids[None], use_cache=False)
+    return streams
+
+
+@torch.inference_mode()
+def engine_outputs(
+    family: Family, folder: Path, ids: Tensor
+) -> tuple[list[nn.Module], list[Any]]:
+    """The layers of vLLM's model with those weights, and what each returns."""
+    config = engine_config(family, folder, write=False)
+    with set_current_vllm_config(config):
+        model = get_model(vllm_config=config)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.forward = plain_attention(module)
+    outputs: list[Any] = []
+    layers = decoder.decoder_layers(model, LAYERS)
+    positions = torch.arange(TOKENS)
+    if config.model_config.uses_mrope:
+        positions = positions.expand(3, -1)
+    with taps(layers, lambda output: outputs.append(cloned(output))), set_forward_context(
+        None, config
+    ):
+        model(None, positions, None, inputs_embeds=model.embed_input_ids(ids))
+    return list(layers), outputs
+
+
+def plain_attention(layer: Any) -> Callable[..., Tensor]:
+    """Causal attention over one prompt, for a model without a key-value cache."""
+
+    def forward(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
+        heads = [
+            tensor.view(TOKENS, -1, layer.head_size).transpose(0, 1)[None]
+            for tensor in (query, key, value)
+        ]
+        mixed = nn.functional.scaled_dot_product_attention(
+            *heads, is_causal=True, scale=layer.impl.scale, enable_gqa=True
+        )
+        return mixed[0].transpose(0, 1).reshape(TOKENS, -1)
+
+    return forward
+
+
+@contextmanager
+def taps(layers: Any, note: Callable[[Any], None]) -> Iterator[None]:
+    """Call ``note`` with what each layer returns."""
+    handles = [layer.register_forward_hook(lambda _m, _a, out: note(out)) for layer in layers]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def first(output: Any) -> Tensor:
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
+
+
+def cloned(output: Any) -> Any:
+    # The next layer's fused norm writes into both tensors.
+    return tuple(t.clone() for t in output) if isinstance(output, tuple) else output.clone()
+
+
+def engine_config(family: Family, folder: Path, *, write: bool = True) -> Any:
+    """vLLM's configuration for the family; the first one starts the process groups."""
+    path = folder / family.architecture
+    if write:
+        hf_config(family).save_pretrained(path)
+    # A class that is registered itself is not inspected in a process of its own.
+    found = ModelRegistry.models[family.architecture].load_model_cls()
+    ModelRegistry.register_model(family.architecture, found)
+    config = EngineArgs(
+        model=str(path),
+        skip_tokenizer_init=True,
+        enforce_eager=True,
+        dtype="float32",
+        max_model_len=128,
+    ).create_engine_config()
+    if not torch.distributed.is_initialized():
+        with set_current_vllm_config(config):
+            init_distributed_environment(1, 0, f"file://{folder / 'rendezvous'}", 0, "gloo")
+            ensure_model_parallel_initialized(1, 1)
+    return config
+
+
+def hf_config(family: Family) -> Any:
+    known = {"MiniCPMConfig": MiniCPMConfig}
+    kind = known.get(family.config) or getattr(transformers, family.config)
+    config = kind(**family.settings)
+    config.architectures = [family.architecture]
+    config.dtype = "float32"
+    return config
+
+
+if __name__ == "__main__":
+    place, target = map(Path, sys.argv[1:])
+    target.write_text(json.dumps(main(place)))

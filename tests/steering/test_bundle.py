@@ -1,0 +1,121 @@
+"""Bundles: what is written is read, and what is damaged is refused with words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle, unpack
+from refusal_steering.bundle.store import MANIFEST_FILE, WEIGHTS_FILE
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import BundleError, BundleMismatchError
+
+SIZE = 16
+MANIFEST: dict[str, Any] = {
+    "name": "unit",
+    "strategy": "omnisteer",
+    "model": {"id": "tiny", "hidden_size": SIZE, "num_layers": 4},
+}
+
+
+def layer(units: int = 3) -> LayerSteering:
+    direction = torch.ones(SIZE) / SIZE**0.5
+    weight = torch.randn(units, SIZE)
+    risk = torch.randn(SIZE)
+    return LayerSteering(
+        direction, weight, torch.randn(units), torch.randn(units), 0.5, 0.0, 3.0, risk, -1.0
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> SteeringBundle:
+    return save_bundle(tmp_path / "b", {1: layer(), 3: layer(0)}, MANIFEST)
+
+
+def test_written_and_read_are_equal(bundle: SteeringBundle, tmp_path: Path) -> None:
+    again = load_bundle(tmp_path / "b")
+    sent = unpack(bundle.packed)
+    assert bundle.digest == again.digest == sent.digest
+    hidden = torch.randn(5, SIZE)
+    for index, steering in bundle.layers.items():
+        assert torch.equal(steering.coefficient(hidden), sent.layers[index].coefficient(hidden))
+        assert torch.equal(steering.risk_logit(hidden), sent.layers[index].risk_logit(hidden))
+
+
+def test_any_change_changes_the_digest(bundle: SteeringBundle, tmp_path: Path) -> None:
+    other = save_bundle(tmp_path / "c", dict(bundle.layers), {**MANIFEST, "name": "other"})
+    assert other.digest != bundle.digest
+
+
+def edit_manifest(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        file = folder / MANIFEST_FILE
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return edit
+
+
+def flip_a_byte(folder: Path) -> None:
+    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    data[-1] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (flip_a_byte, "damaged"),
+        (lambda folder: (folder / WEIGHTS_FILE).unlink(), "cannot read"),
+        (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "invalid"),
+        (edit_manifest(layers=[3, 1]), "ascending"),
+        (edit_manifest(layers=[1, 9]), "must lie in"),
+        (edit_manifest(layers=[1]), "does not name"),
+        (edit_manifest(strategy="magic"), "strategy"),
+        (edit_manifest(surprise=1), "surprise"),
+        (edit_manifest(format_version=2), "format_version"),
+    ],
+)
+def test_damage_is_refused(
+    bundle: SteeringBundle, tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(tmp_path / "b")
+    with pytest.raises(BundleError, match=words):
+        load_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"direction": torch.full((SIZE,), float("nan"))}, "NaN"),
+        ({"direction": torch.ones(SIZE)}, "unit vector"),
+        ({"direction": torch.ones(SIZE + 1)}, "shape"),
+        ({"floor": 4.0}, "floor"),
+        ({"output_weight": torch.zeros(9)}, "shape"),
+    ],
+)
+def test_harmful_tensors_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        save_bundle(tmp_path / "bad", {1: replace(layer(), **change)}, MANIFEST)
+
+
+@pytest.mark.parametrize("packed", [b"", b"\x00" * 7, (99).to_bytes(8, "big") + b"{}"])
+def test_a_cut_package_is_refused(packed: bytes) -> None:
+    with pytest.raises(BundleError):
+        unpack(packed)
+
+
+def test_pickles_are_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="pickle"):
+        load_bundle(tmp_path / "vectors.pt")
+
+
+def test_another_models_bundle_is_refused(bundle: SteeringBundle) -> None:
+    bundle.check_model(SIZE, 4)
+    with pytest.raises(BundleMismatchError, match="hidden size 32"):
+        bundle.check_model(32, 4)

@@ -1,0 +1,184 @@
+"""The gateway without an engine: nothing passes unproven, nothing of a client's passes at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm import SamplingParams
+
+from refusal_steering.bundle import SteeringBundle
+from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.errors import (
+    BundleError,
+    DirectiveError,
+    SteeringError,
+    SteeringUnavailableError,
+)
+from refusal_steering.trace import Reading
+from refusal_steering.vllm_plugin.gateway import SteeringContext, SteeringGateway, steering_context
+
+pytestmark = pytest.mark.anyio
+DIRECTIVE = Directive("digest", "policy", "v1", decode_tokens=2)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class FakeEngine:
+    """Answers with scripted wire readings, one engine output each."""
+
+    readings: list[list[Any] | None] = field(default_factory=list)
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    closed: int = 0
+
+    def __post_init__(self) -> None:
+        self.output_processor = SimpleNamespace(
+            request_states={}, process_outputs=lambda outputs: outputs
+        )
+        parallel = SimpleNamespace(world_size=2)
+        self.vllm_config = SimpleNamespace(parallel_config=parallel)
+
+    async def generate(
+        self, prompt: Any, params: Any, request_id: str
+    ) -> AsyncGenerator[Any, None]:
+        self.seen.append((request_id, params.extra_args))
+        state = SimpleNamespace(external_req_id=request_id, request_index=0)
+        self.output_processor.request_states[f"{request_id}-internal"] = state
+        try:
+            for wire in self.readings:
+                fields = {"other": 1} | ({EXTRA_KEY: wire} if wire else {})
+                output = SimpleNamespace(
+                    request_id=f"{request_id}-internal",
+                    new_token_ids=[5],
+                    kv_transfer_params=fields,
+                )
+                self.output_processor.process_outputs([output])
+                assert output.kv_transfer_params == {"other": 1}
+                yield output
+        finally:
+            self.closed += 1
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return self.answers
+
+
+def reading(position: int, rows: int) -> list[Any]:
+    return Reading(position, (1.0,), 0.0, rows).to_wire()
+
+
+async def run(
+    engine: FakeEngine, directive: Directive | None, extra: dict[str, Any] | None = None
+) -> tuple[list[Any], SteeringContext]:
+    SteeringGateway(engine)
+    with steering_context(directive) as context:
+        stream = engine.generate("hello", SamplingParams(extra_args=extra), "id")
+    return [output async for output in stream], context
+
+
+async def test_a_proved_request_passes_and_reports() -> None:
+    engine = FakeEngine([reading(9, 1), reading(10, 2), reading(11, 3), None])
+    outputs, context = await run(engine, DIRECTIVE)
+    assert len(outputs) == 4 and context.traces[0].rows == 3
+    assert engine.seen[0][1] == {EXTRA_KEY: DIRECTIVE.to_wire()}
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        [None],
+        [Reading.failed("no slot").to_wire()],
+        [reading(9, 0)],
+        [reading(9, 1), None],
+        [["damaged"]],
+    ],
+)
+async def test_an_unproved_request_ends_with_an_error(readings: list[Any]) -> None:
+    engine = FakeEngine(readings)
+    with pytest.raises(SteeringUnavailableError):
+        await run(engine, DIRECTIVE)
+    assert engine.closed == 1, "the engine's generation must be ended too"
+
+
+async def test_an_unsteered_request_is_left_alone() -> None:
+    outputs, context = await run(FakeEngine([None, None]), None, {"mine": 1})
+    assert len(outputs) == 2 and context.traces == []
+
+
+async def test_a_clients_directive_is_stripped_and_its_object_kept() -> None:
+    engine = FakeEngine([None])
+    extra = {EXTRA_KEY: {"gain": 9.0}, "mine": 1}
+    await run(engine, None, extra)
+    assert engine.seen[0][1] == {"mine": 1}
+    assert EXTRA_KEY in extra, "the caller's own parameters are not changed"
+
+
+async def test_the_context_counts_when_generation_is_asked_for() -> None:
+    engine = FakeEngine([None])
+    SteeringGateway(engine)
+    plain = engine.generate("hello", SamplingParams(), "id")
+    with steering_context(DIRECTIVE):
+        assert len([output async for output in plain]) == 1
+
+
+async def test_two_live_requests_never_share_an_id() -> None:
+    engine = FakeEngine([reading(9, 1)])
+    SteeringGateway(engine)
+    with steering_context(DIRECTIVE):
+        first = engine.generate("a", SamplingParams(), "same")
+    second = engine.generate("b", SamplingParams(), "same")
+    await anext(first)
+    await anext(second)
+    (one, _), (two, _) = engine.seen
+    assert one != two
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_streamed_prompts_are_refused() -> None:
+    engine = FakeEngine([])
+    SteeringGateway(engine)
+
+    async def parts() -> AsyncGenerator[str, None]:
+        yield "part"
+
+    with steering_context(DIRECTIVE), pytest.raises(DirectiveError, match="streamed"):
+        engine.generate(parts(), SamplingParams(), "id")
+
+
+def answer(rank: int, **changes: Any) -> dict[str, Any]:
+    base = {"rank": rank, "error": None, "bundles": ["d"], "policy_version": "v2", "code": ""}
+    return {**base, **changes}
+
+
+BUNDLE = SteeringBundle(None, {}, "d", b"")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([answer(0)], SteeringError),
+        ([answer(0), answer(1, bundles=[])], SteeringError),
+        ([answer(0), answer(1, error="damaged", code="invalid_bundle")], BundleError),
+    ],
+)
+async def test_a_bundle_is_loaded_by_every_rank_or_not_at_all(
+    answers: list[dict[str, Any]], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await SteeringGateway(FakeEngine(answers=answers)).load(BUNDLE)
+
+
+async def test_every_rank_must_have_the_policy_version() -> None:
+    both = FakeEngine(answers=[answer(0), answer(1)])
+    await SteeringGateway(both).acknowledge("v2", ["d"])
+    lagging = FakeEngine(answers=[answer(0), answer(1, policy_version="v1")])
+    with pytest.raises(SteeringError, match="every rank"):
+        await SteeringGateway(lagging).acknowledge("v2", ["d"])

@@ -1,0 +1,95 @@
+"""Settings under which steering would be wrong stop the start, each with its remedy."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from types import SimpleNamespace as Config
+from typing import Any
+
+import pytest
+
+from refusal_steering.errors import UnsupportedEngineError
+from refusal_steering.vllm_plugin.engine_args import EngineOptions, apply_steering_args
+from refusal_steering.vllm_plugin.limits import check_config
+
+
+def config(**changes: Any) -> Config:
+    """A configuration that can be steered, with dotted changes."""
+    base = Config(
+        speculative_config=None,
+        kv_transfer_config=None,
+        parallel_config=Config(
+            pipeline_parallel_size=1,
+            data_parallel_size=1,
+            prefill_context_parallel_size=1,
+            enable_dbo=False,
+            use_sequence_parallel_moe=False,
+        ),
+        compilation_config=Config(pass_config=Config(enable_sp=False)),
+        cache_config=Config(kv_sharing_fast_prefill=False),
+        model_config=Config(
+            enable_prompt_embeds=False, is_encoder_decoder=False, runner_type="generate"
+        ),
+    )
+    for dotted, value in changes.items():
+        *owners, name = dotted.split("__")
+        target = base
+        for owner in owners:
+            target = getattr(target, owner)
+        setattr(target, name, value)
+    return base
+
+
+def test_an_ordinary_configuration_passes() -> None:
+    check_config(config())
+    check_config(config(parallel_config__tensor_parallel_size=2))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "word"),
+    [
+        ("speculative_config", object(), "speculative"),
+        ("kv_transfer_config", object(), "connector"),
+        ("parallel_config__pipeline_parallel_size", 2, "pipeline"),
+        ("parallel_config__data_parallel_size", 2, "data parallelism"),
+        ("parallel_config__prefill_context_parallel_size", 2, "context"),
+        ("parallel_config__enable_dbo", True, "DBO"),
+        ("parallel_config__use_sequence_parallel_moe", True, "experts"),
+        ("compilation_config__pass_config__enable_sp", True, "sequence-parallelism"),
+        ("cache_config__kv_sharing_fast_prefill", True, "fast prefill"),
+        ("model_config__enable_prompt_embeds", True, "embeddings"),
+        ("model_config__is_encoder_decoder", True, "encoder-decoder"),
+        ("model_config__runner_type", "pooling", "pooling"),
+    ],
+)
+def test_what_cannot_be_steered_is_refused(setting: str, value: Any, word: str) -> None:
+    with pytest.raises(UnsupportedEngineError, match=word):
+        check_config(config(**{setting: value}))
+
+
+def arguments(**changes: Any) -> Namespace:
+    return Namespace(**{"worker_cls": "auto", "additional_config": None, **changes})
+
+
+def test_arguments_carry_everything_that_changes_the_traced_graph() -> None:
+    args = arguments(additional_config={"mine": 1})
+    apply_steering_args(args, [])
+    assert args.worker_cls.endswith("SteeringWorker")
+    assert args.additional_config["mine"] == 1
+    assert EngineOptions.read(args.additional_config) == EngineOptions.for_bundles([])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"worker_cls": "someone.elses.Worker"},
+        {"speculative_config": {"method": "ngram"}},
+        {"pipeline_parallel_size": 2},
+        {"data_parallel_size": 2},
+        {"kv_transfer_config": {"kv_connector": "x"}},
+        {"enable_prompt_embeds": True},
+    ],
+)
+def test_flags_that_contradict_steering_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedEngineError):
+        apply_steering_args(arguments(**changes), [])

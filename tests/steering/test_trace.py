@@ -1,0 +1,108 @@
+"""Directives and traces: what a request asks for and what proves that it was done."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from refusal_steering.directive import MAX_GAIN, Directive
+from refusal_steering.errors import DirectiveError, SteeringUnavailableError
+from refusal_steering.trace import Reading, Trace
+
+BASE = Directive("digest", "policy", "v1")
+
+
+def reading(position: int, rows: int, strength: float = 2.0) -> Reading:
+    return Reading(position, (strength, -3.0), 1.0, rows)
+
+
+def test_directive_survives_the_wire() -> None:
+    directive = Directive("d", "p", "v", 0.5, 3, False, True)
+    assert Directive.from_wire(directive.to_wire()) == directive
+
+
+@pytest.mark.parametrize("gain", [-0.1, math.nan, math.inf, MAX_GAIN * 1.01])
+def test_gain_out_of_range_is_refused(gain: float) -> None:
+    with pytest.raises(DirectiveError, match="strength"):
+        Directive("d", "p", "v", gain)
+
+
+def test_negative_window_is_refused() -> None:
+    with pytest.raises(DirectiveError, match="window"):
+        Directive("d", "p", "v", 1.0, -1)
+
+
+@pytest.mark.parametrize("wire", [{}, {"bundle": "b"}, {**BASE.to_wire(), "vector": [1.0]}])
+def test_unreadable_wire_is_refused(wire: dict[str, object]) -> None:
+    with pytest.raises(DirectiveError):
+        Directive.from_wire(wire)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Directive("digest", "policy", "v2"),
+        Directive("other", "policy", "v1"),
+        Directive("digest", "policy", "v1", 0.999),
+        Directive("digest", "policy", "v1", 1.0, 3),
+        Directive("digest", "policy", "v1", 1.0, None, False),
+    ],
+)
+def test_cache_key_names_everything_that_changes_keys_and_values(other: Directive) -> None:
+    assert BASE.cache_key(10) != other.cache_key(10)
+    assert BASE.cache_key(10) != BASE.cache_key(11)
+
+
+def test_silent_directives_leave_the_cache_alone() -> None:
+    assert BASE.writes_cache
+    assert not Directive("d", "p", "v", 0.0).writes_cache
+    assert not Directive("d", "p", "v", shadow=True).writes_cache
+
+
+def test_reading_survives_the_wire() -> None:
+    assert Reading.from_wire(reading(4, 1).to_wire()) == reading(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("window", "tokens", "rows", "proved"),
+    [(None, 5, 5, True), (None, 5, 4, False), (3, 9, 4, True), (3, 9, 3, False), (0, 9, 1, True)],
+)
+def test_proof_needs_every_promised_row(
+    window: int | None, tokens: int, rows: int, proved: bool
+) -> None:
+    trace = Trace(Directive("d", "p", "v", 1.0, window))
+    trace.add(reading(9, rows))
+    if proved:
+        trace.prove(tokens)
+    else:
+        with pytest.raises(SteeringUnavailableError, match="no proof"):
+            trace.prove(tokens)
+
+
+def test_no_reading_is_no_proof() -> None:
+    with pytest.raises(SteeringUnavailableError):
+        Trace(BASE).prove(1)
+
+
+def test_a_failed_reading_is_final() -> None:
+    trace = Trace(BASE)
+    trace.add(Reading.failed("slots"))
+    with pytest.raises(SteeringUnavailableError, match="slots"):
+        trace.prove(1)
+
+
+def test_recomputed_positions_keep_their_first_reading() -> None:
+    trace = Trace(BASE)
+    for position, rows, strength in ((9, 1, 2.0), (10, 2, 5.0), (9, 1, 7.0), (10, 2, 7.0)):
+        trace.add(reading(position, rows, strength))
+    assert [r.position for r in trace.readings] == [9, 10]
+    assert [r.coefficients[0] for r in trace.readings] == [2.0, 5.0]
+    assert trace.rows == 2
+
+
+def test_strength_is_the_largest_coefficient_with_gain() -> None:
+    trace = Trace(Directive("d", "p", "v", 2.0))
+    trace.add(reading(9, 1))
+    assert trace.strength == -6.0
+    assert trace.risk == pytest.approx(1 / (1 + math.exp(-1.0)))
