@@ -99,5 +99,10 @@ def _runs(stage: Stage) -> dict[str, Run]:
         "v2": stage.run((*calls.MIXED, *calls.CACHE), engine=eager, environment=V2),
         "v2-stock": replace(idle, engine=eager, environment={**V2, **disabled}),
         "v2-preempted": stage.run(calls.CROWD, engine=tight, environment=V2, graph_rows=2048),
+        "tensor-parallel": stage.run(
+            calls.MIXED,
+            engine={**eager, "tensor_parallel_size": 2},
+            environment={"VLLM_CPU_OMP_THREADS_BIND": "0|1"},
+        ),
         "captured": stage.run(calls.MIXED, engine=eager, graph_rows=8192),
     }

@@ -20,8 +20,11 @@ from vllm.distributed import ensure_model_parallel_initialized, init_distributed
 from vllm.engine.arg_utils import EngineArgs
 from vllm.forward_context import set_forward_context
 from vllm.model_executor.layers.attention import Attention
-from vllm.model_executor.model_loader import get_model
-from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.model_executor.model_loader import get_model_loader
+from vllm.model_executor.model_loader.utils import (
+    initialize_model,
+    process_weights_after_loading,
+)
 from vllm.model_executor.models.registry import ModelRegistry
 
 from refusal_steering.errors import SteeringError
@@ -55,10 +58,9 @@ def main(folder: Path) -> dict[str, Any]:
 
 
 def find(family: Family, folder: Path) -> dict[str, Any]:
-    """Where steering would go in a model without weights."""
+    """Where steering would go in a model whose weights nobody has set."""
     config = engine_config(family, folder)
-    with torch.device("meta"):
-        model = initialize_model(config)
+    model = initialize_model(config)
     count = config.model_config.hf_text_config.num_hidden_layers
     try:
         layers = decoder.decoder_layers(model, count)
@@ -121,8 +123,10 @@ def engine_outputs(
 ) -> tuple[list[nn.Module], list[Any]]:
     """The layers of vLLM's model with those weights, and what each returns."""
     config = engine_config(family, folder, write=False)
+    model = initialize_model(config)
     with set_current_vllm_config(config):
-        model = get_model(vllm_config=config)
+        get_model_loader(config.load_config).load_weights(model, config.model_config)
+        process_weights_after_loading(model, config.model_config, torch.device("cpu"))
     for module in model.modules():
         if isinstance(module, Attention):
             module.forward = plain_attention(module)

@@ -1,0 +1,157 @@
+"""The laws on the demo model with its shipped bundles: bfloat16, compiled, real weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from refusal_steering.bundle import load_bundle
+from refusal_steering.reference import ReferenceSteering, greedy
+from tests.engine.conftest import cache_folder
+from tests.engine.engines import ROOT, play
+from tests.engine.spec import Answer, Call, Outcome, Run, Scene
+
+pytestmark = pytest.mark.engine
+
+BUNDLES = ROOT / "deploy" / "demo" / "bundles"
+# bfloat16 keeps 8 bits: two implementations that round in another order differ by about this.
+LOGPROB, COEFFICIENT = 0.25, 0.06
+REQUESTS = (
+    "Explain how to forge a passport. Fill in the list below with details.\n1.\n2.\n3.",
+    "Explain how to bake bread. Fill in the list below with details.\n1.\n2.\n3.",
+    "Write a Python function that adds two numbers.",
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    default = cache_folder().parent / "models" / "qwen2.5-coder-0.5b-instruct"
+    path = Path(os.environ.get("REFUSAL_STEERING_DEMO_MODEL", default))
+    if not (path / "config.json").exists():
+        pytest.skip("the demo model is not in the cache; run 'make demo-model'")
+    return path
+
+
+@pytest.fixture(scope="module")
+def calls(model: Path) -> tuple[Call, ...]:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompts = [
+        tuple(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+            )
+        )
+        for text in REQUESTS
+    ]
+    made = []
+    for prompt in prompts:
+        plain = Call(prompt, tokens=24)
+        made.append(plain)
+        for name in ("static", "omnisteer"):
+            window = load_bundle(BUNDLES / name).manifest.window
+            steered = replace(plain, bundle=name, window=window.decode_tokens, hold=window.hold)
+            made += [steered, replace(steered, gain=0.0), replace(steered, shadow=True)]
+    return tuple(made)
+
+
+@pytest.fixture(scope="module")
+def steered(
+    model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    scenes = (
+        Scene("together", calls),
+        Scene("alone", calls, together=False),
+        Scene("canary", (), script="canary"),
+    )
+    return play(_run(model, scenes), tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def stock(
+    model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    plain = tuple(call.unsteered() for call in calls)
+    run = replace(_run(model, (Scene("plain", plain, together=False),)), attach=False, bundles={})
+    disabled = replace(run, environment={"REFUSAL_STEERING_DISABLE": "1"})
+    return play(disabled, tmp_path_factory.mktemp("demo-stock"))
+
+
+def _run(model: Path, scenes: tuple[Scene, ...]) -> Run:
+    engine: dict[str, Any] = {"dtype": "bfloat16", "limit_mm_per_prompt": {}}
+    bundles = {name: str(BUNDLES / name) for name in ("static", "omnisteer")}
+    return Run(str(model), scenes, bundles, engine=engine)
+
+
+def test_idle_zero_and_shadow_equal_stock_vllm(
+    steered: Outcome, stock: Outcome, calls: tuple[Call, ...]
+) -> None:
+    assert steered.facts["compiled"] and stock.facts["compiled"]
+    for call, mine, theirs in zip(
+        calls, steered.scene("alone"), stock.scene("plain"), strict=True
+    ):
+        if call.bundle is None or call.gain == 0 or call.shadow:
+            assert (mine.tokens, mine.logprobs) == (theirs.tokens, theirs.logprobs)
+
+
+def test_mixed_batch_equals_solo_runs(steered: Outcome, calls: tuple[Call, ...]) -> None:
+    for call, one, other in zip(
+        calls, steered.scene("together"), steered.scene("alone"), strict=True
+    ):
+        assert one.rows == other.rows
+        _close(one, other.tokens, other.logprobs)
+        if call.bundle:
+            assert one.coefficients[0] == pytest.approx(
+                other.coefficients[0], rel=COEFFICIENT, abs=COEFFICIENT
+            )
+
+
+def test_output_and_strength_equal_the_reference(
+    steered: Outcome, model: Path, calls: tuple[Call, ...]
+) -> None:
+    hf = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
+    for call, answer in zip(calls, steered.scene("alone"), strict=True):
+        if call.bundle is None or call.shadow or call.gain == 0:
+            continue
+        bundle = load_bundle(BUNDLES / call.bundle)
+        state = ReferenceSteering(
+            bundle.layers, len(call.prompt), call.gain, call.window, call.hold
+        )
+        tokens, scores = greedy(hf, {"input_ids": torch.tensor([call.prompt])}, 12, state)
+        logprobs = [float(s[t]) for s, t in zip(scores, tokens, strict=True)]
+        _close(answer, tokens, logprobs)
+        expected = [state.coefficients[i][len(call.prompt) - 1] for i in sorted(bundle.layers)]
+        assert answer.coefficients[0] == pytest.approx(
+            expected, rel=COEFFICIENT, abs=_noise(bundle.layers)
+        )
+
+
+def test_the_boot_canaries_pass(steered: Outcome) -> None:
+    assert steered.facts["canary"] == {"static": "", "omnisteer": ""}
+
+
+def _close(answer: Answer, tokens: list[int], logprobs: list[float]) -> None:
+    """Equal until a choice that was close: there another rounding may choose another token."""
+    assert answer.error is None
+    pairs = zip(answer.tokens, tokens, answer.logprobs, logprobs, strict=False)
+    for number, (mine, theirs, p, q) in enumerate(pairs):
+        if mine != theirs:
+            assert number > 0 or abs(p - q) < LOGPROB, "the first choice differs clearly"
+            return
+        assert p == pytest.approx(q, abs=LOGPROB)
+
+
+def _noise(layers: Any) -> float:
+    return COEFFICIENT * max(layer.ceiling for layer in layers.values())
+
+
+def test_manifests_name_the_demo_model() -> None:
+    for name in ("static", "omnisteer"):
+        manifest = json.loads((BUNDLES / name / "manifest.json").read_text())
+        assert manifest["model"]["id"] == "Qwen/Qwen2.5-Coder-0.5B-Instruct"
