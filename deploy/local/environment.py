@@ -173,8 +173,11 @@ def _install_cpu_torch(venv: Path) -> None:
     if _has_version(venv, wanted):
         return
     label = f"environment: {wanted} from pip's own sources"
-    if attempt(label, _pip_install(venv, wanted), failure="not there", log=venv / LOG) is None:
-        return
+    if attempt(label, _pip_install(venv, wanted), failure="not there", log=venv / LOG) is not None:
+        _install_torch_through_uv(venv, wanted)
+
+
+def _install_torch_through_uv(venv: Path, wanted: str) -> None:
     vision, audio = COMPANIONS[CPU_TORCH.rpartition(".")[0]]
     builds = (f"torch=={CPU_TORCH}", f"torchvision=={vision}", f"torchaudio=={audio}")
     uv = (venv / "bin" / "uv", "pip", "install", "--python", python(venv))
