@@ -168,7 +168,7 @@ def _choice(final: Any, output: Any, context: Any, index: int, error: str | None
         "logprobs": [float(entry[token].logprob) for token, entry in chosen],
         "cached": (final.num_cached_tokens or 0) if final is not None else 0,
         "rows": trace.rows if trace else 0,
-        "risk": trace.risk if readings else None,
+        "risk": trace.risk if trace and readings else None,
         "positions": [r.position for r in readings],
         "coefficients": [list(r.coefficients) for r in readings],
         "error": error,

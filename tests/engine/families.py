@@ -76,7 +76,24 @@ _MINICPM = {
     "audio_config": _WHISPER,
     "audio_pool_step": 2,
 }
-_BERT = {name: value for name, value in TEXT.items() if name not in ("head_dim", "num_key_value_heads")}
+_WITHOUT_HEAD = {name: value for name, value in TEXT.items() if name != "head_dim"}
+_GEMMA4 = {
+    **TEXT,
+    "global_head_dim": HEAD,
+    "hidden_size_per_layer_input": 0,
+    "num_kv_shared_layers": 0,
+    "layer_types": ["full_attention"] * LAYERS,
+}
+_MOE = {
+    **TEXT,
+    "moe_intermediate_size": 32,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}
+_GPT_OSS = {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 2}
+_BERT = {name: value for name, value in _WITHOUT_HEAD.items() if name != "num_key_value_heads"}
 _GEMMA3N = {
     **TEXT,
     "vocab_size_per_layer_input": 160,
@@ -88,7 +105,7 @@ _GEMMA3N = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """A vLLM architecture with the transformers configuration class and settings to build it.
 
@@ -125,7 +142,15 @@ TEXT_FAMILIES = (
     Family("Phi3ForCausalLM", "Phi3Config", TEXT, "LlamaDecoderLayer"),
     Family("CohereForCausalLM", "CohereConfig", TEXT, "CohereDecoderLayer", split=False),
     Family("GraniteForCausalLM", "GraniteConfig", TEXT, "GraniteDecoderLayer", split=False),
+    Family("Exaone4ForCausalLM", "Exaone4Config", TEXT, "Exaone4DecoderLayer", split=False),
+    Family("StableLmForCausalLM", "StableLmConfig", TEXT, "StablelmDecoderLayer", split=False),
+    # vLLM's Transformers backend: the layers are those of transformers.
+    Family("Olmo2ForCausalLM", "Olmo2Config", _WITHOUT_HEAD, "Olmo2DecoderLayer", split=False),
+    # The same layers stand in a second list.
+    Family("Gemma4ForCausalLM", "Gemma4TextConfig", _GEMMA4, "Gemma4DecoderLayer", split=False),
+    Family("Qwen3MoeForCausalLM", "Qwen3MoeConfig", _MOE, "Qwen3MoeDecoderLayer"),
 )
+GPT_OSS = Family("GptOssForCausalLM", "GptOssConfig", _GPT_OSS, "TransformerBlock")
 QWEN3_VL = _with_towers(
     "Qwen3VLForConditionalGeneration",
     "Qwen3VLConfig",
@@ -192,6 +217,24 @@ OMNI_FAMILIES = (
         "Qwen2DecoderLayer",
         "vision_tower.encoder.layer",
     ),
+    _with_towers(
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3OmniMoeConfig",
+        {
+            "thinker_config": {
+                "text_config": {**_MOE, "rope_parameters": _ROPE, "tie_word_embeddings": False},
+                "vision_config": {
+                    **_QWEN3_VISION,
+                    "image_size": 56,
+                    "apply_vit_abs_pos_embed": True,
+                },
+                "audio_config": {**_WHISPER, "output_dim": HIDDEN},
+            }
+        },
+        "Qwen3MoeDecoderLayer",
+        "audio_tower.layers",
+        "visual.blocks",
+    ),
     Family(
         "MiniCPMV", "MiniCPMConfig", _MINICPM, "Qwen2DecoderLayer",
         path=_MINICPM_PATH, decoys=(_MINICPM_TOWER,),
@@ -205,6 +248,6 @@ REFUSED = (
     Family("Gemma3nForCausalLM", "Gemma3nTextConfig", {**_GEMMA3N, "num_kv_shared_layers": 0}, ""),
     Family("BertModel", "BertConfig", _BERT, ""),
 )
-FOUND = (*TEXT_FAMILIES, *OMNI_FAMILIES)
-# Each kind of decoder layer above, once; the others are built from these.
+FOUND = (*TEXT_FAMILIES, GPT_OSS, *OMNI_FAMILIES)
+# Each kind of decoder layer above, once; only GPT-OSS, whose attention has sinks, is left out.
 MEASURED = (*TEXT_FAMILIES, QWEN3_VL)

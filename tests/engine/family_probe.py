@@ -1,6 +1,8 @@
-"""Builds every family with vLLM's own classes and writes what steering finds in it; own process.
+"""Builds every family with vLLM's own classes and writes what steering finds in it.
 
     python -m tests.engine.family_probe FOLDER FINDINGS.json
+
+A process of its own, because it changes vLLM's registry and process groups.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
 from torch import Tensor, nn
-from vllm.config import set_current_vllm_config
+from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
 from vllm.engine.arg_utils import EngineArgs
 from vllm.forward_context import set_forward_context
@@ -32,13 +34,14 @@ from refusal_steering.residual import decoder
 from tests.engine.families import FOUND, LAYERS, MEASURED, REFUSED, Family
 
 TOKENS = 12
+IDS = torch.arange(3, 3 + TOKENS)
 
 
-class MiniCPMConfig(transformers.Qwen2Config):
+class MiniCPMConfig(transformers.Qwen2Config):  # type: ignore[misc]
     """What vLLM's MiniCPM-V and MiniCPM-o read; their own class is code in the checkpoint."""
 
     model_type = "minicpm_stand_in"
-    sub_configs = {
+    sub_configs: ClassVar = {
         "vision_config": transformers.SiglipVisionConfig,
         "audio_config": transformers.WhisperConfig,
     }
@@ -50,10 +53,18 @@ class MiniCPMConfig(transformers.Qwen2Config):
 
 
 def main(folder: Path) -> dict[str, Any]:
+    # A configuration without a model has process groups for every kind of model.
+    with set_current_vllm_config(VllmConfig()):
+        init_distributed_environment(1, 0, f"file://{folder / 'rendezvous'}", 0, "gloo")
+        ensure_model_parallel_initialized(1, 1)
     transformers.AutoConfig.register(MiniCPMConfig.model_type, MiniCPMConfig)
+    # First, because vLLM's Transformers backend changes classes of transformers.
+    truth = {family: reference_streams(family, folder) for family in MEASURED}
     return {
         "found": {family.architecture: find(family, folder) for family in (*FOUND, *REFUSED)},
-        "streams": {family.architecture: measure(family, folder) for family in MEASURED},
+        "streams": {
+            family.architecture: measure(family, folder, truth[family]) for family in truth
+        },
     }
 
 
@@ -79,17 +90,14 @@ def is_list(module: nn.Module, count: int) -> bool:
     return isinstance(module, nn.ModuleList) and len(module) == count
 
 
-def measure(family: Family, folder: Path) -> dict[str, Any]:
+def measure(family: Family, folder: Path, truth: list[Tensor]) -> dict[str, Any]:
     """Distance of each layer's stream from that of transformers, with equal random weights.
 
     ``right`` is the reading that steering chooses, ``wrong`` the other one, where there is one.
     """
-    ids = torch.arange(3, 3 + TOKENS)
-    truth = reference_streams(family, folder, ids)
-    outputs = engine_outputs(family, folder, ids)
+    layers, outputs = engine_outputs(family, folder)
     right, wrong = [], []
-    for layer, output, expected in zip(*outputs, truth, strict=True):
-        hidden, other = output if isinstance(output, tuple) else (output, None)
+    for layer, (hidden, other), expected in zip(layers, outputs, truth, strict=True):
         alone = distance(hidden, expected)
         added = None if other is None else distance(hidden + other, expected)
         split = decoder.adds_residual(layer)
@@ -104,7 +112,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 
 @torch.inference_mode()
-def reference_streams(family: Family, folder: Path, ids: Tensor) -> list[Tensor]:
+def reference_streams(family: Family, folder: Path) -> list[Tensor]:
     """Write random weights and return what each layer of transformers' model hands on."""
     torch.manual_seed(0)
     config = hf_config(family)
@@ -112,22 +120,20 @@ def reference_streams(family: Family, folder: Path, ids: Tensor) -> list[Tensor]
     model.save_pretrained(folder / family.architecture)
     streams: list[Tensor] = []
     layers = model.get_decoder().layers
-    with taps(layers, lambda output: streams.append(first(output)[0].clone())):
-        model(input_ids=ids[None], use_cache=False)
+    with taps(layers, lambda output: streams.append(copied(output)[0][0])):
+        model(input_ids=IDS[None], use_cache=False)
     return streams
 
 
 @torch.inference_mode()
-def engine_outputs(
-    family: Family, folder: Path, ids: Tensor
-) -> tuple[list[nn.Module], list[Any]]:
+def engine_outputs(family: Family, folder: Path) -> tuple[nn.ModuleList, list[Any]]:
     """The layers of vLLM's model with those weights, and what each returns."""
     config = engine_config(family, folder, write=False)
     model = initialize_model(config)
     with set_current_vllm_config(config):
         get_model_loader(config.load_config).load_weights(model, config.model_config)
         process_weights_after_loading(model, config.model_config, torch.device("cpu"))
-    for module in model.modules():
+    for module in config.compilation_config.static_forward_context.values():
         if isinstance(module, Attention):
             module.forward = plain_attention(module)
     outputs: list[Any] = []
@@ -135,23 +141,25 @@ def engine_outputs(
     positions = torch.arange(TOKENS)
     if config.model_config.uses_mrope:
         positions = positions.expand(3, -1)
-    with taps(layers, lambda output: outputs.append(cloned(output))), set_forward_context(
-        None, config
+    with (
+        taps(layers, lambda output: outputs.append(copied(output))),
+        set_current_vllm_config(config),
+        set_forward_context(None, config),
     ):
-        model(None, positions, None, inputs_embeds=model.embed_input_ids(ids))
-    return list(layers), outputs
+        model(None, positions, None, inputs_embeds=model.embed_input_ids(IDS))
+    return layers, outputs
 
 
 def plain_attention(layer: Any) -> Callable[..., Tensor]:
     """Causal attention over one prompt, for a model without a key-value cache."""
 
     def forward(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
-        heads = [
+        query, key, value = (
             tensor.view(TOKENS, -1, layer.head_size).transpose(0, 1)[None]
             for tensor in (query, key, value)
-        ]
+        )
         mixed = nn.functional.scaled_dot_product_attention(
-            *heads, is_causal=True, scale=layer.impl.scale, enable_gqa=True
+            query, key, value, is_causal=True, scale=layer.impl.scale, enable_gqa=True
         )
         return mixed[0].transpose(0, 1).reshape(TOKENS, -1)
 
@@ -167,36 +175,27 @@ def taps(layers: Any, note: Callable[[Any], None]) -> Iterator[None]:
         handle.remove()
 
 
-def first(output: Any) -> Tensor:
-    tensor: Tensor = output[0] if isinstance(output, tuple) else output
-    return tensor
-
-
-def cloned(output: Any) -> Any:
-    # The next layer's fused norm writes into both tensors.
-    return tuple(t.clone() for t in output) if isinstance(output, tuple) else output.clone()
+def copied(output: Any) -> tuple[Tensor, Tensor | None]:
+    """First and second output of a layer; the next one's fused norm writes into both."""
+    first, second, *_ = (*output, None) if isinstance(output, tuple) else (output, None)
+    return first.clone(), None if second is None else second.clone()
 
 
 def engine_config(family: Family, folder: Path, *, write: bool = True) -> Any:
-    """vLLM's configuration for the family; the first one starts the process groups."""
+    """vLLM's configuration for the family."""
     path = folder / family.architecture
     if write:
         hf_config(family).save_pretrained(path)
     # A class that is registered itself is not inspected in a process of its own.
     found = ModelRegistry.models[family.architecture].load_model_cls()
     ModelRegistry.register_model(family.architecture, found)
-    config = EngineArgs(
+    return EngineArgs(
         model=str(path),
         skip_tokenizer_init=True,
         enforce_eager=True,
         dtype="float32",
         max_model_len=128,
     ).create_engine_config()
-    if not torch.distributed.is_initialized():
-        with set_current_vllm_config(config):
-            init_distributed_environment(1, 0, f"file://{folder / 'rendezvous'}", 0, "gloo")
-            ensure_model_parallel_initialized(1, 1)
-    return config
 
 
 def hf_config(family: Family) -> Any:

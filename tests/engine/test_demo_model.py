@@ -148,7 +148,7 @@ def _close(answer: Answer, tokens: list[int], logprobs: list[float]) -> None:
 
 
 def _noise(layers: Any) -> float:
-    return COEFFICIENT * max(layer.ceiling for layer in layers.values())
+    return COEFFICIENT * float(max(layer.ceiling for layer in layers.values()))
 
 
 def test_manifests_name_the_demo_model() -> None:

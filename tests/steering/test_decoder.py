@@ -11,6 +11,8 @@ from refusal_steering.errors import UnsupportedModelError
 from refusal_steering.residual import decoder
 from refusal_steering.residual.engine import Capacity, ResidualSteering
 
+SIZE = 8
+
 
 class TinyAttention(nn.Module):
     pass
@@ -61,10 +63,16 @@ class Tower(nn.Module):
     def get_language_model(self) -> nn.Module:
         return self.language_model
 
+    @property
+    def decoder(self) -> nn.ModuleList:
+        layers = self.language_model.layers
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
 
 def test_the_language_model_is_searched_and_towers_are_not() -> None:
     model = Tower()
-    assert decoder.decoder_layers(model, 3) is model.language_model.layers
+    assert decoder.decoder_layers(model, 3) is model.decoder
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -94,28 +102,46 @@ def test_models_with_another_kind_of_stream_are_refused() -> None:
     ("layer", "seen"), [(SplitLayer, 3.0), (JunkLayer, 1.0), (OneTensorLayer, 1.0)]
 )
 def test_the_stream_is_read_as_the_layer_keeps_it(layer: type[nn.Module], seen: float) -> None:
-    size = 8
-    direction = torch.eye(size)[0]
-    steering = LayerSteering(
-        direction, torch.eye(size)[:1], torch.zeros(1), torch.ones(1), 0.0, 0.0, 99.0,
-        torch.zeros(size), 0.0,
-    )  # fmt: skip
-    model = Tower(layer)
-    engine = ResidualSteering(
-        {1: model.language_model.layers[1]},
-        hidden_size=size,
-        num_layers=3,
-        capacity=Capacity(lanes=2, units=4, requests=4, tokens=8, graph_rows=0),
-        device=torch.device("cpu"),
-    )
-    load(engine, steering, size)
+    engine, steered = steer_first_unit(layer)
     engine.admit("r", 1, {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
     engine.begin(["r"], [0], [1])
-    hidden, residual = torch.ones(1, size), 2 * torch.ones(1, size)
-    output = model.language_model.layers[1](hidden.clone(), residual)
+    hidden, residual = torch.ones(1, SIZE), 2 * torch.ones(1, SIZE)
+    output = steered(hidden.clone(), residual)
     output = output[0] if isinstance(output, tuple) else output
     assert output[0, 0] == 1.0 + seen
-    assert torch.equal(output[0, 1:], torch.ones(size - 1))
+    assert torch.equal(output[0, 1:], torch.ones(SIZE - 1))
+
+
+@pytest.mark.parametrize("graph_rows", [0, 8])
+def test_a_batch_dimension_of_one_does_not_hide_the_rows(graph_rows: int) -> None:
+    engine, steered = steer_first_unit(OneTensorLayer, graph_rows)
+    engine.admit("r", 3, {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
+    engine.begin(["r"], [0], [3])
+    output = steered(torch.ones(1, 3, SIZE))
+    assert output.shape == (1, 3, SIZE)
+    assert output[0, :, 0].tolist() == [1.0, 1.0, 2.0]
+    assert torch.equal(output[..., 1:], torch.ones(1, 3, SIZE - 1))
+
+
+def steer_first_unit(
+    layer: type[nn.Module], graph_rows: int = 0
+) -> tuple[ResidualSteering, nn.Module]:
+    """A layer that adds to unit 0 of its stream what that unit holds."""
+    direction = torch.eye(SIZE)[0]
+    steering = LayerSteering(
+        direction, torch.eye(SIZE)[:1], torch.zeros(1), torch.ones(1), 0.0, 0.0, 99.0,
+        torch.zeros(SIZE), 0.0,
+    )  # fmt: skip
+    steered = layer()
+    engine = ResidualSteering(
+        {1: steered},
+        hidden_size=SIZE,
+        num_layers=3,
+        capacity=Capacity(lanes=2, units=4, requests=4, tokens=8, graph_rows=graph_rows),
+        device=torch.device("cpu"),
+    )
+    load(engine, steering, SIZE)
+    return engine, steered
 
 
 def load(engine: ResidualSteering, steering: LayerSteering, size: int) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -32,23 +33,21 @@ def decoder_layers(model: nn.Module, num_layers: int) -> nn.ModuleList:
     that cannot be steered.
     """
     language_model = getattr(model, "get_language_model", lambda: model)()
-    found = [
-        (name, module)
-        for name, module in language_model.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == num_layers
-        and any(_has_attention(layer) for layer in module)
-    ]
-    for _, layers in found:
-        for layer in layers:
-            _refuse(layer)
+    # By the layers themselves: Gemma 4 lists the same ones twice.
+    found: dict[tuple[nn.Module, ...], tuple[str, nn.ModuleList]] = {}
+    for name, module in language_model.named_modules():
+        if _fits(module, num_layers):
+            found.setdefault(tuple(module), (name, module))
+    for layer in chain.from_iterable(found):
+        _refuse(layer)
     if len(found) != 1:
-        names = ", ".join(name for name, _ in found) or "none"
+        names = ", ".join(name for name, _ in found.values()) or "none"
         raise UnsupportedModelError(
             f"{type(model).__name__} has no single list of {num_layers} decoder layers (found: "
             f"{names}); steering needs one. Serve it without steering, or report the model."
         )
-    return found[0][1]
+    ((_, layers),) = found.values()
+    return layers
 
 
 def adds_residual(layer: nn.Module) -> bool:
@@ -94,7 +93,8 @@ def _steered_class(original: type[nn.Module], split: bool) -> type[nn.Module]:
         hidden = output[0] if isinstance(output, tuple) else output
         residual = output[1] if split and isinstance(output, tuple) else None
         kernel.OP(
-            hidden,
+            # vLLM's Transformers backend has a batch dimension of one.
+            hidden if hidden.dim() == 2 else hidden.view(-1, hidden.shape[-1]),
             residual,
             self._steering_ledger,
             self._steering_tokens,
@@ -134,5 +134,9 @@ def _refuse(layer: nn.Module) -> None:
         raise UnsupportedModelError(f"{name} only encodes its input; steering needs a decoder")
 
 
-def _has_attention(layer: nn.Module) -> bool:
-    return any("attention" in type(module).__name__.lower() for module in layer.modules())
+def _fits(module: nn.Module, num_layers: int) -> TypeGuard[nn.ModuleList]:
+    return (
+        isinstance(module, nn.ModuleList)
+        and len(module) == num_layers
+        and any("attention" in type(part).__name__.lower() for part in module.modules())
+    )

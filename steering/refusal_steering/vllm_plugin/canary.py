@@ -26,6 +26,8 @@ async def run_canary(engine_client: Any, bundle: SteeringBundle) -> None:
         raise CanaryError(
             f"bundle {name!r} has no canary, so nothing proves that it works here; rebuild it"
         )
+    # The first run fills the prefix cache: all that are compared then find the same blocks.
+    await _first_logprobs(engine_client, canary, None)
     plain = await _first_logprobs(engine_client, canary, None)
     silent = await _first_logprobs(engine_client, canary, _directive(bundle, gain=0.0))
     steered = await _first_logprobs(engine_client, canary, _directive(bundle, gain=1.0))

@@ -1,0 +1,202 @@
+"""Configuration, tokenizer and processors that put a Qwen2.5 model behind Qwen2.5-Omni's class."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from console import SetupError
+
+COPIED = ("generation_config.json", "chat_template.jinja", "LICENSE")
+ADDED = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>")
+"""Tokens that Qwen2.5 lacks; vLLM writes them into the prompt where a medium stands."""
+# A GGUF file names the embedding's spare rows like this; no text is ever split into these names.
+PADDING = "[PAD"
+NAMED = {
+    "image_token": "<|IMAGE|>",
+    "video_token": "<|VIDEO|>",
+    "audio_token": "<|AUDIO|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_bos|>",
+    "audio_eos_token": "<|audio_eos|>",
+}
+"""The names under which transformers' processor looks them up."""
+VISION = {
+    "depth": 2,
+    "hidden_size": 64,
+    "num_heads": 2,
+    "intermediate_size": 128,
+    "in_channels": 3,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+    "fullatt_block_indexes": [1],
+    "tokens_per_second": 25,
+}
+AUDIO = {
+    "encoder_layers": 2,
+    "d_model": 64,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 128,
+    "num_mel_bins": 80,
+    "max_source_positions": 1500,
+    "n_window": 100,
+}
+# One token covers 28 by 28 pixels. Small, so that a CPU reads a picture or a film in a second.
+IMAGE_TOKENS, FRAME_TOKENS, FRAMES = 64, 16, 16
+TOKEN_PIXELS = 28 * 28
+PIXELS = {
+    "processor_class": "Qwen2_5OmniProcessor",
+    "patch_size": VISION["patch_size"],
+    "merge_size": VISION["spatial_merge_size"],
+    "temporal_patch_size": VISION["temporal_patch_size"],
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.25, 0.25, 0.25],
+}
+RATE, HOP, CHUNK_SECONDS = 16_000, 160, 30
+SOUND = {
+    "feature_extractor_type": "WhisperFeatureExtractor",
+    "feature_size": AUDIO["num_mel_bins"],
+    "sampling_rate": RATE,
+    "hop_length": HOP,
+    "n_fft": 400,
+    "chunk_length": CHUNK_SECONDS,
+    "n_samples": CHUNK_SECONDS * RATE,
+    "nb_max_frames": CHUNK_SECONDS * RATE // HOP,
+    "return_attention_mask": True,
+}
+# What the backbone says of itself as a model of its own.
+OWN = ("_name_or_path", "_model_name_or_path", "architectures", "model_type")
+UNUSED_TALKER = {"vocab_size": 152_064}
+"""Nobody loads the talker; with the real one's vocabulary its defaults raise no warnings."""
+
+
+def write(plain: Path, folder: Path) -> dict[str, Any]:
+    """Write everything but the weights into ``folder``; return the model's configuration."""
+    for name in COPIED:
+        if (plain / name).is_file():
+            shutil.copyfile(plain / name, folder / name)
+    backbone = read_json(plain / "config.json")
+    ids = write_tokenizer(plain, folder, rows=backbone["vocab_size"])
+    config = describe(backbone, ids)
+    write_json(folder / "config.json", config)
+    _write_processors(folder)
+    return config
+
+
+def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
+    """The configuration of the whole model.
+
+    Rotary parameters stay the backbone's: without ``mrope_section``, positions are the plain
+    one-dimensional ones that its weights know.
+    """
+    tied = backbone["tie_word_embeddings"]
+    text = {name: value for name, value in backbone.items() if name not in OWN}
+    thinker = {
+        "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
+        "model_type": "qwen2_5_omni_thinker",
+        "text_config": {**text, "model_type": "qwen2_5_omni_text"},
+        "vision_config": {**VISION, "out_hidden_size": backbone["hidden_size"]},
+        "audio_config": {**AUDIO, "output_dim": backbone["hidden_size"]},
+        "tie_word_embeddings": tied,
+        "position_id_per_seconds": 25,
+        "seconds_per_chunk": 2,
+        **_token_ids(ids),
+    }
+    return {
+        "architectures": ["Qwen2_5OmniForConditionalGeneration"],
+        "model_type": "qwen2_5_omni",
+        "dtype": "bfloat16",
+        "enable_audio_output": False,
+        "tie_word_embeddings": tied,
+        "thinker_config": thinker,
+        "talker_config": UNUSED_TALKER,
+    }
+
+
+def write_tokenizer(plain: Path, folder: Path, *, rows: int) -> dict[str, int]:
+    """Write the backbone's tokenizer with the added tokens; return the ids of all named ones.
+
+    Args:
+        plain: folder of the backbone.
+        folder: where the files are written.
+        rows: rows of the embedding; the added tokens take spare ones behind the last id in use.
+    """
+    tokenizer = read_json(plain / "tokenizer.json")
+    known = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    vocabulary = tokenizer["model"]["vocab"]
+    padding = {id_: name for name, id_ in vocabulary.items() if name.startswith(PADDING)}
+    used = {*vocabulary.values(), *known.values()} - set(padding)
+    first = 1 + max(used)
+    if first + len(ADDED) > rows:
+        raise SetupError(
+            f"the tokenizer of {plain} uses {first} of the embedding's {rows} rows, expected at "
+            f"least {len(ADDED)} spare ones for media tokens. Serve that model without media."
+        )
+    added = {token: first + number for number, token in enumerate(ADDED)}
+    for token, id_ in added.items():
+        if vocabulary.pop(padding.get(id_), None) is not None:
+            vocabulary[token] = id_
+    tokenizer["added_tokens"] += [_token(token, id_) for token, id_ in added.items()]
+    config = read_json(plain / "tokenizer_config.json")
+    if (decoder := config.get("added_tokens_decoder")) is not None:
+        decoder |= {str(id_): _decoded(token) for token, id_ in added.items()}
+    config["extra_special_tokens"] = NAMED
+    config["processor_class"] = PIXELS["processor_class"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
+    write_json(folder / "tokenizer_config.json", config)
+    ids = known | added
+    return {name: ids[token] for name, token in NAMED.items()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object for people to read."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _token_ids(ids: dict[str, int]) -> dict[str, int]:
+    return {
+        "image_token_index": ids["image_token"],
+        "video_token_index": ids["video_token"],
+        "audio_token_index": ids["audio_token"],
+        "vision_start_token_id": ids["vision_bos_token"],
+        "vision_end_token_id": ids["vision_eos_token"],
+        "audio_start_token_id": ids["audio_bos_token"],
+        "audio_end_token_id": ids["audio_eos_token"],
+    }
+
+
+def _token(content: str, id_: int) -> dict[str, Any]:
+    return {"id": id_, **_decoded(content)}
+
+
+def _decoded(content: str) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"content": content, **flags, "special": True}
+
+
+def _write_processors(folder: Path) -> None:
+    image = {"image_processor_type": "Qwen2VLImageProcessor", "size": _size(IMAGE_TOKENS)}
+    video = {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "size": _size(FRAME_TOKENS),
+        "min_frames": 2,
+        "max_frames": FRAMES,
+        "cap_pixels_per_frame": False,
+    }
+    write_json(folder / "preprocessor_config.json", PIXELS | SOUND | image)
+    write_json(folder / "video_preprocessor_config.json", PIXELS | video)
+
+
+def _size(most_tokens: int) -> dict[str, int]:
+    return {"shortest_edge": 4 * TOKEN_PIXELS, "longest_edge": most_tokens * TOKEN_PIXELS}

@@ -1,0 +1,8 @@
+"""``python -m refusal_server`` is the ``refusal-server`` command."""
+
+import sys
+
+from refusal_server.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

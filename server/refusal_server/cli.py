@@ -1,0 +1,65 @@
+"""``refusal-server``: options of ours, and every option of vLLM's besides."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from refusal_server import __version__, logs
+from refusal_server.policy import load_policy_set
+from refusal_server.settings import Settings, load_settings
+from refusal_server.startup import StartupError, bind, prepare_environment
+from refusal_server.yaml_file import FileError
+from refusal_steering.errors import SteeringError
+
+_UNUSABLE = 2
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server; 2 means that it was told something it cannot do, in one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        sys.stdout.write(f"refusal-server {__version__}\n")
+        return 0
+    try:
+        return _run(load_settings(arguments))
+    except (FileError, StartupError, SteeringError) as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"refusal-server: error: {line}\n")
+        return _UNUSABLE
+    except KeyboardInterrupt:
+        sys.stderr.write("refusal-server: interrupted while starting\n")
+        return _INTERRUPTED
+
+
+def _run(settings: Settings) -> int:
+    if settings.policy_file is None:
+        raise StartupError("no policy is named; set --policy-file or `server: {policy_file: ...}`")
+    settings.key  # noqa: B018  (an unreadable key file must be known now)
+    policies = load_policy_set(settings.policy_file)
+    prepare_environment(settings)
+    logs.configure(settings.log_format, settings.log_level)
+    with contextlib.closing(bind(settings.host, settings.port)) as listener:
+        signal.signal(signal.SIGTERM, _interrupt)
+        # Its default would end a server that is still starting.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Here, not above: importing vLLM takes seconds and reads the environment just prepared.
+        import uvloop
+
+        from refusal_server.assembly import check_model
+        from refusal_server.engine_args import parse_engine_args
+        from refusal_server.lifecycle import serve
+        from refusal_steering.vllm_plugin.engine_args import apply_steering_args
+
+        args = parse_engine_args(settings)
+        apply_steering_args(args, policies.bundles)
+        check_model(args, policies)
+        return int(uvloop.run(serve(settings, args, policies, listener)))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

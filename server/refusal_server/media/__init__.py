@@ -1,0 +1,1 @@
+"""Checks of images, sounds and videos before the engine sees them."""

@@ -1,0 +1,1 @@
+"""Pure ASGI middlewares; each is one concern and knows nothing of vLLM."""

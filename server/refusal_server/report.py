@@ -1,0 +1,79 @@
+"""What a caller is told of its steering: the ``x-steering`` header and the report object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from refusal_server.steering_request import SteeringChoice
+from refusal_steering.trace import Trace
+
+HEADER = "x-steering"
+
+
+def header(choice: SteeringChoice, traces: Sequence[Trace]) -> str:
+    """The header's value; while an answer is streamed, ``rows`` counts those before it began."""
+    measured = [trace for trace in traces if trace.readings]
+    fields = {
+        "policy": choice.policy.name,
+        "version": choice.version,
+        "strategy": choice.policy.strategy,
+        "mode": choice.policy.rule.mode,
+        "strength": _number(strength(measured)),
+        "risk": _number(risk(measured)),
+        "rows": str(rows(choice, measured)),
+    }
+    return ";".join(f"{name}={value}" for name, value in fields.items())
+
+
+def body(choice: SteeringChoice, traces: Sequence[Trace], max_tokens: int) -> dict[str, Any]:
+    """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices."""
+    window, bundle = choice.policy.window, choice.policy.bundle
+    tokens = [
+        {
+            "index": index,
+            "position": reading.position,
+            "coefficients": [_rounded(value) for value in reading.coefficients],
+        }
+        for index, trace in enumerate(traces)
+        for reading in trace.readings
+    ]
+    return {
+        "policy": choice.policy.name,
+        "version": choice.version,
+        "strategy": choice.policy.strategy,
+        "bundle": bundle.digest if bundle else None,
+        "layers": list(bundle.manifest.layers) if bundle else [],
+        "mode": choice.policy.rule.mode,
+        "requested_strength": choice.strength,
+        "strength": _rounded(strength(traces)),
+        "risk": _rounded(risk(traces)),
+        "rows": rows(choice, traces),
+        "window": window.model_dump() if window else None,
+        "tokens": tokens[:max_tokens],
+        "tokens_omitted": max(len(tokens) - max_tokens, 0),
+    }
+
+
+def strength(traces: Sequence[Trace]) -> float:
+    """The largest strength over the choices of one request."""
+    return max((trace.strength for trace in traces), key=abs, default=0.0)
+
+
+def risk(traces: Sequence[Trace]) -> float:
+    """The risk of the prompt, which all choices share; NaN where it was not measured."""
+    return traces[0].risk if traces else math.nan
+
+
+def rows(choice: SteeringChoice, traces: Sequence[Trace]) -> int:
+    """Token rows that steering was added to: none in shadow mode."""
+    return sum(trace.rows for trace in traces) if choice.policy.rule.mode == "enforce" else 0
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "none"
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,48 @@
+"""Whether the server lives, is ready, and what it runs; open to everybody, without secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from refusal_server import __version__
+from refusal_server.service import Service
+
+PATHS = ("/live", "/ready", "/health", "/version")
+router = APIRouter()
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "live"}
+
+
+@router.get("/ready")
+@router.get("/health")
+async def ready(request: Request) -> JSONResponse:
+    """200 when work is taken, else 503 with the reason."""
+    service: Service = request.app.state.service
+    reason = service.health.reason
+    if reason is None:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "not_ready", "reason": reason}, status_code=503)
+
+
+@router.get("/version")
+async def version(request: Request) -> dict[str, Any]:
+    """The versions of everything that decides an answer."""
+    service: Service = request.app.state.service
+    policies = service.policies.current
+    return {
+        "refusal_server": __version__,
+        "vllm": service.vllm_version,
+        "policy_version": policies.version,
+        "default_policy": policies.default,
+        "bundles": {
+            bundle.manifest.name: {"strategy": bundle.manifest.strategy, "digest": bundle.digest}
+            for bundle in policies.bundles
+        },
+    }

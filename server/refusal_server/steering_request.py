@@ -1,0 +1,124 @@
+"""The ``steering`` field of a request, and what it resolves to under the policy in force."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from refusal_server.errors import ApiError, bad_request
+from refusal_server.policy import Policy, PolicySet
+from refusal_server.yaml_file import nearest
+from refusal_steering.directive import Directive
+
+_KEYS = ("policy", "strength", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringAsk:
+    """What the caller wrote; ``None`` where it left the choice to the policy file."""
+
+    policy: str | None = None
+    strength: float | None = None
+    report: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringChoice:
+    """One request's policy, at one version, with its strength."""
+
+    policy: Policy
+    version: str
+    strength: float
+    report: bool
+
+    @property
+    def directive(self) -> Directive | None:
+        """What the workers are told; ``None`` in mode ``off``."""
+        window = self.policy.window
+        if self.policy.bundle is None or window is None:
+            return None
+        return Directive(
+            bundle=self.policy.bundle.digest,
+            policy=self.policy.name,
+            policy_version=self.version,
+            gain=self.strength,
+            decode_tokens=window.decode_tokens,
+            hold=window.hold,
+            shadow=self.policy.rule.mode == "shadow",
+        )
+
+
+def parse_ask(value: Any) -> SteeringAsk:
+    """Check the field's shape; raises a 400 that names what is wrong."""
+    if value is None:
+        return SteeringAsk()
+    if not isinstance(value, dict):
+        raise _invalid("must be an object", "steering")
+    for key in value:
+        if key not in _KEYS:
+            allowed = ", ".join(_KEYS)
+            raise _invalid(f"has an unknown key; it takes {allowed}.{nearest(key, _KEYS)}")
+    policy = value.get("policy")
+    if policy is not None and not isinstance(policy, str):
+        raise _invalid("policy must be the name of a policy", "steering.policy")
+    report = value.get("report", False)
+    if not isinstance(report, bool):
+        raise _invalid("report must be true or false", "steering.report")
+    return SteeringAsk(policy, _strength(value.get("strength")), report)
+
+
+def choose(ask: SteeringAsk, policies: PolicySet) -> SteeringChoice:
+    """Resolve the ask; nothing is clamped, what is not allowed is refused."""
+    name = policies.default if ask.policy is None else ask.policy
+    policy = policies.policies.get(name)
+    if policy is None:
+        known = ", ".join(sorted(policies.policies))
+        raise _invalid(f"policy is unknown; this server has {known}", "steering.policy")
+    if not policies.allows(policy):
+        raise ApiError(
+            403,
+            f"The steering policy {policy.name!r} is weaker than the default and not selectable.",
+            code="policy_not_allowed",
+            param="steering.policy",
+        )
+    return SteeringChoice(policy, policies.version, _bounded(ask.strength, policy), ask.report)
+
+
+def _strength(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _invalid("strength must be a number", "steering.strength")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
+        raise _invalid("strength must be a finite number, 0 or more", "steering.strength")
+    return number
+
+
+def _bounded(strength: float | None, policy: Policy) -> float:
+    if policy.bundle is None:
+        if strength is not None:
+            raise _invalid(
+                f"strength has no meaning: policy {policy.name!r} does not steer",
+                "steering.strength",
+            )
+        return 0.0
+    if strength is None:
+        return policy.rule.strength
+    lowest, highest = policy.rule.lowest, policy.rule.ceiling
+    if not lowest <= strength <= highest:
+        raise _invalid(
+            f"strength is outside {lowest:g} to {highest:g}, the bounds of policy {policy.name!r}",
+            "steering.strength",
+        )
+    return strength
+
+
+def _invalid(problem: str, param: str = "steering") -> ApiError:
+    return bad_request(
+        f"steering {problem}".rstrip(".") + ".", code="invalid_steering", param=param
+    )

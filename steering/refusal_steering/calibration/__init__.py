@@ -1,0 +1,1 @@
+"""Calibration: from a contrast set and a model to steering bundles. Offline, never in a server."""

@@ -1,0 +1,69 @@
+"""The boot canary of a bundle: a prompt whose first-token log-probabilities it must move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from refusal_steering.bundle import Canary, Window
+from refusal_steering.calibration.subject import Subject
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.reference import ReferenceSteering, greedy
+
+_TOP = 20
+_TOKENS = 6
+_FEWEST = 4
+_TOLERANCE = 0.5
+_RELATIVE_TOLERANCE = 0.15
+
+
+def choose_canary(
+    subject: Subject, prompts: Iterable[str], layers: Mapping[int, LayerSteering], window: Window
+) -> Canary:
+    """The prompt whose tokens move most for certain, measured with the reference.
+
+    Raises :class:`ValueError` when no prompt moves enough tokens well beyond the tolerance.
+    """
+    found = [_measure(subject, prompt, layers, window) for prompt in prompts]
+    usable = [canary for canary in found if canary is not None]
+    if not usable:
+        raise ValueError("no prompt is moved enough to prove that steering works")
+    return max(usable, key=_certainty)
+
+
+def moved_tokens(plain: Tensor, steered: Tensor) -> dict[int, float]:
+    """Shifts in nats of the tokens that moved most, of log-probabilities [V] without and with.
+
+    Only tokens among the likeliest on both sides count: far down the tail a shift is noise.
+    """
+    likely = set(plain.topk(_TOP).indices.tolist()) & set(steered.topk(_TOP).indices.tolist())
+    shift = {token: float(steered[token] - plain[token]) for token in likely}
+    most = sorted(shift, key=lambda token: (-abs(shift[token]), token))[:_TOKENS]
+    return {token: round(shift[token], 4) for token in most}
+
+
+def _measure(
+    subject: Subject, prompt: str, layers: Mapping[int, LayerSteering], window: Window
+) -> Canary | None:
+    ids = subject.encode(prompt)
+    inputs = {"input_ids": torch.tensor([ids])}
+    state = ReferenceSteering(layers, len(ids), 1.0, window.decode_tokens, window.hold)
+    plain = greedy(subject.model, inputs, 1)[1][0]
+    steered = greedy(subject.model, inputs, 1, state)[1][0]
+    shift = moved_tokens(plain, steered)
+    if len(shift) < _FEWEST:
+        return None
+    largest = max(map(abs, shift.values()))
+    tolerance = round(_TOLERANCE + _RELATIVE_TOLERANCE * largest, 2)
+    canary = Canary(
+        token_ids=tuple(ids),
+        shift={str(token): value for token, value in shift.items()},
+        tolerance=tolerance,
+    )
+    return canary if _certainty(canary) > 2.0 else None
+
+
+def _certainty(canary: Canary) -> float:
+    return max(map(abs, canary.shift.values())) / canary.tolerance

@@ -1,0 +1,94 @@
+"""The prompts that training sees: every train and tune item in several forms and wordings."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from refusal_steering.calibration.contrast import Form, Item, render, trained_wordings
+
+_DRAWS: dict[Form, int] = {"plain": 2, "carrier": 2, "list": 3, "role": 1}
+_FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One prompt of an item; everyday lessons are those without borderline wording."""
+
+    item: Item
+    form: Form
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Lessons in order, with masks and weights [N] over them."""
+
+    all: tuple[Lesson, ...]
+
+    @classmethod
+    def draw(cls, items: Iterable[Item], seed: int) -> Lessons:
+        """Pick wordings and frames by chance; held-out items are left out."""
+        rng = random.Random(seed)
+        usable = [item for item in items if item.split != "held"]
+        return cls(tuple(lesson for item in usable for lesson in _lessons_of(item, rng)))
+
+    @property
+    def prompts(self) -> list[str]:
+        """The user messages."""
+        return [lesson.prompt for lesson in self.all]
+
+    @property
+    def harmful(self) -> Tensor:
+        """Mask of the lessons to refuse."""
+        return torch.tensor([lesson.item.harmful for lesson in self.all])
+
+    @property
+    def tuning(self) -> Tensor:
+        """Mask of the lessons that set thresholds and train nothing."""
+        return torch.tensor([lesson.item.split == "tune" for lesson in self.all])
+
+    @property
+    def clear(self) -> Tensor:
+        """Mask of plain lessons that nobody could mistake; the direction comes from them."""
+        return torch.tensor(
+            [lesson.form == "plain" and lesson.item.domain != "borderline" for lesson in self.all]
+        )
+
+    @property
+    def everyday(self) -> Tensor:
+        """Mask of the lessons whose wording could not be mistaken for harm."""
+        return torch.tensor([lesson.item.domain != "borderline" for lesson in self.all])
+
+    def harmful_sample(self, count: int, seed: int) -> list[str]:
+        """Prompts of at most ``count`` harmful training lessons, any form."""
+        usable = [
+            lesson.prompt
+            for lesson in self.all
+            if lesson.item.harmful and lesson.item.split == "train"
+        ]
+        return random.Random(seed).sample(usable, min(count, len(usable)))
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights that make every form count alike within a label."""
+        cells = Counter((lesson.form, lesson.item.label) for lesson in self.all)
+        return torch.tensor([1.0 / cells[lesson.form, lesson.item.label] for lesson in self.all])
+
+
+def _lessons_of(item: Item, rng: random.Random) -> list[Lesson]:
+    lessons = []
+    for form, draws in _DRAWS.items():
+        known = trained_wordings(form)
+        for turn in range(draws):
+            if draws <= len(known):
+                wording, frame = rng.choice(known), rng.randrange(_FRAMES)
+            else:
+                wording, frame = known[0], turn
+            lessons.append(Lesson(item, form, render(item, form, wording, frame)))
+    return lessons

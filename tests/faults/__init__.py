@@ -1,0 +1,1 @@
+"""Bad inputs and faults, against the same real server as ``tests/server``."""

@@ -1,0 +1,103 @@
+"""The engines of one case, each played once, and the reference that they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.engine import calls
+from tests.engine.bundles import random_bundle
+from tests.engine.calls import CALLS
+from tests.engine.conftest import Stage, cache_folder
+from tests.engine.engines import play
+from tests.engine.spec import Answer, Outcome, Run
+from tests.engine.test_reference import Reference
+from tests.gpu.agreement import Tolerance
+from tests.gpu.machine import Case
+from tests.models import tiny_omni
+
+TOLERANCES = {
+    "float32": Tolerance(logprob=2e-3, coefficient=2e-3),
+    "bfloat16": Tolerance(logprob=0.25, coefficient=0.05, flips=True),
+}
+_TIGHT = {"max_num_batched_tokens": 64, "num_gpu_blocks_override": 20, "max_model_len": 512}
+
+
+class Theatre:
+    """Plays an engine when a law first asks for it.
+
+    ``stock`` is vLLM without the plugin, ``captured`` the form under test, ``eager`` has neither
+    compilation nor graphs, ``tight`` takes prompts in chunks and has too little cache for all.
+    """
+
+    def __init__(self, case: Case, stage: Stage, reference: Sequence[Answer], folder: Path):
+        self.case = case
+        self.tolerance = TOLERANCES[case.dtype]
+        self.reference = reference
+        self._folder = folder / case.name
+        self._runs = _runs(case, stage)
+        self._played: dict[str, Outcome | Exception] = {}
+
+    def __getitem__(self, name: str) -> Outcome:
+        if name not in self._played:
+            try:
+                self._played[name] = play(self._runs[name], self._folder / name)
+            except Exception as error:
+                # Laws that share a broken engine must not each start it again.
+                self._played[name] = error
+        outcome = self._played[name]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def log(self, name: str) -> str:
+        """What the engine ``name`` wrote."""
+        return (self._folder / name / "engine.log").read_text(errors="replace")
+
+
+def _runs(case: Case, stage: Stage) -> dict[str, Run]:
+    engine, rows = case.captured
+    everything = (*calls.MIXED, *calls.CROWD)
+
+    def run(scenes: Any, engine: dict[str, Any], **settings: Any) -> Run:
+        return stage.run(scenes, engine=engine, environment=case.environment, **settings)
+
+    disabled = {**case.environment, "REFUSAL_STEERING_DISABLE": "1"}
+    stock = replace(run(calls.PLAIN, engine), attach=False, bundles={}, environment=disabled)
+    return {
+        "stock": stock,
+        "captured": run(everything, engine, graph_rows=rows),
+        "eager": run(calls.MIXED[1:2], case.eager),
+        "tight": run(everything, {**engine, **_TIGHT}, graph_rows=rows),
+    }
+
+
+def make_stage(folder: Path) -> Stage:
+    """The tiny omni model and the two everyday bundles of the engine tests."""
+    bundles = {"static": ("static", 1), "omni": ("omnisteer", 2)}
+    for name, (strategy, seed) in bundles.items():
+        random_bundle(
+            folder / name,
+            strategy=strategy,
+            seed=seed,
+            hidden_size=tiny_omni.HIDDEN,
+            num_layers=tiny_omni.TEXT_LAYERS,
+            layers=(1, 2),
+            scale=8.0,
+        )
+    return Stage(tiny_omni.ensure(cache_folder()), {name: folder / name for name in bundles})
+
+
+def reference_answers(stage: Stage) -> list[Answer]:
+    """What the reference says to every call, on the CPU in float32."""
+    reference = Reference(stage)
+    return [_as_answer(*reference.play(call)) for call in CALLS]
+
+
+def _as_answer(tokens: list[int], logprobs: list[float], state: Any) -> Answer:
+    layers = sorted(state.layers) if state else []
+    positions = sorted(state.coefficients[layers[0]]) if state else []
+    strengths = [[state.coefficients[layer][at] for layer in layers] for at in positions]
+    return Answer(tokens, logprobs, 0, 0, None, positions, strengths, None)

@@ -1,0 +1,1 @@
+"""Tests of the service: units without an engine, and one real server for the rest."""

@@ -1,0 +1,113 @@
+"""Batches answer as the reference does, one prompt at a time, steered or not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from refusal_steering.bundle import Window
+from refusal_steering.calibration.activations import collect
+from refusal_steering.calibration.answers import answer_all
+from refusal_steering.calibration.batched import BatchSteering
+from refusal_steering.calibration.canary import choose_canary, moved_tokens
+from refusal_steering.calibration.subject import Subject
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.reference import ReferenceSteering, greedy
+
+PROMPTS = ["one two three", "four", "five six seven eight nine ten", "eleven twelve"]
+STEPS = 6
+
+
+def layers(strength: float = 6.0) -> dict[int, LayerSteering]:
+    generator = torch.Generator().manual_seed(3)
+
+    def layer() -> LayerSteering:
+        direction = torch.randn(32, generator=generator)
+        return LayerSteering(
+            direction=direction / direction.norm(),
+            input_weight=torch.randn(4, 32, generator=generator),
+            input_bias=torch.zeros(4),
+            output_weight=torch.full((4,), 0.5),
+            output_bias=0.1,
+            floor=0.0,
+            ceiling=strength,
+            risk_weight=torch.zeros(32),
+            risk_bias=0.0,
+        )
+
+    return {1: layer(), 2: layer()}
+
+
+def reference_answers(subject: Subject, window: Window | None) -> list[str]:
+    answers = []
+    for prompt in PROMPTS:
+        ids = subject.encode(prompt)
+        state = None
+        if window:
+            state = ReferenceSteering(layers(), len(ids), 1.0, window.decode_tokens, window.hold)
+        tokens = greedy(subject.model, {"input_ids": torch.tensor([ids])}, STEPS, state)[0]
+        end = tokens.index(1) if 1 in tokens else len(tokens)
+        answers.append(subject.tokenizer.decode(tokens[:end]))
+    return answers
+
+
+def test_unsteered_batches_equal_single_prompts(subject: Subject) -> None:
+    assert answer_all(subject, PROMPTS, STEPS) == reference_answers(subject, None)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("decode_tokens", [0, 2, None])
+def test_steered_batches_equal_the_reference(
+    subject: Subject, hold: bool, decode_tokens: int | None
+) -> None:
+    window = Window(decode_tokens=decode_tokens, hold=hold)
+    steered = answer_all(subject, PROMPTS, STEPS, BatchSteering(layers(), window))
+    assert steered == reference_answers(subject, window)
+    assert steered != answer_all(subject, PROMPTS, STEPS)
+
+
+def test_gain_zero_is_unsteered(subject: Subject) -> None:
+    off = BatchSteering(layers(), Window(), gain=0.0)
+    assert answer_all(subject, PROMPTS, STEPS, off) == answer_all(subject, PROMPTS, STEPS)
+
+
+def test_collected_rows_are_those_of_a_full_pass(subject: Subject) -> None:
+    rows = collect(subject, PROMPTS, [0, 2])
+    for at, prompt in enumerate(PROMPTS):
+        ids = torch.tensor([subject.encode(prompt)])
+        with torch.inference_mode():
+            states = subject.model(ids, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(rows[2][at], states[3][0, -1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(rows[0][at], states[1][0, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_deeper_rows_feel_the_steering_before_them(subject: Subject) -> None:
+    plain, moved = collect(subject, PROMPTS, [2]), collect(subject, PROMPTS, [2], layers())
+    assert not torch.allclose(plain[2], moved[2])
+    own = collect(subject, PROMPTS, [1], {1: layers()[1]})
+    torch.testing.assert_close(own[1], collect(subject, PROMPTS, [1])[1])
+
+
+def test_canary_names_the_tokens_that_moved_most() -> None:
+    plain = torch.linspace(0.0, -10.0, 40)
+    steered = plain.clone()
+    steered[2], steered[39] = steered[2] + 3.0, steered[39] - 20.0
+    shift = moved_tokens(plain, steered)
+    assert 4 <= len(shift) <= 8 and shift[2] == pytest.approx(3.0) and 39 not in shift
+
+
+def test_chosen_canary_matches_the_reference(subject: Subject) -> None:
+    canary = choose_canary(subject, PROMPTS, layers(20.0), Window())
+    state = ReferenceSteering(layers(20.0), len(canary.token_ids))
+    inputs = {"input_ids": torch.tensor([canary.token_ids])}
+    plain = greedy(subject.model, inputs, 1)[1][0]
+    steered = greedy(subject.model, inputs, 1, state)[1][0]
+    for token, shift in canary.shift.items():
+        assert float(steered[int(token)] - plain[int(token)]) == pytest.approx(shift, abs=1e-3)
+    assert canary.tolerance < max(map(abs, canary.shift.values()))
+
+
+def test_canary_refuses_steering_that_moves_nothing(subject: Subject) -> None:
+    idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
+    with pytest.raises(ValueError, match="no prompt is moved"):
+        choose_canary(subject, PROMPTS, idle, Window())
