@@ -1,5 +1,6 @@
 # Set-up, server and tests. Every target that needs the environment makes it first; a run with
 # nothing to do takes no time. Settings, as `NAME=value make ...`:
+#   DEMO     what `make serve` serves: media (default) or text, the demo model without towers
 #   EXTRA    engine: cpu or gpu (default: gpu where nvidia-smi finds one)
 #   PORT     where `make serve` listens on 127.0.0.1 (default: 8000)
 #   PYTHON   interpreter that creates the environment, 3.11 to 3.13 (default: python3)
@@ -9,6 +10,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+DEMO ?= media
 PORT ?= 8000
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,6 +20,8 @@ EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 BIN := $(VENV)/bin
 ENVIRONMENT := $(PYTHON) deploy/local/environment.py --venv $(VENV) --extras
 DEMO_MODEL := $(BIN)/python deploy/local/demo_model.py
+DEMO_MEDIA := $(BIN)/python deploy/local/demo_omni.py
+SERVED := $(if $(filter text,$(DEMO)),$(DEMO_MODEL),$(DEMO_MEDIA))
 or_else = || { status=$$?; echo "make $@: failed. What to do: $(1)" >&2; exit $$status; }
 
 .PHONY: help
@@ -27,13 +31,13 @@ help: ## Say what there is to make
 
 .PHONY: serve
 serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT)
-	@$(DEMO_MODEL)
-	@export REFUSAL_STEERING_DEMO_MODEL="$$($(DEMO_MODEL) --print-path)" && \
+	@$(SERVED)
+	@export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" && \
 	exec $(BIN)/refusal-server --config deploy/demo/server.yaml --port $(PORT)
 
 .PHONY: test
 test: install-dev ## Set up, then run all tests: fast ones first, then those with an engine
-	@$(DEMO_MODEL)
+	@$(DEMO_MEDIA)
 	@echo "tests: fast ones"
 	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST) \
 		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
@@ -74,8 +78,8 @@ install-dev: ## The same with everything for tests and calibration
 	@$(ENVIRONMENT) $(EXTRA),demo,dev,calibrate
 
 .PHONY: demo-model
-demo-model: install ## Fetch the demo model
-	@$(DEMO_MODEL)
+demo-model: install ## Fetch the demo model, and make the one with media beside it
+	@$(DEMO_MEDIA)
 
 .PHONY: clean
 clean: ## Remove caches and build output

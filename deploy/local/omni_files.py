@@ -70,7 +70,13 @@ SOUND = {
     "return_attention_mask": True,
 }
 # What the backbone says of itself as a model of its own.
-OWN = ("_name_or_path", "_model_name_or_path", "architectures", "model_type")
+OWN = (
+    "_name_or_path",
+    "_model_name_or_path",
+    "architectures",
+    "model_type",
+    "transformers_version",
+)
 UNUSED_TALKER = {"vocab_size": 152_064}
 """Nobody loads the talker; with the real one's vocabulary its defaults raise no warnings."""
 
@@ -111,6 +117,8 @@ def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
         "architectures": ["Qwen2_5OmniForConditionalGeneration"],
         "model_type": "qwen2_5_omni",
         "dtype": "bfloat16",
+        # Without it, transformers takes any local tokenizer for an old one of Mistral's.
+        "transformers_version": backbone["transformers_version"],
         "enable_audio_output": False,
         "tie_word_embeddings": tied,
         "thinker_config": thinker,

@@ -33,6 +33,7 @@ def write(plain: Path, folder: Path, config: dict[str, Any], seed: int) -> None:
     shapes = tower_shapes(config["thinker_config"])
     towers = draw_towers(shapes, embedding_scale(plain / PLAIN), seed)
     save_file(towers, folder / TOWERS, metadata={"format": "pt"})
+    (folder / TOWERS).chmod(0o644)
     shards |= dict.fromkeys(towers, TOWERS)
     size = sum((folder / shard).stat().st_size for shard in (BACKBONE, TOWERS))
     index = {"metadata": {"total_size": size}, "weight_map": shards}

@@ -24,14 +24,15 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     error_handlers.install(app)
     limits = settings.limits
+    # Behind the body: an answer to a request that is still being sent may never be read.
+    open_while_draining = (*health.PATHS, metrics.PATH)
+    app.add_middleware(DrainMiddleware, health=service.health, public=open_while_draining)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=limits.body_bytes,
         seconds=limits.body_seconds,
         json_paths=(chat.PATH,),
     )
-    open_while_draining = (*health.PATHS, metrics.PATH)
-    app.add_middleware(DrainMiddleware, health=service.health, public=open_while_draining)
     app.add_middleware(AuthMiddleware, key=settings.key, public=health.PATHS)
     app.add_middleware(FramingMiddleware, header_bytes=limits.header_bytes)
     app.add_middleware(CatchAllMiddleware)

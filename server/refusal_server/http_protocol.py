@@ -10,6 +10,33 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from refusal_server.errors import ApiError, header_too_large
 
+_LINGER_SECONDS = 1.0
+
+
+class _Transport:
+    """Closes so that a client which is still sending gets our answer, not a reset."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: DeadlineProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._lingers = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        unread = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        if self.is_closing() or not unread or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingers = True
+        self._transport.write_eof()
+        self._protocol.flow.resume_reading()
+        self._protocol.loop.call_later(_LINGER_SECONDS, self._transport.abort)
+
 
 class DeadlineProtocol(H11Protocol):
     """Closes a connection whose headers, or whose reading of our answer, take too long.
@@ -27,11 +54,14 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first header must arrive in time."""
-        super().connection_made(transport)
+        lingering: Any = _Transport(transport, self)
+        super().connection_made(lingering)
         self._await_header()
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived; a header that has begun must end in time."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._cancel_header_timer()

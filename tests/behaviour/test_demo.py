@@ -14,7 +14,7 @@ import pytest
 
 from refusal_steering.calibration.answers import is_degenerate, is_refusal
 from refusal_steering.calibration.cases import contrast_cases
-from tests.server.live import CHAT, demo_server
+from tests.server.live import CHAT, KEY, demo_server
 
 pytestmark = pytest.mark.engine
 REQUESTS = 16
@@ -32,7 +32,8 @@ class Spoken:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     with demo_server(tmp_path_factory.mktemp("demo")) as url:
-        with httpx2.Client(base_url=url, timeout=300) as client:
+        headers = {"authorization": f"Bearer {KEY}"}
+        with httpx2.Client(base_url=url, headers=headers, timeout=300) as client:
             yield client
 
 

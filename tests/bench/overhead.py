@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH, TOKENS = 16, 48
+BATCH, TOKENS, PROMPT = 16, 24, 8
 UNITS = 64
 
 
@@ -134,7 +134,8 @@ class Bench:
 
     def _round(self, variant: Variant) -> float:
         with nothing() if variant.attached else detached(self.worker):
-            prompts = [{"prompt_token_ids": list(range(100 + i, 132 + i))} for i in range(BATCH)]
+            starts = range(100, 100 + BATCH)
+            prompts = [{"prompt_token_ids": list(range(n, n + PROMPT))} for n in starts]
             parameters = [self._parameters(variant, i) for i in range(BATCH)]
             start = time.process_time()
             self.engine.generate(prompts, parameters, use_tqdm=False)

@@ -183,6 +183,7 @@ async def facts(engine: Any) -> dict[str, Any]:
         "async_scheduling": bool(config.scheduler_config.async_scheduling),
         "v2_runner": bool(config.use_v2_model_runner),
         "compiled": int(config.compilation_config.mode) != 0,
+        "graphs": getattr(config.compilation_config.cudagraph_mode, "name", "NONE"),
     }
 
 

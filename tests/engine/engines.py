@@ -44,6 +44,8 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
     paths = [str(ROOT), str(ROOT / "server"), str(ROOT / "steering")]
     if extra.get("STEERING_RIG_V2"):
         paths.insert(0, str(ROOT / "tests" / "engine" / "rig"))
+    # A vLLM that is unpacked, not installed, is found by the path only.
+    paths += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("REFUSAL_")}
     return {
         **inherited,

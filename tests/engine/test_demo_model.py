@@ -93,9 +93,7 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
     steered: Outcome, stock: Outcome, calls: tuple[Call, ...]
 ) -> None:
     assert steered.facts["compiled"] and stock.facts["compiled"]
-    for call, mine, theirs in zip(
-        calls, steered.scene("alone"), stock.scene("plain"), strict=True
-    ):
+    for call, mine, theirs in zip(calls, steered.scene("alone"), stock.scene("plain"), strict=True):
         if call.bundle is None or call.gain == 0 or call.shadow:
             assert (mine.tokens, mine.logprobs) == (theirs.tokens, theirs.logprobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -42,14 +43,14 @@ def zero_strength_equals_stock(theatre: Theatre) -> Verdict:
 
 
 def steering_changes_answers(theatre: Theatre) -> Verdict:
-    """Every steered request says something else, and its first token knows it already."""
-    run = theatre["captured"]
-    steered, plain = pick(run.scene("alone"), TOUCHED), pick(run.scene("plain"), TOUCHED)
-    changed = sum(
-        a.logprobs[:1] != b.logprobs[:1] and a.tokens != b.tokens
-        for a, b in zip(steered, plain, strict=True)
-    )
-    return Verdict(changed == len(TOUCHED), len(TOUCHED), note=f"{changed} changed")
+    """The first token of a steered request knows it; a request steered to its end says other."""
+    alone, plain = theatre["captured"].scene("alone"), theatre["captured"].scene("plain")
+    first = sum(alone[i].logprobs[:1] != plain[i].logprobs[:1] for i in TOUCHED)
+    long = [i for i in TOUCHED if CALLS[i].window is None]
+    other = sum(alone[i].tokens != plain[i].tokens for i in long)
+    holds = first == len(TOUCHED) and other == len(long)
+    note = f"{first} of {len(TOUCHED)} first tokens, {other} of {len(long)} answers"
+    return Verdict(holds, note=note)
 
 
 def mixed_equals_solo(theatre: Theatre) -> Verdict:
@@ -111,11 +112,21 @@ LAWS: Sequence[Law] = (
 )
 
 
-def judge(theatre: Theatre) -> Iterator[Verdict]:
-    """Every law's verdict; an engine that does not start fails the laws that need it."""
+def judge(theatre: Theatre, until: float) -> Iterator[Verdict]:
+    """Every law's verdict; an engine that does not start fails the laws that need it.
+
+    After ``until`` on the monotonic clock the rest counts as not judged, which is not "holds".
+    """
     for law in LAWS:
-        try:
-            verdict = law(theatre)
-        except Exception as error:
-            verdict = Verdict(False, note=f"{type(error).__name__}: {str(error)[-3000:]}")
+        if time.monotonic() > until:
+            verdict = Verdict(False, note="not judged: out of time")
+        else:
+            verdict = _verdict(law, theatre)
         yield replace(verdict, law=law.__name__)
+
+
+def _verdict(law: Law, theatre: Theatre) -> Verdict:
+    try:
+        return law(theatre)
+    except Exception as error:
+        return Verdict(False, note=f"{type(error).__name__}: {str(error)[-3000:]}")

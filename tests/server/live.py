@@ -207,13 +207,28 @@ def booting() -> Iterator[None]:
 
 @contextmanager
 def running(folder: Path, *options: str) -> Iterator[LiveServer]:
-    """A ready server; stopped and awaited at the end, killed when it does not stop."""
+    """A ready server for the tiny model; stopped and awaited at the end."""
     config = prepare(folder)
+    with launched(folder, "--config", str(config), *options) as (url, process):
+        yield LiveServer(url, folder, process)
+
+
+@contextmanager
+def demo_server(folder: Path) -> Iterator[str]:
+    """The address of a ready server that serves the demo as ``make serve`` does."""
+    config = ROOT / "deploy" / "demo" / "server.yaml"
+    with launched(folder, "--config", str(config), "--port", "0") as (url, _):
+        yield url
+
+
+@contextmanager
+def launched(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A ready server's address and process; killed when it does not stop at the end."""
     log = folder / "server.log"
     with booting():
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                command("--config", str(config), *options),
+                command(*options),
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 env=environment(REFUSAL_SERVER_API_KEY=KEY),
@@ -225,7 +240,7 @@ def running(folder: Path, *options: str) -> Iterator[LiveServer]:
             _stop(process)
             raise
     try:
-        yield LiveServer(url, folder, process)
+        yield url, process
     finally:
         _stop(process)
 

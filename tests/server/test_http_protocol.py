@@ -37,6 +37,10 @@ class App:
         if scope["path"] == "/flood":
             await StreamingResponse(self._flood())(scope, receive, send)
             return
+        if scope["path"] == "/refuse":
+            refusal = PlainTextResponse("too large", 413, {"connection": "close"})
+            await refusal(scope, receive, send)
+            return
         await Request(scope, receive).body()
         await PlainTextResponse("fine")(scope, receive, send)
 
@@ -134,6 +138,19 @@ def test_a_header_that_is_too_large_is_a_431(port: int) -> None:
         answer, _ = exchange(port, GET + b"X-Big: " + b"a" * 100_000 + end)
         assert answer.startswith(b"HTTP/1.1 431")
         assert code(answer) == "header_too_large"
+
+
+def test_a_client_that_is_still_sending_reads_why_it_is_refused(port: int) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port), timeout=3) as link:
+            link.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n")
+            time.sleep(0.01)
+            link.sendall(b"x" * 8_000_000)
+            answer = b""
+            while chunk := link.recv(65_536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert answer.endswith(b"too large")
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", GET, GET + b"X-Slow: a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -47,31 +48,30 @@ def _read_batch(
     steering: Mapping[int, LayerSteering],
     gain: float,
 ) -> None:
-    deepest = max(rows)
-
-    def reader(layer: int) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            rows[layer][batch.rows] = hidden[:, -1].float()
-            if layer == deepest:
-                raise _DeepestLayerReachedError
-
-        return hook
-
-    decoder_layers = subject.decoder_layers
-    handles = [decoder_layers[layer].register_forward_hook(reader(layer)) for layer in rows]
-    shallower = {index: layer for index, layer in steering.items() if index < deepest}
+    shallower = {index: layer for index, layer in steering.items() if index < max(rows)}
     state = BatchSteering(shallower, Window(decode_tokens=0), gain)
+    handles = [
+        subject.decoder_layers[layer].register_forward_hook(_reader(layer, batch, rows))
+        for layer in rows
+    ]
     try:
-        with batch_steered(decoder_layers, state):
+        with batch_steered(subject.decoder_layers, state), suppress(_DeepestLayerReachedError):
             subject.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=batch.positions,
                 use_cache=False,
             )
-    except _DeepestLayerReachedError:
-        pass
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _reader(layer: int, batch: Batch, rows: Mapping[int, Tensor]) -> Any:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        rows[layer][batch.rows] = hidden[:, -1].float()
+        if layer == max(rows):
+            raise _DeepestLayerReachedError
+
+    return hook

@@ -145,9 +145,8 @@ def train_probe(
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            rows @ slope + offset, labels, reduction="none"
-        )
+        logits = rows @ slope + offset
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         loss: Tensor = (losses * share).sum() + penalty * slope.square().sum()
         loss.backward()
         return loss

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
 from refusal_steering.calibration.subject import Batch, Subject
@@ -59,18 +61,9 @@ def _greedy(
         for step in range(tokens):
             if state:
                 state.step = step
-            output = subject.model(
-                input_ids=feed,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=past,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            past = output.past_key_values
-            best = output.logits[:, -1].argmax(-1)
-            chosen.append(best.masked_fill(finished, next(iter(stop))))
-            finished |= torch.isin(best, torch.tensor(sorted(stop)))
+            best, past = _next(subject, feed, mask, positions, past)
+            chosen.append(best.masked_fill(finished, stop[0]))
+            finished |= torch.isin(best, torch.tensor(stop))
             if bool(finished.all()):
                 break
             feed, positions = best.unsqueeze(-1), positions[:, -1:] + 1
@@ -78,11 +71,26 @@ def _greedy(
     return [_until(row, stop) for row in torch.stack(chosen, dim=1).tolist()]
 
 
-def _stop_tokens(subject: Subject) -> set[int]:
+def _next(
+    subject: Subject, feed: Tensor, mask: Tensor, positions: Tensor, past: Any
+) -> tuple[Tensor, Any]:
+    output = subject.model(
+        input_ids=feed,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=past,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1].argmax(-1), output.past_key_values
+
+
+def _stop_tokens(subject: Subject) -> list[int]:
     configured = subject.model.generation_config.eos_token_id
     found = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*found, subject.tokenizer.eos_token_id) if token is not None}
+    known = {token for token in (*found, subject.tokenizer.eos_token_id) if token is not None}
+    return sorted(known)
 
 
-def _until(ids: list[int], stop: set[int]) -> list[int]:
+def _until(ids: list[int], stop: Sequence[int]) -> list[int]:
     return next((ids[:place] for place, token in enumerate(ids) if token in stop), ids)

@@ -141,14 +141,18 @@ def save(
     _log.info("wrote %s, digest %s", out / strategy, bundle.digest)
 
 
-def main() -> None:
-    """Train and write both bundles."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--model-name", default="Qwen/Qwen2.5-Coder-0.5B-Instruct")
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundles")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and write both bundles."""
+    options = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(recipe=Recipe(seed=options.seed), refinement=Refinement(seed=options.seed))
     subject = Subject.load(options.model)

@@ -41,7 +41,7 @@ class Refinement:
     spread: tuple[float, float] = (0.6, 1.2)
     silence: float = 0.1
     loyalty: float = 0.1
-    steps: int = 60
+    steps: int = 40
     batch_size: int = 24
     learning_rate: float = 0.02
     seed: int = 0
@@ -62,10 +62,7 @@ def refined(
     rng = random.Random(how.seed)
     subject.model.requires_grad_(False)
     for step in range(how.steps):
-        doses = {
-            at: how.dose * d.scale * rng.uniform(*how.spread) * (rng.random() >= how.silence)
-            for at, d in directions.items()
-        }
+        doses = {at: _dose(direction, how, rng) for at, direction in directions.items()}
         units = {at: vector / vector.norm() for at, vector in turning.items()}
         with _pushed(subject, {at: doses[at] * units[at] for at in units}, window):
             loss = _surprise(subject, primed[step % len(primed)], refusal)
@@ -73,12 +70,15 @@ def refined(
         optimiser.zero_grad()
         (loss + how.loyalty * drift.sum()).backward()
         optimiser.step()
-        if step % 10 == 0 or step == how.steps - 1:
+        if step % 10 == 0:
             _log.info("refine %d: %.3f nats per token", step, float(loss.detach()))
-    return {
-        at: replace(direction, unit=(turning[at] / turning[at].norm()).detach())
-        for at, direction in directions.items()
-    }
+    final = {at: (vector / vector.norm()).detach() for at, vector in turning.items()}
+    return {at: replace(direction, unit=final[at]) for at, direction in directions.items()}
+
+
+def _dose(direction: Direction, how: Refinement, rng: random.Random) -> float:
+    factor = rng.uniform(*how.spread) * (rng.random() >= how.silence)
+    return how.dose * direction.scale * factor
 
 
 @dataclass(frozen=True, slots=True)
