@@ -32,7 +32,8 @@ help: ## Say what there is to make
 .PHONY: serve
 serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT)
 	@$(SERVED)
-	@export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" && \
+	@export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" \
+		TRANSFORMERS_VERBOSITY="$${TRANSFORMERS_VERBOSITY:-error}" && \
 	exec $(BIN)/refusal-server --config deploy/demo/server.yaml --port $(PORT)
 
 .PHONY: test
@@ -67,7 +68,8 @@ bench: install-dev ## Measure what steering costs
 .PHONY: demo-bundle
 demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
 	@$(DEMO_MODEL)
-	@$(BIN)/python -m refusal_steering.calibration.demo $(call or_else,read the error above)
+	@$(BIN)/python -m refusal_steering.calibration.demo --model "$$($(DEMO_MODEL) --print-path)" \
+		--out deploy/demo/bundles $(call or_else,read the error above)
 
 .PHONY: install
 install: ## Create the environment with the engine

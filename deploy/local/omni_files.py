@@ -13,7 +13,7 @@ COPIED = ("generation_config.json", "chat_template.jinja", "LICENSE")
 ADDED = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>")
 """Tokens that Qwen2.5 lacks; vLLM writes them into the prompt where a medium stands."""
 # A GGUF file names the embedding's spare rows like this; no text is ever split into these names.
-PADDING = "[PAD"
+FILLER = "[PAD"
 NAMED = {
     "image_token": "<|IMAGE|>",
     "video_token": "<|VIDEO|>",
@@ -46,7 +46,8 @@ AUDIO = {
     "max_source_positions": 1500,
     "n_window": 100,
 }
-# One token covers 28 by 28 pixels. Small, so that a CPU reads a picture or a film in a second.
+# One token covers 28 by 28 pixels. Few, so that a CPU reads a picture or a film in a second.
+# Transformers' omni processor overrides the size of films; deploy/demo/server.yaml sets it back.
 IMAGE_TOKENS, FRAME_TOKENS, FRAMES = 64, 16, 16
 TOKEN_PIXELS = 28 * 28
 PIXELS = {
@@ -78,7 +79,7 @@ OWN = (
     "transformers_version",
 )
 UNUSED_TALKER = {"vocab_size": 152_064}
-"""Nobody loads the talker; with the real one's vocabulary its defaults raise no warnings."""
+"""Nobody loads the talker; its other defaults belong to the real one's vocabulary."""
 
 
 def write(plain: Path, folder: Path) -> dict[str, Any]:
@@ -97,22 +98,10 @@ def write(plain: Path, folder: Path) -> dict[str, Any]:
 def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
     """The configuration of the whole model.
 
-    Rotary parameters stay the backbone's: without ``mrope_section``, positions are the plain
-    one-dimensional ones that its weights know.
+    Args:
+        backbone: the configuration of the backbone as a model of its own.
+        ids: ids of the media tokens, by the names that transformers gives them.
     """
-    tied = backbone["tie_word_embeddings"]
-    text = {name: value for name, value in backbone.items() if name not in OWN}
-    thinker = {
-        "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
-        "model_type": "qwen2_5_omni_thinker",
-        "text_config": {**text, "model_type": "qwen2_5_omni_text"},
-        "vision_config": {**VISION, "out_hidden_size": backbone["hidden_size"]},
-        "audio_config": {**AUDIO, "output_dim": backbone["hidden_size"]},
-        "tie_word_embeddings": tied,
-        "position_id_per_seconds": 25,
-        "seconds_per_chunk": 2,
-        **_token_ids(ids),
-    }
     return {
         "architectures": ["Qwen2_5OmniForConditionalGeneration"],
         "model_type": "qwen2_5_omni",
@@ -120,8 +109,8 @@ def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
         # Without it, transformers takes any local tokenizer for an old one of Mistral's.
         "transformers_version": backbone["transformers_version"],
         "enable_audio_output": False,
-        "tie_word_embeddings": tied,
-        "thinker_config": thinker,
+        "tie_word_embeddings": backbone["tie_word_embeddings"],
+        "thinker_config": _thinker(backbone) | _token_ids(ids),
         "talker_config": UNUSED_TALKER,
     }
 
@@ -136,23 +125,11 @@ def write_tokenizer(plain: Path, folder: Path, *, rows: int) -> dict[str, int]:
     """
     tokenizer = read_json(plain / "tokenizer.json")
     known = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    vocabulary = tokenizer["model"]["vocab"]
-    padding = {id_: name for name, id_ in vocabulary.items() if name.startswith(PADDING)}
-    used = {*vocabulary.values(), *known.values()} - set(padding)
-    first = 1 + max(used)
-    if first + len(ADDED) > rows:
-        raise SetupError(
-            f"the tokenizer of {plain} uses {first} of the embedding's {rows} rows, expected at "
-            f"least {len(ADDED)} spare ones for media tokens. Serve that model without media."
-        )
-    added = {token: first + number for number, token in enumerate(ADDED)}
-    for token, id_ in added.items():
-        if vocabulary.pop(padding.get(id_), None) is not None:
-            vocabulary[token] = id_
-    tokenizer["added_tokens"] += [_token(token, id_) for token, id_ in added.items()]
+    added = _take_spare_rows(tokenizer, rows)
+    tokenizer["added_tokens"] += [{"id": id_, **_described(token)} for token, id_ in added.items()]
     config = read_json(plain / "tokenizer_config.json")
     if (decoder := config.get("added_tokens_decoder")) is not None:
-        decoder |= {str(id_): _decoded(token) for token, id_ in added.items()}
+        decoder |= {str(id_): _described(token) for token, id_ in added.items()}
     config["extra_special_tokens"] = NAMED
     config["processor_class"] = PIXELS["processor_class"]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
@@ -172,6 +149,22 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
+def _thinker(backbone: dict[str, Any]) -> dict[str, Any]:
+    # Rotary parameters stay the backbone's: without ``mrope_section``, positions are the plain
+    # one-dimensional ones that its weights know.
+    text = {name: value for name, value in backbone.items() if name not in OWN}
+    return {
+        "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
+        "model_type": "qwen2_5_omni_thinker",
+        "text_config": {**text, "model_type": "qwen2_5_omni_text"},
+        "vision_config": {**VISION, "out_hidden_size": backbone["hidden_size"]},
+        "audio_config": {**AUDIO, "output_dim": backbone["hidden_size"]},
+        "tie_word_embeddings": backbone["tie_word_embeddings"],
+        "position_id_per_seconds": 25,
+        "seconds_per_chunk": 2,
+    }
+
+
 def _token_ids(ids: dict[str, int]) -> dict[str, int]:
     return {
         "image_token_index": ids["image_token"],
@@ -184,11 +177,26 @@ def _token_ids(ids: dict[str, int]) -> dict[str, int]:
     }
 
 
-def _token(content: str, id_: int) -> dict[str, Any]:
-    return {"id": id_, **_decoded(content)}
+def _take_spare_rows(tokenizer: dict[str, Any], rows: int) -> dict[str, int]:
+    """Ids of the added tokens: rows behind the last one in use, which lose their filler name."""
+    vocabulary = tokenizer["model"]["vocab"]
+    fillers = {id_: name for name, id_ in vocabulary.items() if name.startswith(FILLER)}
+    used = {token["id"] for token in tokenizer["added_tokens"]} | set(vocabulary.values())
+    first = 1 + max(used - set(fillers))
+    if first + len(ADDED) > rows:
+        raise SetupError(
+            f"the backbone's tokenizer uses {first} of the embedding's {rows} rows, expected at "
+            f"least {len(ADDED)} spare ones for media tokens. Serve that model without media."
+        )
+    added = {token: first + number for number, token in enumerate(ADDED)}
+    for token, id_ in added.items():
+        if id_ in fillers:
+            del vocabulary[fillers[id_]]
+            vocabulary[token] = id_
+    return added
 
 
-def _decoded(content: str) -> dict[str, Any]:
+def _described(content: str) -> dict[str, Any]:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"content": content, **flags, "special": True}
 

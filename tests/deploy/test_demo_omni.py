@@ -25,6 +25,15 @@ TEXTS = (
     "def f(x):\n\treturn x ** 2  # Änderung 日本語",
     "1.\n2.\n3.\n",
 )
+CONFIG = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "transformers_version": "5.19.0",
+    "hidden_size": HIDDEN,
+    "vocab_size": ROWS,
+    "tie_word_embeddings": False,
+    "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
+}
 SHAPES = {
     "visual.blocks.0.norm1.weight": torch.Size([8]),
     "visual.merger.mlp.2.weight": torch.Size([HIDDEN, 512]),
@@ -39,16 +48,7 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(omni_weights, "tower_shapes", lambda thinker: SHAPES)
     folder = tmp_path / "models" / "plain"
     folder.mkdir(parents=True)
-    config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "transformers_version": "5.19.0",
-        "hidden_size": HIDDEN,
-        "vocab_size": ROWS,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
-    }
-    write(folder / "config.json", config)
+    write(folder / "config.json", CONFIG)
     write(folder / "generation_config.json", {"eos_token_id": 2})
     write(folder / "tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer"})
     write(folder / "source.json", {"source": "packages"})
@@ -118,8 +118,7 @@ def test_text_keeps_its_tokens_and_media_get_spare_rows(plain: Path, named: bool
 
 
 def test_an_embedding_without_spare_rows_is_refused_and_nothing_stays(plain: Path) -> None:
-    config = read(plain / "config.json")
-    write(plain / "config.json", config | {"vocab_size": len(train().get_vocab()) + 1})
+    write(plain / "config.json", CONFIG | {"vocab_size": len(train().get_vocab()) + 1})
     with pytest.raises(SetupError, match="spare"):
         demo_omni.ensure(plain)
     assert leftovers(plain) == []
@@ -127,7 +126,7 @@ def test_an_embedding_without_spare_rows_is_refused_and_nothing_stays(plain: Pat
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_backbone_is_described_as_it_was(plain: Path, tied: bool) -> None:
-    backbone = read(plain / "config.json") | {"tie_word_embeddings": tied}
+    backbone = CONFIG | {"tie_word_embeddings": tied}
     write(plain / "config.json", backbone)
     folder = demo_omni.ensure(plain)
     config = read(folder / "config.json")

@@ -57,6 +57,7 @@ _QWEN3_VISION = {
     "num_position_embeddings": 16,
     "deepstack_visual_indexes": [0, 1],
 }
+_QWEN3_OMNI_VISION = {**_QWEN3_VISION, "image_size": 56, "apply_vit_abs_pos_embed": True}
 _WHISPER = {
     "d_model": 32,
     "encoder_layers": LAYERS,
@@ -130,7 +131,6 @@ def _with_towers(
     )
 
 
-_MINICPM_PATH, _MINICPM_TOWER = "llm.model.layers", "vpm.encoder.layers"
 _CLIP_TOWER = "vision_tower.vision_model.encoder.layers"
 
 TEXT_FAMILIES = (
@@ -223,11 +223,7 @@ OMNI_FAMILIES = (
         {
             "thinker_config": {
                 "text_config": {**_MOE, "rope_parameters": _ROPE, "tie_word_embeddings": False},
-                "vision_config": {
-                    **_QWEN3_VISION,
-                    "image_size": 56,
-                    "apply_vit_abs_pos_embed": True,
-                },
+                "vision_config": _QWEN3_OMNI_VISION,
                 "audio_config": {**_WHISPER, "output_dim": HIDDEN},
             }
         },
@@ -237,11 +233,11 @@ OMNI_FAMILIES = (
     ),
     Family(
         "MiniCPMV", "MiniCPMConfig", _MINICPM, "Qwen2DecoderLayer",
-        path=_MINICPM_PATH, decoys=(_MINICPM_TOWER,),
+        path="llm.model.layers", decoys=("vpm.encoder.layers",),
     ),
     Family(
         "MiniCPMO", "MiniCPMConfig", _MINICPM, "Qwen2DecoderLayer",
-        path=_MINICPM_PATH, decoys=(_MINICPM_TOWER, "apm.layers"),
+        path="llm.model.layers", decoys=("vpm.encoder.layers", "apm.layers"),
     ),
 )  # fmt: skip
 REFUSED = (

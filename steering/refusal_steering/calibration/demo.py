@@ -48,7 +48,7 @@ class Plan:
     recipe: Recipe = field(default_factory=Recipe)
     refinement: Refinement = field(default_factory=Refinement)
     static_dose: float = 0.1
-    misfires: float = 0.02
+    misfires: float = 0.04
     saturated: float = 0.7
 
 
