@@ -1,15 +1,12 @@
 """Sends a real picture, sound and film to a running server and shows how each was steered.
 
-    refusal-server --config deploy/demo/server.yaml          # in one terminal
-    python examples/chat_media.py --base-url http://127.0.0.1:8000/v1
+    make serve                                               # in one terminal
+    .venv/bin/python examples/chat_media.py                  # in another
 
 It makes a PNG, a WAV and an MP4, sends each through the OpenAI SDK, whole and streamed, and
-prints the answers with their steering reports. A server whose model takes text only says so
-plainly; to see media, serve the tiny omni model (random weights: the words mean nothing, the
-media path and the steering are real):
-
-    python -m tests.models.tiny_omni OUT
-    refusal-server --config YOUR.yaml --model OUT            # with bundles made for that model
+prints the answers with their steering reports. The demo model hears and sees through towers of
+random weights: what it says of the media means nothing, the way of the media and the steering
+are real. A server whose model takes text only says so plainly.
 """
 
 from __future__ import annotations
@@ -83,7 +80,7 @@ def ask(
             say(f"   failed: {error}\n")
             return False
         say(f"   not taken: {error.body.get('message') if isinstance(error.body, dict) else error}")
-        say("   Serve the tiny omni model to see it; the head of this script says how.\n")
+        say("   Serve a model that takes it; `make serve` does.\n")
         return True
     except OpenAIError as error:
         say(f"   failed: {error}\n")

@@ -51,13 +51,14 @@ VARIANTS = (
 
 def main() -> None:
     """Run the benchmark and print its table."""
-    arguments = _arguments()
+    # Before anything imports torch, which reads the thread count once.
     os.environ |= {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "OMP_NUM_THREADS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "HF_HUB_OFFLINE": "1",
     }
+    arguments = _arguments()
     bench = Bench(arguments.model)
     rates = bench.measure(arguments.rounds)
     report = summary(rates, bench.layers)

@@ -145,16 +145,25 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--model-name", default="Qwen/Qwen2.5-Coder-0.5B-Instruct")
+    parser.add_argument("--layers", type=_layers, default=Plan().layers, help="such as 13,15,17")
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundles")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(sorted(int(number) for number in text.split(",")))
 
 
 def main() -> None:
     """Train and write both bundles."""
     options = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(recipe=Recipe(seed=options.seed), refinement=Refinement(seed=options.seed))
+    plan = Plan(
+        layers=options.layers,
+        recipe=Recipe(seed=options.seed),
+        refinement=Refinement(seed=options.seed),
+    )
     subject = Subject.load(options.model)
     lessons = Lessons.draw(contrast.load_items(), options.seed)
     _log.info("%d lessons, layers %s", len(lessons.all), plan.layers)

@@ -144,7 +144,8 @@ def _observe(steering: ResidualSteering, scheduler_output: Any) -> None:
         params = request.sampling_params
         wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
         if wire is not None:
-            steering.admit(request.req_id, request.prompt_len, wire)
+            # Prompt embeddings are refused at start, so the ids are always there.
+            steering.admit(request.req_id, len(request.prompt_token_ids), wire)
 
 
 def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
