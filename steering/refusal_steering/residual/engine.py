@@ -114,6 +114,8 @@ class ResidualSteering:
         """Take up a request by its directive in wire form."""
         try:
             directive = Directive.from_wire(wire)  # type: ignore[arg-type]
+            if prompt_length < 1:
+                raise SteeringError("its prompt has no token ids")
             lane = self._lane_of(directive.bundle)
         except Exception as error:
             self._fail(request_id, str(error))

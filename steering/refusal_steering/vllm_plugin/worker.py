@@ -144,8 +144,7 @@ def _observe(steering: ResidualSteering, scheduler_output: Any) -> None:
         params = request.sampling_params
         wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
         if wire is not None:
-            # Prompt embeddings are refused at start, so the ids are always there.
-            steering.admit(request.req_id, len(request.prompt_token_ids), wire)
+            steering.admit(request.req_id, len(request.prompt_token_ids or ()), wire)
 
 
 def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
