@@ -17,11 +17,20 @@ from refusal_steering.residual.plan import NULL_SLOT, TRASH_SLOT, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
+class Earning:
+    """The rows [m] of one lane that compute a coefficient: where they are, where it goes."""
+
+    lane: int
+    index: Tensor
+    slot: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRows:
     """Only the steered rows of a step: index, slot, owner, lane [n] int64 and gain [n] float32.
 
-    ``by_lane`` are the rows that compute a coefficient, as positions in these tensors.
-    ``silent`` says that every gain is zero, so the stream must not be touched at all.
+    ``ones`` [n] counts them. ``only_lane`` is their lane where they have but one. ``silent`` says
+    that every gain is zero, so the stream must not be touched at all.
     """
 
     index: Tensor
@@ -29,7 +38,9 @@ class LiveRows:
     owner: Tensor
     lane: Tensor
     gain: Tensor
-    by_lane: tuple[tuple[int, Tensor], ...]
+    ones: Tensor
+    earning: tuple[Earning, ...]
+    only_lane: int | None
     silent: bool
     whole_batch: bool
 
@@ -75,22 +86,25 @@ class StepBuffers:
     def _live(self, plan: StepPlan) -> LiveRows:
         columns = list(zip(*plan.rows, strict=True))
         index, slot, owner, lane = (self.put(column) for column in columns[:4])
-        lanes = columns[3]
-        by_lane = []
-        for each in dict.fromkeys(lanes):
-            computing = [i for i, row in enumerate(plan.rows) if row.lane == each and row.computes]
-            if computing:
-                by_lane.append((each, self.put(computing)))
+        lanes = tuple(dict.fromkeys(row.lane for row in plan.rows))
         return LiveRows(
             index=index,
             slot=slot,
             owner=owner,
             lane=lane,
             gain=self.put(columns[4], torch.float32),
-            by_lane=tuple(by_lane),
+            ones=torch.ones(len(plan.rows), dtype=torch.float32, device=self.device),
+            earning=tuple(e for each in lanes if (e := self._earning(plan, each)) is not None),
+            only_lane=lanes[0] if len(lanes) == 1 else None,
             silent=not any(columns[4]),
             whole_batch=len(plan.rows) == plan.tokens,
         )
+
+    def _earning(self, plan: StepPlan, lane: int) -> Earning | None:
+        rows = [row for row in plan.rows if row.lane == lane and row.computes]
+        if not rows:
+            return None
+        return Earning(lane, self.put([r.at for r in rows]), self.put([r.slot for r in rows]))
 
     def _fill(self, plan: StepPlan) -> None:
         size = plan.tokens

@@ -107,22 +107,28 @@ def _steer_live(
     """The host-driven form: touches the steered rows only."""
     weight, bias, output, scalars = bank
     block = 1 + output.shape[1]
-    for lane, chosen in live.by_lane:
-        stream = _stream(hidden, residual, live.index.index_select(0, chosen))
+    for earning in live.earning:
+        lane = earning.lane
         part = slice(lane * block, (lane + 1) * block)
-        one = (weight[part], bias[part], output[lane : lane + 1], scalars[lane : lane + 1])
-        coefficient, risk = _earn(stream, torch.zeros_like(chosen), one)
+        stream = _stream(hidden, residual, earning.index)
+        units = torch.addmm(bias[part], stream, weight[part].T)
+        offset, floor, ceiling = scalars[lane].unbind()
+        raw = torch.addmv(offset, units[:, 1:].relu(), output[lane])
+        coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
         entry = torch.stack((coefficient, risk, torch.zeros_like(risk)), dim=1)
-        ledger.index_copy_(0, live.slot.index_select(0, chosen), entry)
-    ledger.select(1, ROWS).index_add_(0, live.owner, torch.ones_like(live.gain))
+        ledger.index_copy_(0, earning.slot, entry)
+    ledger.select(1, ROWS).index_add_(0, live.owner, live.ones)
     if live.silent:
         return
     amount = ledger.select(1, COEFFICIENT).index_select(0, live.slot) * live.gain
-    change = (amount.unsqueeze(1) * direction.index_select(0, live.lane)).to(hidden.dtype)
-    if live.whole_batch and hidden.shape[0] == change.shape[0]:
-        hidden.add_(change)
+    if live.only_lane is None:
+        change = amount.unsqueeze(1) * direction.index_select(0, live.lane)
     else:
-        hidden.index_add_(0, live.index, change)
+        change = torch.outer(amount, direction[live.only_lane])
+    if live.whole_batch and hidden.shape[0] == change.shape[0]:
+        hidden.add_(change.to(hidden.dtype))
+    else:
+        hidden.index_add_(0, live.index, change.to(hidden.dtype))
 
 
 def _stream(hidden: Tensor, residual: Tensor | None, index: Tensor) -> Tensor:
