@@ -12,6 +12,8 @@ from refusal_server.errors import ApiError, header_too_large
 
 _LINGER_SECONDS = 1.0
 
+_STALL_SECONDS = 0.25
+
 
 class _Transport:
     """Closes so that a client which is still sending gets our answer, not a reset."""
@@ -123,7 +125,11 @@ class DeadlineProtocol(H11Protocol):
         self.transport.close()
 
     def _await_header(self) -> None:
-        self._header_timer = self.loop.call_later(self.header_seconds, self._header_late)
+        self._header_timer = self.loop.call_later(self.header_seconds, self._header_due)
+
+    def _header_due(self) -> None:
+        # After a stall of the event loop timers come first; what has arrived is read next.
+        self._header_timer = self.loop.call_later(_STALL_SECONDS, self._header_late)
 
     def _header_late(self) -> None:
         self._header_timer = None
