@@ -182,3 +182,18 @@ async def test_every_rank_must_have_the_policy_version() -> None:
     lagging = FakeEngine(answers=[answer(0), answer(1, policy_version="v1")])
     with pytest.raises(SteeringError, match="every rank"):
         await SteeringGateway(lagging).acknowledge("v2", ["d"])
+
+
+async def test_an_output_that_cannot_be_traced_to_its_request_is_withheld() -> None:
+    engine = FakeEngine([reading(9, 1)])
+    SteeringGateway(engine)
+    with steering_context(DIRECTIVE):
+        stream = engine.generate("hello", SamplingParams(), "id")
+    engine.output_processor.request_states = _Forgetful()
+    with pytest.raises(SteeringUnavailableError, match="no reading"):
+        [output async for output in stream]
+
+
+class _Forgetful(dict[str, Any]):
+    def get(self, key: str, default: Any = None) -> Any:
+        return default

@@ -110,6 +110,8 @@ class SteeringGateway:
             async for output in stream:
                 if context is not None and context.error is not None:
                     raise context.error
+                if context is not None and not any(trace.readings for trace in context.traces):
+                    raise SteeringUnavailableError("an output came that no reading belongs to")
                 yield output
         finally:
             self._live.pop(own_id, None)
