@@ -64,6 +64,7 @@ format: install-dev ## Rewrite the sources in the house format
 bench: install-dev ## Measure what steering costs
 	@$(DEMO_MODEL)
 	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
 
 .PHONY: demo-bundle
 demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew

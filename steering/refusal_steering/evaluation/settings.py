@@ -20,7 +20,7 @@ UNSTEERED = "off"
 class Settings:
     """``policies`` are of the server under test; ``off`` is added as their baseline.
 
-    ``system_prompt`` is one more arm: the unsteered model with that text before every request.
+    ``system_prompt`` is one more arm: the baseline with that text before every request.
     ``judge`` is the server of the judge, ``perplexity`` whether to ask for it at all.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Tables of a results object, with a line that says what the columns mean."""
+    """Tables of a results object, with what their columns and the system prompt mean."""
     settings = results["settings"]
     lines = [
         f"Model `{settings['model']}`, greedy, at most {settings['max_tokens']} tokens; "
@@ -16,6 +16,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         "answered in coherent words; borderline likewise. In brackets Wilson's interval at 95 %. "
         "Identical and chrF: harmless answers against the baseline's. Errors count nowhere else.",
     ]
+    if settings["system_prompt"] is not None:
+        words = " ".join(settings["system_prompt"].split())
+        lines += ["", "Arm `system prompt`: asked like the baseline, after the system prompt", ""]
+        lines.append(f"> {words}")
     for suite in results["suites"]:
         rows = [row for row in results["summary"] if row["suite"] == suite["name"]]
         for detector in results["detectors"]:

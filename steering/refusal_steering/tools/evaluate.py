@@ -14,6 +14,7 @@ from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.suites import SUITES
+from refusal_steering.evaluation.system_prompt import REFUSE_HARM_NAME, load_system_prompt
 from refusal_steering.evaluation.table import markdown as table
 
 KEY, JUDGE_KEY = "REFUSAL_SERVER_API_KEY", "REFUSAL_JUDGE_API_KEY"
@@ -34,8 +35,11 @@ def evaluate(
         typer.Option(help="a steering policy of the server; 'off' is added as baseline"),
     ] = None,
     system_prompt: Annotated[
-        Path | None,
-        typer.Option(help="a file: one more arm, unsteered, with this text as system prompt"),
+        str | None,
+        typer.Option(
+            help="one more arm, the baseline with a system prompt: a file's text, or "
+            f"{REFUSE_HARM_NAME}, our request to refuse what is harmful"
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="the first that the server lists")] = None,
     limit: Annotated[int | None, typer.Option(help="at most so many cases of each suite")] = None,
@@ -59,27 +63,23 @@ def evaluate(
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("refusal_steering.evaluation").setLevel(logging.INFO)
-    try:
-        if judge_model and not judge_url:
-            raise EvaluationError("--judge-model needs --judge-url")
-        results = run(
-            Settings(
-                Access(url, os.environ.get(KEY, "none"), model, concurrency, timeout),
-                tuple(suite),
-                output,
-                policies=tuple(policy or ()),
-                system_prompt=_text(system_prompt),
-                limit=limit,
-                max_tokens=max_tokens,
-                judge=_judge(judge_url, judge_model, concurrency, timeout),
-                perplexity=perplexity,
-                data_dir=data_dir,
-                markdown=markdown,
-            )
+    if judge_model and not judge_url:
+        raise EvaluationError("--judge-model needs --judge-url")
+    results = run(
+        Settings(
+            Access(url, os.environ.get(KEY, "none"), model, concurrency, timeout),
+            tuple(suite),
+            output,
+            policies=tuple(policy or ()),
+            system_prompt=load_system_prompt(system_prompt),
+            limit=limit,
+            max_tokens=max_tokens,
+            judge=_judge(judge_url, judge_model, concurrency, timeout),
+            perplexity=perplexity,
+            data_dir=data_dir,
+            markdown=markdown,
         )
-    except EvaluationError as error:
-        typer.echo(f"refusal-steering evaluate: error: {error}", err=True)
-        raise typer.Exit(2) from error
+    )
     typer.echo(table(results))
     failed = sum(row["failed_requests"] for row in results["summary"])
     if failed:
@@ -92,12 +92,3 @@ def _judge(url: str | None, model: str | None, concurrency: int, timeout: float)
     if url is None:
         return None
     return Access(url, os.environ.get(JUDGE_KEY, "none"), model, concurrency, timeout)
-
-
-def _text(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"the system prompt {path} cannot be read: {error}") from error
