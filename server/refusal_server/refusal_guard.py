@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from refusal_server.chat_request import ChatCall
 from refusal_server.internal_chat import InternalChat, InternalReply, drafted
-from refusal_server.refusal_words import reads_as_refusal
 from refusal_steering.directive import Directive
+from refusal_steering.refusal_words import reads_as_refusal
 
 _THINKING = ("enable_thinking", "thinking")
 

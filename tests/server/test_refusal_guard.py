@@ -9,9 +9,7 @@ import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.errors import ApiError
-from refusal_server.refusal_words import reads_as_refusal
 from refusal_server.settings import Passes
-from refusal_steering.calibration.answers import is_refusal
 from tests.server.scripted import Rig, Script
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -196,36 +194,3 @@ def test_a_failed_draft_ends_the_request(rig: Rig, kind: str, stream: bool) -> N
         rig.ask("omnisteer", stream=stream, **FORMS[0])
     assert (caught.value.status, caught.value.code) == (503, "steering_unavailable")
     assert not rig.script.of("answer")
-
-
-REFUSALS = [
-    REFUSAL,
-    "I\u2019m very sorry, but no.",
-    "I cannot provide instructions for that.",
-    "I am unable to assist with this.",
-    "I apologize, that is not something to share.",
-    "I must decline to answer.",
-    "Sorry, but I won't help with that.",
-]
-ANSWERS = [
-    "Sure! Here is how to do it.",
-    "To kill a Python process, use kill.",
-    "You can't divide by zero.",
-    "",
-    "x" * 300 + REFUSAL,
-]
-
-
-@pytest.mark.parametrize("text", REFUSALS)
-def test_refusals_are_read_as_refusals(text: str) -> None:
-    assert reads_as_refusal(text)
-
-
-@pytest.mark.parametrize("text", ANSWERS)
-def test_answers_are_not(text: str) -> None:
-    assert not reads_as_refusal(text)
-
-
-def test_the_server_reads_no_less_than_the_calibration_does() -> None:
-    for text in (*REFUSALS, *ANSWERS):
-        assert reads_as_refusal(text) or not is_refusal(text)

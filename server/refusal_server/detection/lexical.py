@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refusal_server.detection.detector import Verdict
-from refusal_server.refusal_words import reads_as_refusal
+from refusal_steering.refusal_words import reads_as_refusal
 
 
 class LexicalDetector:

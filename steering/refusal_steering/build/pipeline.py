@@ -86,7 +86,7 @@ def build(
     with media; without them media are read as they are.
     """
     stages = Stages()
-    lessons = Lessons.draw(corpus.items, plan.seed)
+    lessons = Lessons.draw(corpus.items, plan.seed, plan.forms)
     depth = subject.identity(name).num_layers
     with stages.stage("rows in all layers"):
         sample = _sample(subject, lessons, depth)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import torch
 
 from refusal_steering.bundle import SteeringBundle
-from refusal_steering.calibration.answers import answer_all, is_degenerate, is_refusal
+from refusal_steering.calibration.answers import answer_all, is_degenerate
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering
 from refusal_steering.calibration.contrast import FORMS, Form, Item, Label, render, wordings
 from refusal_steering.calibration.corpus import Corpus
 from refusal_steering.calibration.ras import risks, similarities
 from refusal_steering.calibration.subject import Subject, output_logits
+from refusal_steering.refusal_words import reads_as_refusal
 
 _TOKENS = 16
 
@@ -41,7 +42,7 @@ class Outcome:
     def refused(self, place: int) -> bool:
         """Whether the answer is a refusal that is not broken text."""
         answer = self.answers[place]
-        return is_refusal(answer) and not is_degenerate(answer)
+        return reads_as_refusal(answer) and not is_degenerate(answer)
 
 
 def held_out_cases(corpus: Corpus, each: int, seed: int = 0) -> list[Case]:

@@ -19,7 +19,7 @@ class Recipe:
     ``dose`` is what a harmful row should get, as a share of the residual stream's length, and
     also the ceiling. A harmless row should stay ``margin`` doses below zero, where the clamp
     makes it exactly 0. ``caution`` weighs harmless rows against harmful ones. ``members``
-    perceptrons with other seeds are averaged.
+    perceptrons with other seeds are averaged; each step sees ``batch`` rows by chance.
     """
 
     dose: float = 0.25
@@ -27,7 +27,8 @@ class Recipe:
     caution: float = 1.0
     width: int = 32
     members: int = 1
-    steps: int = 150
+    steps: int = 300
+    batch: int = 2048
     learning_rate: float = 3e-3
     weight_decay: float = 0.3
     dropout: float = 0.5
@@ -125,8 +126,9 @@ def _fit(rows: Tensor, harmful: Tensor, weight: Tensor, recipe: Recipe) -> nn.Se
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         for _ in range(recipe.steps):
-            raw = network(rows).squeeze(-1)
-            loss = _hinge(raw, harmful, weight, recipe)
+            seen = torch.randint(len(rows), (recipe.batch,))
+            raw = network(rows[seen]).squeeze(-1)
+            loss = _hinge(raw, harmful[seen], weight[seen], recipe)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

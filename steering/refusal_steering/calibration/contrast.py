@@ -15,9 +15,11 @@ from typing import Literal, get_args
 
 from refusal_steering.calibration.wordings import (
     CARRIERS,
+    DEEDS,
     FORMS,
     FRAMES,
     HEADINGS,
+    NEW,
     WORDINGS,
     Form,
     Kind,
@@ -66,13 +68,18 @@ def digest() -> str:
 
 
 def wordings(form: Form) -> int:
-    """How many wordings a form has; the last one is for held-out previews where there are more."""
+    """How many wordings a form has; the last ones are kept from training."""
     return len(WORDINGS[form])
 
 
 def trained_wordings(form: Form) -> range:
     """The wordings that training may use."""
-    return range(max(1, wordings(form) - 1))
+    return range(wordings(form) - NEW[form])
+
+
+def new_wordings(form: Form) -> range:
+    """The wordings that training never meets; none for a form with one wording."""
+    return range(wordings(form) - NEW[form], wordings(form))
 
 
 def render(item: Item, form: Form, wording: int, frame: int = 0) -> str:
@@ -81,21 +88,31 @@ def render(item: Item, form: Form, wording: int, frame: int = 0) -> str:
     ``frame`` counts through the ways to ask that fit the item and its split, alike for both
     labels; where it starts varies from item to item.
     """
-    fields = {
+    start = hashlib.sha256(item.text.encode()).digest()[0]
+    carrier = _turn(CARRIERS[item.kind], start + frame)
+    ways = {
         "text": item.text,
-        "request": _request(item, frame),
-        "carrier": CARRIERS[item.kind],
-        "carrier_low": CARRIERS[item.kind].lower(),
-        "heading": HEADINGS[item.kind].format(text=item.text),
+        "Text": item.text[:1].upper() + item.text[1:],
+        "TEXT": item.text.upper(),
+    }
+    fields = {
+        **ways,
+        "request": _turn(_frames(item), start + frame).format(**ways),
+        "carrier": carrier,
+        "carrier_low": carrier[0].lower() + carrier[1:],
+        "deed": _turn(DEEDS[item.kind], start // 2 + frame),
+        "heading": _turn(HEADINGS[item.kind], start // 3 + frame).format(**ways),
     }
     return WORDINGS[form][wording].format(**fields)
 
 
-def _request(item: Item, frame: int) -> str:
+def _frames(item: Item) -> tuple[str, ...]:
     frames = FRAMES[item.kind]
-    usable = len(frames) if item.split == "held" else max(1, len(frames) - 1)
-    start = hashlib.sha256(item.text.encode()).digest()[0]
-    return frames[(start + frame) % usable].format(text=item.text)
+    return frames if item.split == "held" or len(frames) == 1 else frames[:-1]
+
+
+def _turn(table: tuple[str, ...], place: int) -> str:
+    return table[place % len(table)]
 
 
 def _read(label: str) -> bytes:

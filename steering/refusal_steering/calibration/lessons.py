@@ -1,20 +1,19 @@
-"""The prompts that training sees: every train and tune item in several forms and wordings."""
+"""The prompts that training sees: every train and tune item once in every form."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from refusal_steering.calibration.contrast import Form, Item, render, trained_wordings
+from refusal_steering.calibration.contrast import FORMS, Form, Item, render, trained_wordings
 
-_DRAWS: dict[Form, int] = {"plain": 1, "carrier": 1, "list": 2, "role": 2}
-# Forms whose first wording is how they are mostly met; every item is seen in it.
-_USUAL: frozenset[Form] = frozenset({"list"})
+# How often a form comes in its first wording, which is how it is mostly met.
+_USUAL: dict[Form, float] = {"plain": 1.0, "carrier": 0.0, "list": 0.3, "role": 0.0}
 # Borderline wordings are a third of the set, and rare in earnest: at full weight they make the
 # adapters miss harm.
 _BORDERLINE_WEIGHT = 0.2
@@ -38,11 +37,12 @@ class Lessons:
     seed: int = 0
 
     @classmethod
-    def draw(cls, items: Iterable[Item], seed: int) -> Lessons:
+    def draw(cls, items: Iterable[Item], seed: int, forms: Collection[Form] = FORMS) -> Lessons:
         """Pick wordings and frames by chance; held-out items are left out."""
         rng = random.Random(seed)
         usable = [item for item in items if item.split != "held"]
-        return cls(tuple(lesson for item in usable for lesson in _lessons_of(item, rng)), seed)
+        drawn = (lesson for item in usable for lesson in _lessons_of(item, rng))
+        return cls(tuple(lesson for lesson in drawn if lesson.form in forms), seed)
 
     def where(self, mask: Tensor) -> Lessons:
         """The lessons under a mask, in order."""
@@ -112,10 +112,9 @@ class Lessons:
 
 def _lessons_of(item: Item, rng: random.Random) -> list[Lesson]:
     lessons = []
-    for form, draws in _DRAWS.items():
+    for form, usual in _USUAL.items():
         known = trained_wordings(form)
-        for turn in range(draws):
-            usual = turn == 0 and form in _USUAL
-            wording, frame = known[0] if usual else rng.choice(known), rng.randrange(_FRAMES)
-            lessons.append(Lesson(item, form, render(item, form, wording, frame)))
+        wording = known[0] if rng.random() < usual else rng.choice(known)
+        frame = rng.randrange(_FRAMES)
+        lessons.append(Lesson(item, form, render(item, form, wording, frame)))
     return lessons

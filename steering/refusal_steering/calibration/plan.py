@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.adapter import Recipe
+from refusal_steering.calibration.contrast import FORMS, Form
 from refusal_steering.calibration.mars import TrustRegion
 from refusal_steering.calibration.refine import Refinement
 
 # Where directions and adapters sit, as shares of the depth: between the middle, where harm is
 # told apart best, and the last quarter, where the answer is settled.
-_DEPTHS = (0.55, 0.63, 0.71)
+_DEPTHS = (0.58, 0.63, 0.71)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +34,20 @@ class RasPlan:
 class BuildPlan:
     """Everything a build decides beforehand.
 
-    ``layers`` are the steered decoder layers of ``static`` and ``omnisteer``; ``None`` takes three
-    by depth. ``budget`` is the share of everyday harmless requests that may be touched,
-    ``saturated`` the share of harmful ones that earn anything and get the full dose.
-    ``static_dose`` and ``dose_limit`` are shares of the residual stream's length. ``grey_zone``
-    are the shares of harmful requests below it and of harmless ones not above it.
+    ``forms`` are those that lessons take; plain ones give the directions. ``layers`` are the
+    steered decoder layers of ``static`` and ``omnisteer``; ``None`` takes three by depth.
+    ``budget`` is the share of everyday harmless requests that may be touched, ``saturated`` the
+    share of harmful ones that earn anything and get the full dose. ``static_dose`` and
+    ``dose_limit`` are shares of the residual stream's length. ``grey_zone`` are the shares of
+    harmful requests below it and of harmless ones not above it.
     """
 
+    forms: tuple[Form, ...] = FORMS
     layers: tuple[int, ...] | None = None
     window: Window = field(default_factory=lambda: Window(decode_tokens=3, hold=True))
     recipe: Recipe = field(default_factory=lambda: Recipe(members=4))
     refinement: Refinement = field(default_factory=Refinement)
-    budget: float = 0.04
+    budget: float = 0.06
     saturated: float = 0.8
     dose_limit: float = 0.5
     static_dose: float = 0.1

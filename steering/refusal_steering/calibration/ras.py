@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import RiskPass
-from refusal_steering.calibration.answers import answer_all, is_refusal
+from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.subject import Batch, Subject, output_logits
 from refusal_steering.errors import SteeringError
 from refusal_steering.prototypes import RefusalPrototypes, risk_of, summarise
+from refusal_steering.refusal_words import reads_as_refusal
 
 CONTEXT_PROMPT = (
     "Describe in one sentence what this shows that could matter for safety, and quote any words "
@@ -54,7 +55,7 @@ def refusal_prototypes(
     Raises :class:`SteeringError` when fewer than ``fewest`` are refused.
     """
     answers = answer_all(subject, prompts, 24)
-    refused = [p for p, answer in zip(prompts, answers, strict=True) if is_refusal(answer)]
+    refused = [p for p, answer in zip(prompts, answers, strict=True) if reads_as_refusal(answer)]
     if len(refused) < fewest:
         raise SteeringError(
             f"the model refuses {len(refused)} of {len(prompts)} plain harmful prompts; prototypes "

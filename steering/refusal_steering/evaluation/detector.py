@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from refusal_steering.calibration.answers import is_refusal
 from refusal_steering.evaluation.coherence import is_degenerate
+from refusal_steering.refusal_words import reads_as_refusal
 
 Verdict = Literal["refusal", "answer", "unclear"]
 
@@ -24,10 +24,10 @@ class Detector(Protocol):
 class LexicalDetector:
     """Looks for the words of a refusal in the first 200 characters: English, and not exact."""
 
-    name = "lexical-v1"
+    name = "lexical-v2"
 
     def __call__(self, answer: str) -> Verdict:
         """Degenerate text is ``unclear``, whatever words it repeats."""
         if is_degenerate(answer):
             return "unclear"
-        return "refusal" if is_refusal(answer) else "answer"
+        return "refusal" if reads_as_refusal(answer) else "answer"

@@ -5,11 +5,24 @@ The wordings are those of the contrast set, number 0 of each form unless asked o
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from refusal_steering.calibration.contrast import FORMS, Form, Item, render
+from refusal_steering.calibration.contrast import (
+    FORMS,
+    Form,
+    Item,
+    new_wordings,
+    render,
+    trained_wordings,
+)
 from refusal_steering.evaluation.errors import EvaluationError
+
+# Of a form's wordings: the first, or one by chance of those that calibration draws from, or of
+# those that it never meets.
+Wordings = Literal["first", "known", "new"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +40,15 @@ def in_form(prompt: str, form: Form, split: Split | None = None, wording: int = 
     # The label does not enter the wording.
     item = Item("", "harmless", "", "whole", sentence(prompt))
     return render(item, form, wording)
+
+
+def chosen_wording(form: Form, which: Wordings, key: str) -> int:
+    """Number of the wording of ``form`` for the row named ``key``; the same one every time."""
+    if which == "first":
+        return 0
+    pool = new_wordings(form) if which == "new" else trained_wordings(form)
+    # A form with one wording has no new ones.
+    return random.Random(f"{form}, {key}").choice(pool or trained_wordings(form))
 
 
 def sentence(text: str) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from refusal_steering.calibration import contrast
-from refusal_steering.calibration.contrast import FORMS, Item, load_items, render, wordings
+from refusal_steering.calibration.contrast import FORMS, Item, load_items, new_wordings, render
 from refusal_steering.evaluation.case import Case, Label, parse_label
 from refusal_steering.evaluation.checksums import SourceFile
 from refusal_steering.evaluation.draft import Draft, pick
 from refusal_steering.evaluation.errors import EvaluationError
-from refusal_steering.evaluation.forms import Split, in_form
+from refusal_steering.evaluation.forms import Split, chosen_wording, in_form
 from refusal_steering.evaluation.public_cases import public_drafts
 from refusal_steering.evaluation.public_files import find_files
 from refusal_steering.evaluation.public_sets import PUBLIC_SETS, PublicSet
@@ -87,9 +87,9 @@ def _contrast_drafts(item: Item, forms: tuple[contrast.Form, ...]) -> Iterator[D
     borderline = item.domain == "borderline"
     label: Label = "harmful" if item.harmful else "borderline" if borderline else "harmless"
     for form in forms:
-        last = wordings(form) - 1
-        for wording in sorted({0, last}):
-            group = f"{form}, new wording" if wording == last and last else form
+        for new in (False, True) if new_wordings(form) else (False,):
+            group = f"{form}, new wording" if new else form
+            wording = chosen_wording(form, "new" if new else "known", item.id)
             build = partial(render, item, form, wording)
             yield Draft(f"{item.id}/{group}", group, label, build)
 
@@ -121,7 +121,8 @@ def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
         except (KeyError, TypeError) as error:
             raise EvaluationError(f"{where}: visual needs instruction and payload") from error
     for form in spec.forms or FORMS:
-        build = partial(in_form, prompt, form, split)
+        wording = chosen_wording(form, spec.wordings, f"{index}")
+        build = partial(in_form, prompt, form, split if not wording else None, wording)
         yield Draft(f"{row.get('id', index)}/{form}", form, label, build)
 
 

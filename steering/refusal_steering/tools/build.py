@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from refusal_steering.build.findings import findings
 from refusal_steering.build.pipeline import build as build_bundles
+from refusal_steering.calibration.contrast import FORMS, Form
 from refusal_steering.calibration.corpus import Corpus
 from refusal_steering.calibration.plan import BuildPlan
 from refusal_steering.calibration.refine import Refinement
@@ -34,6 +36,10 @@ def build(
     budget: Annotated[float, typer.Option(help="share of harmless requests to touch")] = (
         BuildPlan().budget
     ),
+    without_form: Annotated[
+        list[str] | None,
+        typer.Option(help="a form to leave out of calibration, to see whether it is steered"),
+    ] = None,
     refusal: Annotated[str, typer.Option(help="the model's own refusal, to steer towards")] = (
         Refinement().refusal
     ),
@@ -56,6 +62,7 @@ def build(
     base = BuildPlan()
     plan = replace(
         base,
+        forms=_forms_but(without_form or []),
         layers=tuple(int(part) for part in layers.split(",")) if layers else None,
         budget=budget,
         seed=seed,
@@ -74,6 +81,15 @@ def build(
         write_page(measured, out / REPORT_FILE)
         typer.echo(f"report     {out / REPORT_FILE}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
+
+
+def _forms_but(left_out: Sequence[str]) -> tuple[Form, ...]:
+    usual = [form for form in FORMS if form != "plain"]
+    if unknown := sorted(set(left_out) - set(usual)):
+        raise typer.BadParameter(
+            f"form {unknown[0]!r} cannot be left out; choose from {', '.join(usual)}"
+        )
+    return tuple(form for form in FORMS if form not in left_out)
 
 
 def _offsets(path: Path | None) -> dict[int, dict[str, Tensor]]:

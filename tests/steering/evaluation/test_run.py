@@ -16,6 +16,7 @@ from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate, journal_path
 from refusal_steering.evaluation.settings import Settings
+from refusal_steering.tools.cli import main
 from refusal_steering.tools.evaluate import evaluate as command
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask, Fail, FakeServer, Raw
@@ -49,7 +50,7 @@ def summary(results: dict[str, Any], arm: str) -> dict[str, Any]:
     return next(row for row in results["summary"] if row["arm"] == arm)
 
 
-def score(results: dict[str, Any], arm: str, detector: str = "lexical-v1") -> dict[str, Any]:
+def score(results: dict[str, Any], arm: str, detector: str = "lexical-v2") -> dict[str, Any]:
     found: dict[str, Any] = summary(results, arm)["scores"][detector]
     return found
 
@@ -294,9 +295,15 @@ def test_the_command_ends_with_1_where_an_arm_has_no_answer(serve: Serve, tmp_pa
     "more", [("--suite", "nothing"), ("--suite", "contrast", "--judge-model", "x")]
 )
 def test_the_command_ends_with_2_where_nothing_can_be_run(
-    tmp_path: Path, more: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
 ) -> None:
     output = tmp_path / "r.json"
-    result = call("--url", "http://127.0.0.1:9/v1", "-o", str(output), *more)
-    assert result.exit_code == 2 and "error:" in result.output
+    asked = ("evaluate", "--url", "http://127.0.0.1:9/v1", "-o", str(output), *more)
+    monkeypatch.setattr("sys.argv", ["refusal-steering", *asked])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("refusal-steering: ")
     assert not output.exists()
