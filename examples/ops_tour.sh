@@ -5,7 +5,8 @@
 #   make serve once, stop it, then:   examples/ops_tour.sh [FOLDER]
 #
 # Everything happens in FOLDER (default: a new temporary one); the server runs on 127.0.0.1:$PORT
-# (default 8200) with its ops port behind it. Takes a few minutes on two cores.
+# (default 8200) with its ops port behind it. Takes a few minutes on two cores. An answer that is not
+# the expected one ends the tour with an error.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="${1:-$(mktemp -d)}"
@@ -31,13 +32,22 @@ ${2:-}
 YAML
 }
 
+change() { # method, path below /admin/policy, more options for curl
+  local status
+  status="$(curl -sS -o "$folder/change.json" -w '%{http_code}' -X "$1" \
+    -H "Authorization: Bearer $admin" "${@:3}" "http://127.0.0.1:$ops/admin/policy$2")"
+  echo "$1 /admin/policy$2: $status"
+  [ "$status" = 200 ] || { cat "$folder/change.json"; return 1; }
+}
+
 apply() { # YAML on standard input
-  local version body
+  local version
   version="$(ops_get /admin/policy | field '["version"]')"
-  body="$(cat)"
-  curl -sS -o "$folder/applied.json" -w 'PUT /admin/policy: %{http_code}\n' -X PUT \
-    -H "Authorization: Bearer $admin" -H "If-Match: $version" \
-    -H 'Content-Type: application/yaml' --data-binary "$body" "http://127.0.0.1:$ops/admin/policy"
+  cat >"$folder/new.yaml"
+  local body=(-H 'Content-Type: application/yaml' --data-binary "@$folder/new.yaml")
+  change PUT '?dry_run=true' "${body[@]}"
+  field '["diff"]' <"$folder/change.json"
+  change PUT '' -H "If-Match: $version" "${body[@]}"
 }
 
 traffic() { # harmful and everyday requests of the contrast set, eight at once
@@ -82,27 +92,28 @@ rates() {
     sed -E 's/model_name="[^"]*",?//'
 }
 
+model="$("$bin/python" "$root/deploy/local/demo_model.py" --print-path)"
 mkdir -p "$folder"
 ln -sfn "$root/deploy/demo/bundles" "$folder/bundles"
 policy shadow >"$folder/policy.yaml"
+(umask 077 && printf '%s\n' "$admin" >"$folder/admin.key")
 cat >"$folder/server.yaml" <<YAML
 server:
   host: 127.0.0.1
   port: $port
   ops_port: $ops
   policy_file: policy.yaml
-  admin_key: $admin
-  audit: {file: $folder/audit.jsonl}
+  admin_key_file: admin.key
+  audit: {file: "$folder/audit.jsonl"}
 engine:
-  model: ${REFUSAL_STEERING_DEMO_MODEL:-$HOME/.cache/refusal-steering/models/qwen2.5-coder-0.5b-instruct}
+  model: "$model"
   max_model_len: 2048
   max_num_seqs: 16
   kv_cache_memory_bytes: 268435456
 YAML
-chmod 600 "$folder/server.yaml"
 
 say "the doctor looks first"
-"$bin/refusal-server" doctor --config "$folder/server.yaml" || true
+"$bin/refusal-server" doctor --config "$folder/server.yaml"
 
 say "start in shadow: everything is measured, nothing is added"
 "$bin/refusal-server" --config "$folder/server.yaml" >"$folder/server.log" 2>&1 &
@@ -118,7 +129,7 @@ rates
 say "a canary of 10 % gets the steered policy"
 policy shadow '    canary: {policy: steered, share: 0.1, by: request}' | apply
 traffic 2
-rates | grep -E 'arm="(canary|control)"' || true
+rates | grep -E 'arm="(canary|control)"'
 
 say "enforce for everyone"
 policy enforce | apply
@@ -127,15 +138,17 @@ rates
 
 say "somebody breaks the policy file: the last good one stays"
 printf 'default: main\npolicies: {main: {mode: enfroce, bundle: bundles/omnisteer}}\n' >"$folder/policy.yaml"
-"$bin/refusal-server" policy check "$folder/policy.yaml" || true
-sleep 7
-rates | grep reload_successful
+"$bin/refusal-server" policy check "$folder/policy.yaml" || echo "exit code $?"
+for _ in {1..15}; do
+  rates | grep 'reload_successful.* 0' >/dev/null && break
+  sleep 1
+done
+rates | grep 'reload_successful.* 0'
 traffic 4
 
 say "put a whole file there again, then roll back"
 policy shadow | apply
-curl -sS -o "$folder/rolled_back.json" -w 'POST /admin/policy/rollback: %{http_code}\n' -X POST \
-  -H "Authorization: Bearer $admin" "http://127.0.0.1:$ops/admin/policy/rollback"
+change POST /rollback
 ops_get /admin/policy | field '["version"]'
 rates | grep -E 'reload_successful|policy_info'
 

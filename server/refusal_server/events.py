@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-PolicySource = Literal["start", "file", "signal", "admin", "rollback"]
+PolicySource = Literal["start", "file", "signal", "admin", "console", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)

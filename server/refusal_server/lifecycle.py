@@ -19,13 +19,14 @@ from vllm.entrypoints.launchers.api_server.entry import build_async_engine_clien
 
 from refusal_server.app import build_app, build_ops_app
 from refusal_server.assembly import assemble
+from refusal_server.console.gate import PREFIX as CONSOLE
 from refusal_server.engine_args import first_line
 from refusal_server.file_watcher import FileWatcher
 from refusal_server.http_protocol import deadline_protocol
 from refusal_server.policy import PolicySet
 from refusal_server.service import Service
 from refusal_server.settings import Settings
-from refusal_server.startup import StartupError
+from refusal_server.startup import StartupError, reachable
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +208,7 @@ def _announce(service: Service, settings: Settings, listeners: list[socket.socke
         f"  policy   {policy.name}: {policy.rule.mode}, {policy.strategy} (version "
         f"{policies.version})\n"
         + "".join(f"  ops      {address}\n" for address in ops)
+        + "".join(f"  console  {address}{CONSOLE}\n" for address in ops if settings.admin)
         + f"  try it   curl -s {url}/v1/chat/completions -H 'Content-Type: application/json'{key} "
         f"-d '{body}'\n\n"
     )
@@ -214,5 +216,6 @@ def _announce(service: Service, settings: Settings, listeners: list[socket.socke
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"http://{reachable}:{listener.getsockname()[1]}"
+    address = reachable(host)
+    shown = f"[{address}]" if ":" in address else address
+    return f"http://{shown}:{listener.getsockname()[1]}"

@@ -139,7 +139,8 @@ class Metrics:
 
     def _make_service_metrics(self, make: Maker) -> None:
         self._denied = make.counter(
-            "denied", "Requests that asked for a policy or a strength that they cannot have."
+            "denied",
+            "Requests refused for what they asked of policy, strength, model or budget.",
         )
         self._fail_open = make.counter(
             "fail_open",
@@ -205,7 +206,7 @@ class Metrics:
         self._moderations(policy, outcome).inc()
 
     def count_denied(self) -> None:
-        """Count a steering field that was refused."""
+        """Count a request that asked for what it cannot have."""
         self._denied().inc()
 
     def count_fail_open(self) -> None:

@@ -23,9 +23,12 @@ from refusal_steering.errors import BundleError
 Arm = Literal["canary", "control"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Policy:
-    """One policy with its bundle in memory (``None`` in mode ``off``)."""
+    """One policy with its bundle in memory (``None`` in mode ``off``).
+
+    Requests hold the one that they chose, and so tell the store that its bundle is needed.
+    """
 
     name: str
     rule: PolicyRule

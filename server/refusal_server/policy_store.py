@@ -7,10 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from refusal_server.errors import ApiError
 from refusal_server.events import EventSink, NoEvents, PolicyChanged, PolicySource
-from refusal_server.policy import PolicySet, load_policy_set, parse_policy_set
+from refusal_server.policy import Policy, PolicySet, load_policy_set, parse_policy_set
 from refusal_server.policy_history import PolicyHistory
 from refusal_server.policy_source import PolicySourceFile
 from refusal_server.yaml_file import FileError
@@ -78,6 +79,9 @@ class PolicyStore:
         self._events = events or NoEvents()
         self._lock = asyncio.Lock()
         self._tested: set[str] = set()
+        # Policies of former versions for as long as a request holds them: it may be queued, or wait
+        # for its risk pass, and the workers do not know of it yet.
+        self._former: WeakValueDictionary[int, Policy] = WeakValueDictionary()
         self.path = path
         self.history = PolicyHistory(path.with_name(path.name + ".history"), history_size)
         self.current = first
@@ -187,16 +191,21 @@ class PolicyStore:
         self, found: PolicySet, source: PolicySource, request_id: str | None = None
     ) -> None:
         before = self.current
+        self._former.update({id(policy): policy for policy in before.policies.values()})
         if found.version != before.version:
-            # Not after the swap: a request may have chosen the old policy and not have reached
-            # the engine yet. By the next change it has.
-            await self._host.retire([bundle.digest for bundle in before.bundles])
+            # Not after the swap: a request may be choosing the old policy right now.
+            await self._host.retire(self._needed(found))
             await self._install(found)
             if source != "rollback":
                 self.history.push(before.version, before.text)
         elif found.text != before.text:
             self.current = found
         self._in_force(before.version, source, request_id)
+
+    def _needed(self, found: PolicySet) -> set[str]:
+        """Bundles that are about to be loaded, or that a request on its way may bring along."""
+        policies = (*self._former.values(), *found.policies.values())
+        return {policy.bundle.digest for policy in policies if policy.bundle is not None}
 
     def _in_force(
         self, before: str | None, source: PolicySource, request_id: str | None = None

@@ -34,9 +34,13 @@ def _refuse_shared_port(listener: socket.socket, host: str, family: int) -> None
     port = listener.getsockname()[1]
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.2)
-        target = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-        if probe.connect_ex((target, port)) == 0:
+        if probe.connect_ex((reachable(host), port)) == 0:
             raise OSError(None, "the port is in use")
+
+
+def reachable(host: str) -> str:
+    """Where this machine finds what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def check_keys(settings: Settings) -> None:

@@ -147,6 +147,34 @@ class ConsoleRig:
         _in_a_thread(send())
 
 
+class Operator:
+    """A browser that is logged in, without the browser."""
+
+    def __init__(self, rig: ConsoleRig) -> None:
+        self.rig = rig
+        self.client = rig.client()
+        answer = self.client.post("/console/login", data={"key": ADMIN})
+        assert answer.status_code == 200
+        found = re.search(r'name="csrf-token" content="([0-9a-f]{64})"', answer.text)
+        assert found
+        self.token = found[1]
+
+    def get(self, name: str) -> Any:
+        answer = self.client.get(f"/console/data/{name}")
+        assert answer.status_code == 200
+        return answer.json()
+
+    def send(self, method: str, path: str, body: Any = None, version: str | None = None) -> Any:
+        headers = {"x-csrf-token": self.token}
+        if version is not None:
+            headers["if-match"] = f'"{version}"'
+        return self.client.request(method, f"/console/{path}", json=body, headers=headers)
+
+    def play(self, **fields: Any) -> Any:
+        body = {"text": "How?", "policy": "static", **fields}
+        return self.send("POST", "data/playground", body)
+
+
 def _in_a_thread(work: Any) -> None:
     """A browser's driver has a loop of its own running in the test's thread."""
     with ThreadPoolExecutor(1) as pool:

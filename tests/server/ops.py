@@ -94,3 +94,10 @@ class Ops:
         if match is not None:
             given["if-match"] = match
         return self.client.put(POLICY + query, content=text, headers=given)
+
+
+def code(response: Any) -> tuple[int, str]:
+    """Status and code of an answer that is an error of ours."""
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return response.status_code, error["code"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import httpx2
 import pytest
 
 from refusal_server.app import build_app, build_ops_app
-from refusal_server.lifecycle import _Front, _Supervisor
-from refusal_server.startup import bind
+from refusal_server.lifecycle import _announce, _Front, _Supervisor
+from refusal_server.startup import StartupError, bind
 from tests.server.ops import BEARER, POLICY, Ops
 
 Script = Callable[[httpx2.AsyncClient, httpx2.AsyncClient], Awaitable[None]]
@@ -73,6 +74,41 @@ def test_two_ports_one_policy_and_a_clean_end(
     shown = capsys.readouterr().out
     assert "refusal-server is ready" in shown
     assert shown.count("http://127.0.0.1:") >= 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_the_address_of_the_console_that_is_shown_leads_to_its_login(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    ops = Ops(tmp_path)
+    settings = ops.settings.model_copy(update={"ops_host": host})
+    try:
+        listener = bind(host, 0)
+    except StartupError:
+        pytest.skip(f"this machine has no {host}")
+
+    async def visit() -> httpx2.Response:
+        front = _Front(build_ops_app(ops.service, settings), settings, listener)
+        await front.open()
+        _announce(ops.service, settings, [listener, listener])
+        shown = dict(re.findall(r"^  (\w+) +(http\S+)$", capsys.readouterr().out, re.MULTILINE))
+        async with httpx2.AsyncClient(follow_redirects=True) as visitor:
+            page = await visitor.get(shown["console"])
+        await front.close()
+        return page
+
+    page = asyncio.run(visit())
+    assert (page.status_code, page.url.path) == (200, "/console/login")
+
+
+def test_without_an_admin_key_no_console_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ops = Ops(tmp_path, key=None)
+    with bind("127.0.0.1", 0) as listener:
+        _announce(ops.service, ops.settings, [listener, listener])
+    shown = capsys.readouterr().out
+    assert "  ops " in shown and "console" not in shown
 
 
 def test_an_edit_and_a_sighup_bring_the_file_into_force(tmp_path: Path) -> None:

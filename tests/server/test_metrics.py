@@ -14,12 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from refusal_server import trace_span
 from refusal_server.detection.build import build_sampled
 from refusal_server.detection.lexical import LexicalDetector
 from refusal_server.detection.sampler import SampledDetector
 from refusal_server.metrics import Metrics, RequestLabels
-from refusal_server.recent import RecentRequests
 from refusal_server.settings import Detection
 from refusal_steering.errors import SteeringUnavailableError
 from tests.server.scripted import Rig, Script
@@ -180,23 +178,6 @@ def _with_default(folder: Path, name: str):  # type: ignore[no-untyped-def]
     return load_policy_set(path)
 
 
-def test_the_last_requests_are_remembered(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
-    recent = RecentRequests(2)
-    rig.use(recent=recent)
-    for policy in ("static", "off", "omnisteer"):
-        rig.ask(policy)
-    newest, before = recent.newest(9)
-    assert (newest.policy, newest.outcome, newest.strength, newest.rows) == (
-        "omnisteer",
-        "refusal",
-        2.0,
-        1,
-    )
-    assert (before.policy, before.strength, before.risk) == ("off", None, None)
-    assert newest.seconds > 0
-
-
 def test_only_what_is_in_force_is_shown(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Script())
     rig.metrics.policy_in_force(rig.policies)
@@ -279,37 +260,3 @@ def _seconds(work, times: int) -> float:  # type: ignore[no-untyped-def]
     for _ in range(times):
         work()
     return (time.perf_counter() - started) / times
-
-
-def test_a_recording_span_gets_the_steering(monkeypatch: pytest.MonkeyPatch) -> None:
-    sdk = pytest.importorskip("opentelemetry.sdk.trace")
-    tracer = sdk.TracerProvider().get_tracer("test")
-    with tracer.start_as_current_span("request") as span:
-        trace_span.annotate("p", "v", 2.0, float("nan"), 3)
-    assert dict(span.attributes) == {
-        "steering.policy": "p",
-        "steering.version": "v",
-        "steering.strength": 2.0,
-        "steering.rows": 3,
-    }
-    trace_span.annotate("p", "v", 2.0, 0.5, 3)
-    monkeypatch.setattr(trace_span, "_current_span", None)
-    trace_span.annotate("p", "v", 2.0, 0.5, 3)
-
-
-@pytest.mark.parametrize(("events", "outcome"), [(1, "aborted"), (2, "refusal")])
-def test_a_client_that_leaves_at_the_last_event_has_had_its_answer(
-    tmp_path: Path, events: int, outcome: str
-) -> None:
-    rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
-
-    async def leave() -> None:
-        response = await rig.answer("static", stream=True, steering={"report": False})
-        for _ in range(events):
-            await anext(response.body_iterator)
-        await response.body_iterator.aclose()
-
-    asyncio.run(leave())
-    assert rig.count("steering_requests_total") == 1
-    assert rig.count("steering_requests_total", outcome=outcome) == 1
-    assert rig.count("steering_responses_total") == (outcome != "aborted")

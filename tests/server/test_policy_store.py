@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -154,6 +154,37 @@ def test_requests_on_their_way_keep_the_version_that_they_chose(rig: Rig) -> Non
     assert rig.reload()
     assert chosen.version != rig.store.current.version
     assert {bundle.digest for bundle in chosen.bundles} <= rig.ranks.held
+
+
+def test_a_request_that_waits_long_finds_its_bundle_after_any_number_of_changes(rig: Rig) -> None:
+    rig.start()
+    chosen, digest = rig.store.current.policies["main"], rig.digest
+    rig.path.write_text("# only a comment\n" + rig.path.read_text())
+    assert rig.reload()
+    for seed in (1, 2, 3):
+        rig.use(seed)
+        assert rig.reload()
+        assert digest in rig.ranks.held
+    assert chosen.bundle is not None and chosen.bundle.digest == digest
+    del chosen
+    rig.use(4)
+    assert rig.reload()
+    assert digest not in rig.ranks.held
+
+
+def test_a_bundle_that_comes_back_is_not_taken_away_first(rig: Rig) -> None:
+    rig.start()
+    digest, retired = rig.digest, list[set[str]]()
+
+    async def retire(keep: Collection[str]) -> None:
+        retired.append(rig.ranks.held - set(keep))
+
+    rig.ranks.retire = retire  # type: ignore[method-assign]
+    for seed in (1, 0, 1, 0):
+        rig.use(seed)
+        assert rig.reload()
+    assert rig.digest == digest
+    assert retired == [set()] * 4
 
 
 def test_every_change_is_told_once_with_where_it_came_from(rig: Rig) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from refusal_steering.errors import SteeringError
 
 Redaction = Callable[[str], str]
-DEFAULT = "refusal_server.audit.redaction:redact"
 
 # Bounded repeats: what is redacted comes from strangers.
 _EMAIL = re.compile(r"[\w.+%\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")

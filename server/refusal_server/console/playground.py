@@ -16,8 +16,8 @@ from refusal_server.caller import Caller
 from refusal_server.chat_request import ChatCall
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.policy import Policy, PolicySet
-from refusal_server.refusal_words import reads_as_refusal
 from refusal_server.service import Service
+from refusal_steering.refusal_words import reads_as_refusal
 
 CALLER = "@console"
 _KEYS = ("text", "media", "policy", "strength", "max_tokens")

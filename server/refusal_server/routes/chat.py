@@ -6,10 +6,9 @@ from fastapi import APIRouter, Request, Response
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from refusal_server.budget import token_cost
-from refusal_server.caller import Caller, Origin
 from refusal_server.chat_request import ChatCall
-from refusal_server.json_body import parse_object
 from refusal_server.service import Service
+from refusal_server.spending import Spending
 
 PATH = "/v1/chat/completions"
 router = APIRouter()
@@ -18,15 +17,12 @@ router = APIRouter()
 @router.post(PATH)
 async def create_chat_completion(request: Request) -> Response:
     """Answer a chat, steered by the policy that the request chooses."""
-    service: Service = request.app.state.service
-    caller: Caller = request.state.caller
-    request_id = request.headers.get("x-request-id", "")
-    with service.denials.noted(Origin(caller, request_id)):
-        service.budgets.spend_request(caller)
-    body = parse_object(await request.body())
-    call = await service.intake.admit(body, service.policies.current, caller, request_id)
-    with service.denials.noted(call.origin):
-        service.budgets.spend_tokens(caller, _cost(call))
+    begun = await Spending.begin(request)
+    service = begun.service
+    call = await service.intake.admit(
+        begun.body, service.policies.current, begun.caller, begun.request_id
+    )
+    begun.spend_tokens(call.origin, _cost(call))
     answer = await _respond(call, request)
     # The client is gone and nobody reads this; 499 is what access logs call it.
     return answer if isinstance(answer, Response) else Response(status_code=499)

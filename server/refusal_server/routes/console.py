@@ -125,7 +125,7 @@ async def apply(request: Request) -> dict[str, Any]:
     """Bring a text into force on every rank, if the version in ``If-Match`` still is."""
     store = _service(request).policies
     text = draft.policy_text(parse_object(await request.body()))
-    await store.exchange(text, _expected(request), "admin", _request_id(request))
+    await store.exchange(text, _expected(request), "console", _request_id(request))
     return draft.overview(store)
 
 

@@ -9,10 +9,9 @@ from fastapi.responses import JSONResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from refusal_server.budget import token_cost
-from refusal_server.caller import Caller, Origin
 from refusal_server.chat_request import ChatCall
-from refusal_server.json_body import parse_object
 from refusal_server.service import Service
+from refusal_server.spending import Spending
 
 PATH = "/v1/moderations"
 router = APIRouter()
@@ -21,16 +20,12 @@ router = APIRouter()
 @router.post(PATH)
 async def create_moderation(request: Request) -> Response:
     """The risk of each input, by the policy that the request chooses."""
-    service: Service = request.app.state.service
-    caller: Caller = request.state.caller
-    request_id = request.headers.get("x-request-id", "")
-    with service.denials.noted(Origin(caller, request_id)):
-        service.budgets.spend_request(caller)
-    body = parse_object(await request.body())
-    policies = service.policies.current
-    calls = await service.moderation.admit(body, policies, caller, request_id)
-    with service.denials.noted(calls[0].origin):
-        service.budgets.spend_tokens(caller, sum(token_cost(call.messages, 1, 1) for call in calls))
+    begun = await Spending.begin(request)
+    service = begun.service
+    calls = await service.moderation.admit(
+        begun.body, service.policies.current, begun.caller, begun.request_id
+    )
+    begun.spend_tokens(calls[0].origin, sum(token_cost(call.messages, 1, 1) for call in calls))
     answer = await _moderate(calls, request)
     return JSONResponse(answer) if isinstance(answer, dict) else Response(status_code=499)
 

@@ -17,7 +17,7 @@ from refusal_steering.calibration.ras import risks, similarities
 from refusal_steering.calibration.subject import Subject, output_logits
 from refusal_steering.refusal_words import reads_as_refusal
 
-_TOKENS = 16
+_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def _role(rng: random.Random, new: bool) -> str:
         ("persona", parts.ROLE_PERSONAS),
         ("rule", parts.ROLE_RULES),
         ("question", parts.ROLE_QUESTIONS),
+        ("lead", parts.ROLE_LEADS),
         ("opening", parts.ROLE_OPENINGS),
         ("name", parts.ROLE_NAMES),
     ):

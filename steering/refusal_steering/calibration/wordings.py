@@ -159,7 +159,7 @@ _WRITTEN: dict[Form, tuple[str, ...]] = {
 }
 
 # Put together from parts for training, and from parts that training never meets.
-_MIXED: dict[Form, int] = {"plain": 0, "carrier": 90, "list": 120, "role": 220}
+_MIXED: dict[Form, int] = {"plain": 0, "carrier": 90, "list": 120, "role": 300}
 _MIXED_NEW = 4
 
 

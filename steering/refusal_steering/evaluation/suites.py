@@ -102,7 +102,9 @@ def _file(spec: SuiteSpec, limit: int | None) -> Suite:
         for index, row in enumerate(read_rows(spec.path))
         for draft in _file_drafts(row, index, spec)
     ]
-    return _suite(f"file:{spec.path.name}", spec, drafts, (SourceFile.of(spec.path),), limit)
+    worded = "" if spec.wordings == "first" else f", {spec.wordings} wordings"
+    name = f"file:{spec.path.name}{worded}"
+    return _suite(name, spec, drafts, (SourceFile.of(spec.path),), limit)
 
 
 def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:

@@ -32,11 +32,6 @@ def register_engine(buffers: StepBuffers) -> int:
     return number
 
 
-def release_engine(number: int) -> None:
-    """Forget an engine; its layers must not run again."""
-    _ENGINES.pop(number, None)
-
-
 def _steer(
     hidden: Tensor,
     residual: Tensor | None,

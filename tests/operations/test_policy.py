@@ -1,0 +1,200 @@
+"""``/admin/policy`` against real ranks: all of them follow, or nothing changes for anybody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from tests.operations.site import (
+    FALSE_BUNDLE,
+    FAR_BUNDLE,
+    FIRST,
+    NEXT,
+    OTHER,
+    POLICY,
+    RANKS,
+    RELOADED,
+    Site,
+    code,
+    halted,
+    policy,
+    said,
+    steering,
+)
+
+pytestmark = pytest.mark.engine
+BLINK_SECONDS = 2.0
+
+
+def test_a_dry_run_names_the_version_and_changes_nothing(site: Site) -> None:
+    before = said(site.callers.chat())
+    found = site.put(OTHER, dry_run="true").json()
+    assert found["applied"] is False
+    assert (found["replaces"], site.version) == (site.first, site.first)
+    assert site.file.read_text() == FIRST
+    answer = site.callers.chat()
+    assert (steering(answer)["version"], said(answer)) == (site.first, before)
+    assert site.put(OTHER, site.first).json()["version"] == found["version"] == site.version
+
+
+def test_a_new_version_is_in_force_and_every_answer_names_it(site: Site) -> None:
+    before = said(site.callers.chat())
+    done = site.put(OTHER, site.first)
+    assert done.status_code == 200, done.text
+    version = done.json()["version"]
+    assert version == site.version != site.first
+    assert site.file.read_text() == OTHER
+    answer = site.callers.chat()
+    assert (steering(answer)["version"], steering(answer)["strategy"]) == (version, "static")
+    assert said(answer) != before
+    assert site.ops.metric("steering_policy_info", version=version) == 1
+    assert site.ops.metric("steering_policy_info", version=site.first) == 0
+    assert version in [entry["version"] for entry in _recent(site)]
+
+
+@pytest.mark.parametrize("rank", range(RANKS))
+def test_a_version_is_announced_only_after_every_rank_has_acknowledged(
+    site: Site, rank: int
+) -> None:
+    ranks = site.ranks()
+    assert len(ranks) == RANKS
+    with ThreadPoolExecutor(2) as pool:
+        with halted(ranks[rank]):
+            put = pool.submit(site.put, OTHER, site.first)
+            time.sleep(BLINK_SECONDS)
+            begun = pool.submit(site.callers.chat)
+            time.sleep(BLINK_SECONDS)
+            assert not put.done()
+            assert site.version == site.first
+            assert site.ops.metric("steering_policy_info", version=site.first) == 1
+        done = put.result()
+        assert done.status_code == 200, done.text
+        assert site.version == done.json()["version"] != site.first
+        # It had begun when the new version was not in force yet.
+        assert steering(begun.result())["version"] == site.first
+    assert steering(site.callers.chat())["version"] == site.version
+
+
+def test_a_stale_or_missing_version_is_refused(site: Site) -> None:
+    assert code(site.put(OTHER)) == (428, "precondition_required")
+    assert code(site.put(OTHER, "0" * 12)) == (412, "precondition_failed")
+    assert code(site.put(OTHER, "0" * 12, dry_run="true")) == (412, "precondition_failed")
+    assert (site.version, site.file.read_text()) == (site.first, FIRST)
+
+
+def test_of_two_operators_with_one_version_one_is_told_to_look_again(site: Site) -> None:
+    texts = [OTHER, policy(strength=1.5)]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda text: site.put(text, site.first), texts))
+    assert sorted(answer.status_code for answer in done) == [200, 412]
+    ((text, answer),) = [pair for pair in zip(texts, done, strict=True) if pair[1].is_success]
+    assert site.file.read_text() == text
+    assert site.version == answer.json()["version"] == steering(site.callers.chat())["version"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("default: main\npolic", (400, "invalid_policy")),
+        (policy(strength=9.0), (400, "invalid_policy")),
+        (policy(bundle="bundles/missing"), (400, "invalid_policy")),
+        (policy(bundle=FAR_BUNDLE), (409, "policy_not_installed")),
+        (policy(bundle=FALSE_BUNDLE), (409, "policy_not_installed")),
+    ],
+    ids=["no YAML", "out of bounds", "no bundle", "a rank cannot load it", "its canary fails"],
+)
+def test_what_does_not_come_into_force_leaves_the_last_known_good(
+    site: Site, text: str, expected: tuple[int, str]
+) -> None:
+    before = said(site.callers.chat())
+    assert code(site.put(text, site.first)) == expected
+    assert (site.version, site.file.read_text()) == (site.first, FIRST)
+    answer = site.callers.chat()
+    assert (steering(answer)["version"], said(answer)) == (site.first, before)
+    # The file on disk is the old one again, and its canaries have passed.
+    assert site.ops.metric(RELOADED) == site.ops.metric("steering_canary_passed") == 1
+    assert site.put(OTHER, site.first).status_code == 200
+
+
+def test_a_rollback_brings_back_version_file_and_answers(site: Site) -> None:
+    before = said(site.callers.chat())
+    second = site.put(OTHER, site.first).json()["version"]
+    stale = {"if-match": site.first}
+    refused = site.admin("POST", f"{POLICY}/rollback", headers=stale)
+    assert code(refused) == (412, "precondition_failed")
+    assert site.version == second
+    done = site.admin("POST", f"{POLICY}/rollback", headers={"if-match": second})
+    assert done.status_code == 200, done.text
+    assert (done.json()["replaces"], done.json()["version"]) == (second, site.first)
+    assert (site.version, site.file.read_text()) == (site.first, FIRST)
+    answer = site.callers.chat()
+    assert (steering(answer)["version"], said(answer)) == (site.first, before)
+
+
+def test_flips_under_load_give_no_error_and_each_answer_is_its_versions_own(site: Site) -> None:
+    versions = {site.first}
+    with asking(site, [None] * 4) as answers:
+        for text in (OTHER, FIRST) * 3:
+            time.sleep(0.5)
+            done = site.put(text, site.version)
+            assert done.status_code == 200, done.text
+            versions.add(done.json()["version"])
+    spoken = defaultdict(set)
+    for answer in answers:
+        spoken[steering(answer)["version"]].add(said(answer))
+    assert set(spoken) == versions and len(versions) == 2
+    assert [len(texts) for texts in spoken.values()] == [1, 1]
+    assert len(set.union(*spoken.values())) == 2
+    _is_sound(site)
+
+
+def test_flips_to_other_bundles_take_none_from_a_request_on_its_way(site: Site) -> None:
+    """More requests than the engine runs at once, so that some are overtaken by several flips."""
+    versions = {site.first}
+    with asking(site, [None, "ras", "cascade", "static"] * 4) as answers:
+        for text in (NEXT, FIRST) * 4:
+            done = site.put(text, site.version)
+            assert done.status_code == 200, done.text
+            versions.add(done.json()["version"])
+    assert len(answers) > 16
+    assert {steering(answer)["version"] for answer in answers} == versions
+    _is_sound(site)
+
+
+@contextmanager
+def asking(site: Site, policies: Sequence[str | None]) -> Iterator[list[httpx2.Response]]:
+    """Callers who ask again and again meanwhile, one for each policy; their answers at the end."""
+    stop, answers = threading.Event(), list[httpx2.Response]()
+
+    def ask(name: str | None) -> list[httpx2.Response]:
+        own = []
+        while not stop.is_set():
+            own.append(site.callers.chat(steering={} if name is None else {"policy": name}))
+        return own
+
+    with ThreadPoolExecutor(len(policies)) as pool:
+        callers = [pool.submit(ask, name) for name in policies]
+        try:
+            yield answers
+        finally:
+            stop.set()
+        for caller in callers:
+            answers += caller.result()
+
+
+def _is_sound(site: Site) -> None:
+    assert site.ops.metric("steering_failures_total") == 0
+    assert site.ops.metric("steering_fail_open_total") == 0
+    assert site.ops.metric("steering_requests_total", outcome="error") == 0
+
+
+def _recent(site: Site) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = site.admin("GET", "/admin/recent?limit=3").json()["requests"]
+    return found

@@ -1,0 +1,137 @@
+"""A real Prometheus scrapes the running server: rules, alerts and dashboard find what they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.deploy.promtool import ROOT
+from tests.operations.prometheus import Prometheus, drawable, names_in, watching
+from tests.operations.site import FIRST, RELOADED, Site, eventually, policy
+from tests.server.media import image_part, message
+
+pytestmark = pytest.mark.engine
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "refusal-steering.json"
+# Series that only exist once something has happened that did not happen here.
+ABSENT = {
+    "steering_failures_total": "no request lacked its proof",
+    "model:steering_failures:increase10m": "the same",
+    "steering_detector_dropped_total": "no detector's queue was full",
+    "steering_detector_errors_total": "no detector failed",
+    "model:steering_refusal_gap:ratio1h": "needs fifty judged answers on both sides",
+    "policy:steering_arm_shift:zscore1h": "needs refusals, and this model's words are noise",
+    "model:steering_risk_drift:ks6h": "needs a week of risks",
+}
+# What this machine's load decides, and not the server.
+SLOWNESS = {"SteeringFirstTokenSlow", "SteeringOverheadHigh"}
+
+
+@pytest.fixture(scope="module")
+def prometheus(running: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It has seen the server before, during and after traffic of every kind."""
+    address = running.ops.url.removeprefix("http://")
+    with watching(address, tmp_path_factory.mktemp("prometheus")) as found:
+        eventually(lambda: [value for _, value in found.vector("up")] == [1.0])
+        split = policy(canary={"policy": "static", "share": 0.5})
+        assert running.put(split, running.version).status_code == 200
+        # A series is born with its first event; only the second makes an increase.
+        for _ in range(2):
+            traffic(running)
+            settle(found, running)
+        assert running.put(FIRST, running.version).status_code == 200
+        settle(found, running)
+        yield found
+
+
+def traffic(site: Site) -> None:
+    for number in range(20):
+        assert site.callers.chat(f"question {number}").status_code == 200
+    for name in ("static", "ras", "cascade", "shadow", "off"):
+        assert site.callers.chat(steering={"policy": name}).status_code == 200
+    assert site.callers.chat(messages=message(image_part())).status_code == 200
+    assert site.callers.chat(steering={"strength": 0.1}).status_code == 403
+    with site.callers.client() as client:
+        assert client.post("/v1/moderations", json={"input": "hello"}).status_code == 200
+
+
+def settle(prometheus: Prometheus, site: Site) -> None:
+    """Wait until the last event was scraped and every rule was evaluated after that."""
+    name = "steering_requests_total"
+    expected = site.ops.metric(name)
+    eventually(lambda: prometheus.value(f"sum({name})") == expected)
+    now = datetime.now(UTC)
+    eventually(lambda: prometheus.evaluated > now)
+
+
+def expressions() -> dict[str, str]:
+    """The panels' expressions, by what they are drawn in."""
+    panels = [p for p in json.loads(DASHBOARD.read_text())["panels"] if p["type"] != "row"]
+    return {
+        f"{panel['title']} {target['refId']}": drawable(target["expr"])
+        for panel in panels
+        for target in panel["targets"]
+    }
+
+
+def test_the_server_is_up_and_what_is_scraped_is_what_it_says(
+    prometheus: Prometheus, site: Site
+) -> None:
+    (target,) = prometheus.get("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert prometheus.vector("up{job='refusal-server'}")[0][1] == 1.0
+    for name in ("steering_requests_total", "steering_rows_total", "steering_risk_count"):
+        assert prometheus.value(f"sum({name})") == site.ops.metric(name) > 0
+    version = prometheus.vector("steering_policy_info == 1")
+    assert [labels["version"] for labels, _ in version] == [site.version]
+
+
+def test_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
+    eventually(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()))
+    assert len(prometheus.rules()) > 30
+
+
+def test_every_metric_that_rules_and_dashboard_name_exists(prometheus: Prometheus) -> None:
+    rules = [rule["query"] for rule in prometheus.rules()]
+    named = set[str]().union(*map(names_in, [*rules, *expressions().values()]))
+    assert len(named) > 30
+    assert {name for name in named if not prometheus.has(name)} == set(ABSENT)
+
+
+def test_every_panel_draws_unless_nothing_happened(prometheus: Prometheus) -> None:
+    for title, expression in expressions().items():
+        drawn = prometheus.vector(expression)
+        assert drawn or names_in(expression) & set(ABSENT), title
+
+
+def test_figures_of_the_traffic_are_right(prometheus: Prometheus) -> None:
+    def increase(selector: str) -> float:
+        return prometheus.value(f"sum(increase(steering_requests_total{{{selector}}}[10m]))")
+
+    # The second of two requests is what it has seen the series grow by; it extrapolates.
+    assert increase('strategy="ras"') == pytest.approx(1, rel=0.5)
+    assert increase('modality="image"') == pytest.approx(1, rel=0.5)
+    assert 21 * 0.9 <= increase('arm=~"canary|control"') <= 42 * 1.5
+    assert 0 < prometheus.value("model:steering_risk_pass_seconds:p95_5m") <= 10
+    assert 0 < prometheus.value("model:steering_overhead_seconds:p95_5m") <= 1
+    assert prometheus.value("sum(steering_fail_open_total)") == 0
+
+
+def test_no_alert_speaks_while_all_is_well(prometheus: Prometheus) -> None:
+    speaking = {name for name, state in prometheus.states().items() if state != "inactive"}
+    assert speaking <= SLOWNESS
+    assert "firing" not in prometheus.states().values()
+
+
+def test_an_alert_wakes_when_the_policy_file_breaks_and_sleeps_when_it_is_mended(
+    prometheus: Prometheus, site: Site
+) -> None:
+    site.write("default: main\npolic")
+    eventually(lambda: site.ops.metric(RELOADED) == 0)
+    eventually(lambda: prometheus.states()["SteeringReloadFailed"] == "pending")
+    others = {name for name, state in prometheus.states().items() if state != "inactive"}
+    assert others <= {"SteeringReloadFailed"} | SLOWNESS
+    site.restore()
+    eventually(lambda: prometheus.states()["SteeringReloadFailed"] == "inactive")
