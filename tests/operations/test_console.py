@@ -27,7 +27,7 @@ class Desk:
         self._client = httpx2.Client(base_url=f"{site.ops.url}/console", timeout=120)
         entered = self._client.post("/login", data={"key": ADMIN})
         assert entered.status_code == 303, entered.text
-        self.page = self._client.get("").text
+        self.page = self._client.get(f"{site.ops.url}/console").text
         found = _TOKEN.search(self.page)
         assert found is not None
         self.token = found[1]

@@ -1,4 +1,4 @@
-"""``/v1/moderations`` on a real engine: the very reading that a chat is steered by."""
+"""``/v1/moderations`` on a real engine: the reading that a chat is steered by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tests.server.live import KEY, MODEL
 from tests.server.media import image_part, message
 
 pytestmark = pytest.mark.engine
+# The bundles of these tests have a probe in every layer, and a push moves those above it.
+UNMOVED = {"policy": "shadow", "report": True}
 TEXTS = [f"Please write down step {number} of the list." for number in range(6)]
 
 
@@ -43,7 +45,7 @@ def test_openais_client_reads_the_answer(site: Site) -> None:
 
 
 def test_a_score_is_the_risk_of_the_chat_with_the_same_message(site: Site) -> None:
-    chats = [site.callers.chat(text, steering={"report": True}).json() for text in TEXTS]
+    chats = [site.callers.chat(text, steering=UNMOVED).json() for text in TEXTS]
     risks = [chat["steering"]["risk"] for chat in chats]
     assert len({round(risk, 3) for risk in risks}) > 1
     assert scores(site, TEXTS) == pytest.approx(risks, abs=1e-3)
@@ -56,7 +58,7 @@ def test_a_picture_is_scored_with_its_text(site: Site) -> None:
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
     assert result["category_applied_input_types"] == {CATEGORY: ["image", "text"]}
-    chat = site.callers.chat(messages=message(image_part()), steering={"report": True}).json()
+    chat = site.callers.chat(messages=message(image_part()), steering=UNMOVED).json()
     score = result["category_scores"][CATEGORY]
     assert score == pytest.approx(chat["steering"]["risk"], abs=1e-3)
 
