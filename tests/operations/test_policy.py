@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
-import yaml
 
 from tests.operations.site import (
     FALSE_BUNDLE,
@@ -24,18 +23,14 @@ from tests.operations.site import (
     RELOADED,
     Site,
     code,
-    eventually,
     halted,
     policy,
     said,
     steering,
 )
-from tests.server import live
 
 pytestmark = pytest.mark.engine
 BLINK_SECONDS = 2.0
-SEATS = live.CONFIG["engine"]["max_num_seqs"]
-LONG = 1500
 
 
 def test_a_dry_run_names_the_version_and_changes_nothing(site: Site) -> None:
@@ -168,28 +163,6 @@ def test_a_flip_to_other_bundles_and_back_gives_no_error_under_any_strategy(site
             assert done.status_code == 200, done.text
             versions.add(done.json()["version"])
     assert {steering(answer)["version"] for answer in answers} == versions
-    _is_sound(site)
-
-
-def test_a_request_in_the_queue_is_overtaken_by_two_changes_and_keeps_its_bundle(
-    site: Site,
-) -> None:
-    long = {"max_tokens": LONG, "min_tokens": LONG, "steering": {"policy": "off"}}
-    plain = yaml.safe_load(FIRST)["policies"]["off"]
-    with ThreadPoolExecutor(SEATS + 1) as pool:
-        running = [pool.submit(site.callers.chat, **long) for _ in range(SEATS)]
-        eventually(lambda: site.ops.metric("vllm:num_requests_running") == SEATS)
-        queued = pool.submit(site.callers.chat)
-        eventually(lambda: site.ops.metric("vllm:num_requests_waiting") == 1)
-        # Policies without a bundle, which no canary has to wait in the queue for.
-        for name in ("one", "two"):
-            text = yaml.safe_dump({"default": name, "policies": {name: plain}})
-            done = site.put(text, site.version)
-            assert done.status_code == 200, done.text
-        assert not queued.done()
-        assert steering(queued.result())["version"] == site.first
-        assert {answer.result().status_code for answer in running} == {200}
-    assert int(steering(queued.result())["rows"]) > 0
     _is_sound(site)
 
 
