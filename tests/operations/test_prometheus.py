@@ -13,6 +13,8 @@ from tests.operations.prometheus import Prometheus, drawable, names_in, watching
 from tests.operations.site import FIRST, RELOADED, Site, eventually, policy
 from tests.server.media import image_part, message
 
+# Whatever the default policy is: this one has a probe.
+SCORED = {"input": "hello", "steering": {"policy": "shadow"}}
 pytestmark = pytest.mark.engine
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "refusal-steering.json"
 # Series that only exist once something has happened that did not happen here.
@@ -51,10 +53,12 @@ def traffic(site: Site) -> None:
         assert site.callers.chat(f"question {number}").status_code == 200
     for name in ("static", "ras", "cascade", "shadow", "off"):
         assert site.callers.chat(steering={"policy": name}).status_code == 200
-    assert site.callers.chat(messages=message(image_part())).status_code == 200
-    assert site.callers.chat(steering={"strength": 0.1}).status_code == 403
+    # In one arm, so that the second request finds the series of the first.
+    picture = site.callers.chat(messages=message(image_part()), steering={"policy": "shadow"})
+    assert picture.status_code == 200
+    assert site.callers.chat(steering={"strength": 0.1}).status_code == 400
     with site.callers.client() as client:
-        assert client.post("/v1/moderations", json={"input": "hello"}).status_code == 200
+        assert client.post("/v1/moderations", json=SCORED).status_code == 200
 
 
 def settle(prometheus: Prometheus, site: Site) -> None:
