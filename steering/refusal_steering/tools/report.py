@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from refusal_steering.report import load_measurements, write_page
+import typer
+
+from refusal_steering.report import Measurements, load_measurements, write_page
+from refusal_steering.report.served import read_served
 
 
-def report(source: Path, out: Path) -> None:
+def report(
+    source: Path,
+    out: Path,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="Results of `evaluate` to show instead of the build's own trial."),
+    ] = None,
+) -> None:
     """Write the page of ``source``, a measurements file or a directory with one, to ``out``.
 
     Raises :class:`~refusal_steering.report.MeasurementsError`; ``out`` is then as it was.
     """
-    write_page(load_measurements(source), out)
+    measurements = load_measurements(source)
+    write_page(_with_served(measurements, evaluation) if evaluation else measurements, out)
+
+
+def _with_served(measurements: Measurements, results: Path) -> Measurements:
+    served = read_served(results)
+    return replace(
+        measurements, evaluation=served.evaluations, notes=(served.note, *measurements.notes)
+    )
