@@ -68,9 +68,13 @@ bench: install-dev ## Measure what steering costs
 
 .PHONY: demo-bundle
 demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
-	@$(DEMO_MODEL)
+	@$(DEMO_MEDIA)
+	@mkdir -p build
+	@$(BIN)/refusal-steering offsets --model "$$($(DEMO_MEDIA) --print-path)" \
+		--out build/demo_offsets.safetensors $(call or_else,read the error above)
 	@$(BIN)/refusal-steering build --model "$$($(DEMO_MODEL) --print-path)" \
-		--name Qwen/Qwen2.5-Coder-0.5B-Instruct --out deploy/demo/bundles $(call or_else,read the error above)
+		--name Qwen/Qwen2.5-Coder-0.5B-Instruct --offsets build/demo_offsets.safetensors \
+		--out deploy/demo/bundles $(call or_else,read the error above)
 
 .PHONY: install
 install: ## Create the environment with the engine

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from refusal_steering.build.stages import Stages
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle, Window, save_bundle
@@ -28,6 +27,7 @@ from refusal_steering.calibration.ras import (
     risk_pass,
     similarities,
 )
+from refusal_steering.calibration.recentring import Offsets, check_offsets, recentred
 from refusal_steering.calibration.separability import auroc
 from refusal_steering.calibration.strategies import (
     Adaptive,
@@ -46,8 +46,6 @@ _log = logging.getLogger(__name__)
 _CANARY_PROMPTS = 12
 # Lessons of each form and label whose rows are looked at in all layers.
 _SAMPLE = 60
-
-Offsets = Mapping[int, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,15 @@ def build(
     """Calibrate all strategies and save each as a bundle under ``out``.
 
     ``name`` is the model's, for people. ``offsets`` [H] by layer and medium re-centre requests
-    with media; without them media are read as they are.
+    with media; without them media are read as they are. Raises ``SteeringError`` where they are
+    of another model.
     """
     stages = Stages()
+    identity = subject.identity(name)
+    if offsets:
+        check_offsets(offsets, identity)
     lessons = Lessons.draw(corpus.items, plan.seed, plan.forms)
-    depth = subject.identity(name).num_layers
+    depth = identity.num_layers
     with stages.stage("rows in all layers"):
         sample = _sample(subject, lessons, depth)
     with stages.stage("rows of every lesson"):
@@ -97,10 +99,12 @@ def build(
     with stages.stage("adapters"):
         adaptive = adaptive_layers(lessons, rows, directions, plan)
     with stages.stage("trust region"):
-        mars = _mars(subject, lessons, sample, plan, offsets or {})
+        mars = _mars(subject, lessons, sample, plan)
     with stages.stage("prototypes and risk pass"):
         prototypes, risk = _ras(subject, lessons, plan)
     parts = _parts(adaptive, mars, prototypes, risk, plan)
+    if offsets:
+        parts = [replace(part, layers=recentred(part.layers, offsets)) for part in parts]
     with stages.stage("canaries"):
         facts = _facts(corpus, lessons, plan, adaptive)
         bundles = {p.strategy: _save(subject, p, out, name, corpus, facts) for p in parts}
@@ -128,7 +132,7 @@ def _sample(subject: Subject, lessons: Lessons, depth: int) -> LabelledRows:
 
 
 def _mars(
-    subject: Subject, lessons: Lessons, sample: LabelledRows, plan: BuildPlan, offsets: Offsets
+    subject: Subject, lessons: Lessons, sample: LabelledRows, plan: BuildPlan
 ) -> tuple[int, LayerSteering, GreyZone]:
     """The best layer by text alone, its steering, and the risks that the cascade looks at."""
     best = layer_scores(sample).best
@@ -136,7 +140,7 @@ def _mars(
     needed = (lessons.clear & ~lessons.tuning) | (lessons.tuning & lessons.own_turn)
     chosen = lessons.where(needed)
     rows = collect(subject, chosen.prompts, [best])[best]
-    layer = trust_region_layer(chosen, rows, plan, offsets.get(best, {}))
+    layer = trust_region_layer(chosen, rows, plan)
     return best, layer, grey_zone(layer, chosen, rows, plan)
 
 

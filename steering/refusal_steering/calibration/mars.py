@@ -12,7 +12,6 @@ rows of the calibration end. The offset of a medium is what neutral media add to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +67,6 @@ def mars_layer(
     rows: Tensor,
     harmful: Tensor,
     how: TrustRegion,
-    offsets: Mapping[str, Tensor] | None = None,
 ) -> LayerSteering:
     """The layer of a MARS bundle from text rows [N, H]; risk is a logistic curve over p."""
     direction = TextDirection.between(rows, harmful)
@@ -93,7 +91,6 @@ def mars_layer(
         ceiling=how.slope * (summit - how.gate),
         risk_weight=direction.unit * slope,
         risk_bias=bias - float(slope) * direction.middle,
-        offsets=offsets or {},
     )
 
 

@@ -108,16 +108,13 @@ def silent(layer: LayerSteering) -> LayerSteering:
         LayerSteering.static(layer.direction, 0.0),
         risk_weight=layer.risk_weight,
         risk_bias=layer.risk_bias,
-        offsets=layer.offsets,
     )
 
 
-def trust_region_layer(
-    lessons: Lessons, rows: Tensor, plan: BuildPlan, offsets: Mapping[str, Tensor]
-) -> LayerSteering:
+def trust_region_layer(lessons: Lessons, rows: Tensor, plan: BuildPlan) -> LayerSteering:
     """MARS's layer, from clear plain lessons alone."""
     clear = lessons.clear & ~lessons.tuning
-    return mars_layer(rows[clear], lessons.harmful[clear], plan.mars, offsets)
+    return mars_layer(rows[clear], lessons.harmful[clear], plan.mars)
 
 
 def grey_zone(layer: LayerSteering, lessons: Lessons, rows: Tensor, plan: BuildPlan) -> GreyZone:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from safetensors.torch import load_file
-from torch import Tensor
 
 from refusal_steering.build.findings import findings
 from refusal_steering.build.pipeline import build as build_bundles
 from refusal_steering.calibration.contrast import FORMS, Form
 from refusal_steering.calibration.corpus import Corpus
 from refusal_steering.calibration.plan import BuildPlan
+from refusal_steering.calibration.recentring import load_offsets
 from refusal_steering.calibration.refine import Refinement
 from refusal_steering.calibration.subject import Subject
 from refusal_steering.report.measurements import save_measurements
@@ -44,7 +43,7 @@ def build(
         Refinement().refusal
     ),
     offsets: Annotated[
-        Path | None, typer.Option(help="media offsets, as `refusal-steering calibrate` writes them")
+        Path | None, typer.Option(help="media offsets, as `refusal-steering offsets` writes them")
     ] = None,
     report: Annotated[bool, typer.Option(help="measure and write the report")] = True,
     seed: Annotated[int, typer.Option(help="of wordings, training and samples")] = 0,
@@ -70,8 +69,9 @@ def build(
         refinement=replace(base.refinement, refusal=refusal, seed=seed),
     )
     called = name or model.name
+    shifts = load_offsets(offsets) if offsets else None
     subject = Subject.load(model)
-    built = build_bundles(subject, corpus, plan, out, called, _offsets(offsets))
+    built = build_bundles(subject, corpus, plan, out, called, shifts)
     for strategy, bundle in built.bundles.items():
         typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
     if report:
@@ -90,12 +90,3 @@ def _forms_but(left_out: Sequence[str]) -> tuple[Form, ...]:
             f"form {unknown[0]!r} cannot be left out; choose from {', '.join(usual)}"
         )
     return tuple(form for form in FORMS if form not in left_out)
-
-
-def _offsets(path: Path | None) -> dict[int, dict[str, Tensor]]:
-    """Tensors named ``offsets.{layer}.{medium}`` [H]."""
-    found: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in (load_file(path) if path else {}).items():
-        _, layer, medium = key.split(".")
-        found.setdefault(int(layer), {})[medium] = tensor.float()
-    return found

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from safetensors.torch import save_file
 from torch import Tensor
 
+from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.contrast import Item, load_items, render
 from refusal_steering.calibration.mars import neutral_offset
 from refusal_steering.calibration.neutral import NEUTRAL
+from refusal_steering.calibration.recentring import recentre_bundle, save_offsets
 
 _PROMPTS = 8
 
@@ -23,12 +24,15 @@ def offsets(
     media: Annotated[str, typer.Option(help="which, with commas between")] = "image,audio,video",
     samples: Annotated[int, typer.Option(help="neutral media for each of eight prompts")] = 8,
     max_model_len: Annotated[int, typer.Option(help="context of the engine")] = 4096,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="a bundle to re-centre, in place; may be repeated")
+    ] = None,
     engine_args: Annotated[str, typer.Option(help="more arguments of vllm.LLM, as JSON")] = "{}",
 ) -> None:
     """Measure the mean difference that neutral media make to harmless prompts, through vLLM.
 
-    Give the file to `refusal-steering build --offsets`. One medium at a time is measured; a
-    request with several gets the sum.
+    Give the file to `refusal-steering build --offsets`, or name bundles that are there already.
+    One medium at a time is measured; a request with several gets the sum.
     """
     from refusal_steering.vllm_plugin.collector import collecting
 
@@ -36,7 +40,8 @@ def offsets(
     if unknown := [name for name in wanted if name not in NEUTRAL]:
         raise typer.BadParameter(f"unknown medium {unknown[0]!r}; expected some of {list(NEUTRAL)}")
     prompts = [render(item, "plain", 0) for item in _everyday()]
-    found: dict[str, Tensor] = {}
+    known = {path: load_bundle(path) for path in bundle or []}
+    found: dict[int, dict[str, Tensor]] = {}
     more = json.loads(engine_args)
     with collecting(model, max_model_len=max_model_len, **more) as collector:
         plain = collector.collect([_messages(prompt) for prompt in prompts])
@@ -51,9 +56,11 @@ def offsets(
             without = plain.repeat_interleave(samples, 0)
             for layer in range(rows.shape[1]):
                 moved = neutral_offset(rows[:, layer], without[:, layer])
-                found[f"offsets.{layer}.{medium}"] = moved.contiguous()
-    save_file(found, out)
+                found.setdefault(layer, {})[medium] = moved
+    save_offsets(found, out)
     typer.echo(f"{len(prompts) * samples} samples for each of {', '.join(wanted)}: {out}")
+    for path, unmoved in known.items():
+        typer.echo(f"{path}  {recentre_bundle(path, unmoved, found).digest[:12]}")
 
 
 def _everyday() -> list[Item]:

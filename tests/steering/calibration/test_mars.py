@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,7 +64,7 @@ def test_nobody_is_pushed_out_of_the_trust_region() -> None:
 def test_an_offset_undoes_what_a_medium_adds() -> None:
     found, harmful = rows()
     shift = torch.randn(SIZE)
-    layer = mars_layer(found, harmful, TrustRegion(), {"image": shift})
+    layer = replace(mars_layer(found, harmful, TrustRegion()), offsets={"image": shift})
     torch.testing.assert_close(
         layer.coefficient(found + shift, ["image"]), layer.coefficient(found), atol=1e-4, rtol=1e-4
     )
