@@ -82,7 +82,7 @@ install: ## Create the environment with the engine
 
 .PHONY: install-dev
 install-dev: ## The same with everything for tests and calibration
-	@$(ENVIRONMENT) $(EXTRA),demo,dev,calibrate,evaluate
+	@$(ENVIRONMENT) $(EXTRA),demo,dev,calibrate,detect,evaluate
 
 .PHONY: demo-model
 demo-model: install ## Fetch the demo model, and make the one with media beside it
