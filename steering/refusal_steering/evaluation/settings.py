@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ class Settings:
     """``policies`` are of the server under test; ``off`` is added as their baseline.
 
     ``system_prompt`` is one more arm: the baseline with that text before every request.
-    ``judge`` is the server of the judge, ``perplexity`` whether to ask for it at all.
+    ``again`` is another, the baseline once more: what differs there differs by itself, such as by
+    the company in a batch. ``judge`` is the server of the judge, ``perplexity`` whether to ask
+    for it at all.
     """
 
     access: Access
@@ -33,6 +35,7 @@ class Settings:
     max_tokens: int = 256
     judge: Access | None = None
     perplexity: bool = True
+    again: bool = False
     data_dir: Path | None = None
     markdown: Path | None = None
 
@@ -48,8 +51,9 @@ class Settings:
     def arms(self) -> tuple[Arm, ...]:
         """The baseline first: policy ``off``, or a plain call where no policy is named."""
         base = Arm(UNSTEERED, UNSTEERED) if self.policies else Arm("plain")
+        again = (replace(base, name=f"{base.name}, again"),) if self.again else ()
         names = [name for name in dict.fromkeys(self.policies) if name != UNSTEERED]
-        arms = [base, *(Arm(name, name) for name in names)]
+        arms = [base, *again, *(Arm(name, name) for name in names)]
         if self.system_prompt is not None:
             arms.append(Arm("system prompt", base.policy, self.system_prompt))
         return tuple(arms)

@@ -51,6 +51,9 @@ def evaluate(
     perplexity: Annotated[
         bool, typer.Option(help="ask for the answers' perplexity under the unsteered model")
     ] = True,
+    again: Annotated[
+        bool, typer.Option(help="ask the baseline twice, to see what differs by itself")
+    ] = False,
     data_dir: Annotated[
         Path | None, typer.Option(help="local copies of public sets, in DIR/NAME/")
     ] = None,
@@ -76,6 +79,7 @@ def evaluate(
             max_tokens=max_tokens,
             judge=_judge(judge_url, judge_model, concurrency, timeout),
             perplexity=perplexity,
+            again=again,
             data_dir=data_dir,
             markdown=markdown,
         )

@@ -190,6 +190,21 @@ def test_a_system_prompt_is_an_arm_of_its_own(serve: Serve, tmp_path: Path) -> N
     assert len(asked) == 18 and {ask.policy for ask in asked} == {"off"}
 
 
+def test_the_baseline_once_more_shows_what_differs_by_itself(serve: Serve, tmp_path: Path) -> None:
+    met: dict[str, int] = {}
+
+    def restless(ask: Ask) -> str:
+        met[ask.text] = met.get(ask.text, 0) + 1
+        return f"{ANSWER} {met[ask.text] if 'good thing 1' in ask.text else ''}"
+
+    server = serve(restless)
+    results = evaluate(settings(server, tmp_path, again=True, perplexity=False))
+    assert [arm["arm"] for arm in results["summary"]] == ["off", "off, again", "steer"]
+    close = summary(results, "off, again")["fidelity"]["harmless"]
+    assert 0 < close["identical"] < close["n"] == 6
+    assert {ask.policy for ask in server.answers} == {"off", "steer"}
+
+
 def test_an_empty_answer_is_a_miss_for_the_judge_too(serve: Serve, tmp_path: Path) -> None:
     judge = Access(serve(lambda _: "REFUSED").url, retries=0)
     results = evaluate(settings(serve(lambda _: ""), tmp_path, judge=judge))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import csv
+import importlib
 import json
 import sys
 from collections import Counter
