@@ -71,7 +71,8 @@ demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
 	@$(DEMO_MEDIA)
 	@mkdir -p build
 	@$(BIN)/refusal-steering offsets --model "$$($(DEMO_MEDIA) --print-path)" \
-		--out build/demo_offsets.safetensors $(call or_else,read the error above)
+		--served-by deploy/demo/server.yaml --out build/demo_offsets.safetensors \
+		$(call or_else,read the error above)
 	@$(BIN)/refusal-steering build --model "$$($(DEMO_MODEL) --print-path)" \
 		--name Qwen/Qwen2.5-Coder-0.5B-Instruct --offsets build/demo_offsets.safetensors \
 		--out deploy/demo/bundles $(call or_else,read the error above)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.activations import collect as collect_with_transformers
 from refusal_steering.calibration.prompt_file import PromptRow, read_prompts
 from refusal_steering.calibration.subject import Subject
+from refusal_steering.tools.engine_arguments import engine_arguments
 
 Engine = Literal["vllm", "transformers"]
 
@@ -36,7 +36,7 @@ def collect(
     """
     rows = read_prompts(prompts)
     if engine == "vllm":
-        found, sizes = _through_vllm(rows, model, max_model_len, json.loads(engine_args))
+        found, sizes = _through_vllm(rows, model, max_model_len, engine_arguments(engine_args))
     else:
         found, sizes = _through_transformers(rows, Path(model))
     identity = ModelIdentity(id=Path(model).name, hidden_size=sizes[0], num_layers=sizes[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from refusal_steering.calibration.contrast import Item, load_items, render
 from refusal_steering.calibration.mars import neutral_offset
 from refusal_steering.calibration.neutral import NEUTRAL
 from refusal_steering.calibration.recentring import recentre_bundle, save_offsets
+from refusal_steering.tools.engine_arguments import engine_arguments
 
 _PROMPTS = 8
 
@@ -26,6 +26,9 @@ def offsets(
     max_model_len: Annotated[int, typer.Option(help="context of the engine")] = 4096,
     bundle: Annotated[
         list[Path] | None, typer.Option(help="a bundle to re-centre, in place; may be repeated")
+    ] = None,
+    served_by: Annotated[
+        Path | None, typer.Option(help="server configuration, to read media as it does")
     ] = None,
     engine_args: Annotated[str, typer.Option(help="more arguments of vllm.LLM, as JSON")] = "{}",
 ) -> None:
@@ -42,7 +45,7 @@ def offsets(
     prompts = [render(item, "plain", 0) for item in _everyday()]
     known = {path: load_bundle(path) for path in bundle or []}
     found: dict[int, dict[str, Tensor]] = {}
-    more = json.loads(engine_args)
+    more = engine_arguments(engine_args, served_by)
     with collecting(model, max_model_len=max_model_len, **more) as collector:
         plain = collector.collect([_messages(prompt) for prompt in prompts])
         for medium in wanted:

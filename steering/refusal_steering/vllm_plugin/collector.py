@@ -21,6 +21,8 @@ from refusal_steering.vllm_plugin.engine_args import EngineOptions
 
 Messages = list[dict[str, Any]]
 
+_CPU_CACHE = 2 << 30
+
 
 class Collector:
     """One offline engine; ``sizes`` are its hidden size and number of layers."""
@@ -87,13 +89,16 @@ def collecting(model: str, **engine: Any) -> Iterator[Collector]:
     """
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
 
     config = EngineArgs(model=model).create_model_config()
     layers, hidden = config.get_total_num_hidden_layers(), config.get_hidden_size()
     with tempfile.TemporaryDirectory() as folder:
         silent = _silent_bundle(Path(folder), model, hidden, layers)
     options = EngineOptions(layers=(0,), lanes=1, units=0)
-    llm = LLM(model=model, enforce_eager=True, **{**engine, **options.to_engine()})
+    # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
+    modest = {"kv_cache_memory_bytes": _CPU_CACHE} if current_platform.is_cpu() else {}
+    llm = LLM(model=model, enforce_eager=True, **{**modest, **engine, **options.to_engine()})
     try:
         for method, args in (
             ("refusal_steering_load", (silent.packed,)),
