@@ -60,20 +60,34 @@ def refined(
     turning = {at: d.unit.clone().requires_grad_() for at, d in directions.items()}
     optimiser = torch.optim.Adam(turning.values(), lr=how.learning_rate)
     rng = random.Random(how.seed)
-    subject.model.requires_grad_(False)
-    for step in range(how.steps):
-        doses = {at: _dose(direction, how, rng) for at, direction in directions.items()}
-        units = {at: vector / vector.norm() for at, vector in turning.items()}
-        with _pushed(subject, {at: doses[at] * units[at] for at in units}, window):
-            loss = _surprise(subject, primed[step % len(primed)], refusal)
-        drift = torch.stack([(units[at] - directions[at].unit).square().sum() for at in units])
-        optimiser.zero_grad()
-        (loss + how.loyalty * drift.sum()).backward()
-        optimiser.step()
-        if step % 10 == 0:
-            _log.info("refine %d: %.3f nats per token", step, float(loss.detach()))
+    with _frozen(subject.model):
+        for step in range(how.steps):
+            doses = {at: _dose(direction, how, rng) for at, direction in directions.items()}
+            units = {at: vector / vector.norm() for at, vector in turning.items()}
+            with _pushed(subject, {at: doses[at] * units[at] for at in units}, window):
+                loss = _surprise(subject, primed[step % len(primed)], refusal)
+            drift = torch.stack([(units[at] - directions[at].unit).square().sum() for at in units])
+            optimiser.zero_grad()
+            (loss + how.loyalty * drift.sum()).backward()
+            optimiser.step()
+            if step % 10 == 0:
+                _log.info("refine %d: %.3f nats per token", step, float(loss.detach()))
     final = {at: (vector / vector.norm()).detach() for at, vector in turning.items()}
     return {at: replace(direction, unit=final[at]) for at, direction in directions.items()}
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients of weights, for the time of the block.
+
+    Left frozen, a model would be eight times slower ever after: torch's matmul then copies the
+    output layer's weight for every sequence of a batch whose last token alone is wanted.
+    """
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
 
 
 def _dose(direction: Direction, how: Refinement, rng: random.Random) -> float:
