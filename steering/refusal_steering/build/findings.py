@@ -37,7 +37,7 @@ from refusal_steering.report.measurements import (
     TradeOffPoint,
 )
 
-_EACH = 8
+_EACH = 20
 _STRENGTHS = (0.5, 1.5)
 # The cascade's pre-filter needs the server; its parts are here one by one.
 _TRIED = ("static", "omnisteer", "mars", "ras")
