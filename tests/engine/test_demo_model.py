@@ -108,8 +108,10 @@ def test_mixed_batch_equals_solo_runs(steered: Outcome, calls: tuple[Call, ...])
         assert one.rows == other.rows
         _close(one, other.tokens, other.logprobs)
         if call.bundle:
+            # The company in a batch moves the bfloat16 rows, and a gate is steep.
+            noise = _noise(load_bundle(BUNDLES / call.bundle).layers)
             assert one.coefficients[0] == pytest.approx(
-                other.coefficients[0], rel=COEFFICIENT, abs=COEFFICIENT
+                other.coefficients[0], rel=COEFFICIENT, abs=noise
             )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,11 +105,15 @@ def test_many_writes_in_a_moment_are_one_change(tmp_path: Path) -> None:
     async def script(watched: Watched) -> None:
         await watched.until("start")
         await watched.settle()
+        stalls = 0
         for number in range(15):
             path.write_text(f"part {number}")
+            before = time.monotonic()
             await asyncio.sleep(0.01)
+            # On a starved machine the moment falls apart into several.
+            stalls += time.monotonic() - before > file_watcher._QUIET_MILLISECONDS / 1000
         await watched.until("part 14")
-        assert await watched.settle() <= 3
+        assert await watched.settle() <= 3 + stalls
 
     watch(path, script)
 
