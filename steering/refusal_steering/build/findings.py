@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from scipy.stats import binomtest
 
 from refusal_steering.build.pipeline import Built
 from refusal_steering.build.trial import Case, Outcome, by_cell, held_out_cases, run_trial
@@ -151,8 +150,7 @@ def _evaluations(cases: Sequence[Case], outcome: Outcome) -> list[Evaluation]:
 
 def _refused(form: str, outcome: Outcome, places: Sequence[int]) -> Refused:
     count = sum(outcome.refused(place) for place in places)
-    interval = binomtest(count, len(places)).proportion_ci(method="wilson")
-    return Refused(form, count / len(places), len(places), interval.low, interval.high)
+    return Refused.counted(form, count, len(places))
 
 
 def _strengths(rows: LabelledRows, built: Built) -> tuple[Strengths, ...]:

@@ -63,11 +63,7 @@ class TextDirection:
         return rows.float() @ self.unit - self.middle
 
 
-def mars_layer(
-    rows: Tensor,
-    harmful: Tensor,
-    how: TrustRegion,
-) -> LayerSteering:
+def mars_layer(rows: Tensor, harmful: Tensor, how: TrustRegion) -> LayerSteering:
     """The layer of a MARS bundle from text rows [N, H]; risk is a logistic curve over p."""
     direction = TextDirection.between(rows, harmful)
     places = direction.place(rows)

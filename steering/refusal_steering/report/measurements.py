@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from refusal_steering.calibration.contrast import Label
+from refusal_steering.evaluation.rate import Rate
 from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text, write_text
 from refusal_steering.report.values import (
@@ -168,6 +169,13 @@ class Refused:
     low: Share
     high: Share
 
+    @classmethod
+    def counted(cls, form: str, count: int, n: int) -> Refused:
+        """``count`` of ``n`` requests, with Wilson's interval at 95 %."""
+        rate = Rate(count, n)
+        low, high = rate.interval or (0.0, 1.0)
+        return cls(form, rate.value or 0.0, n, low, high)
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -230,11 +238,7 @@ class Measurements:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "document"
-            raise MeasurementsError(
-                f"{source} is invalid at {where}: {first['msg']}. Measure again, or correct it."
-            ) from error
+            raise MeasurementsError.of(error, source, "Measure again, or correct it.") from error
 
     def to_json(self) -> str:
         """Indented JSON; raises :class:`MeasurementsError` where a value is out of bounds."""

@@ -10,7 +10,6 @@ from typing import Annotated
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from refusal_steering.calibration.contrast import Label
-from refusal_steering.evaluation.rate import Rate
 from refusal_steering.evaluation.results import FORMAT
 from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text
@@ -80,18 +79,12 @@ def _refusal(answer: _Answer) -> bool:
 
 
 def _refused(form: str, refusals: Sequence[bool]) -> Refused:
-    rate = Rate(sum(refusals), len(refusals))
-    low, high = rate.interval or (0.0, 1.0)
-    return Refused(form, sum(refusals) / len(refusals), len(refusals), low, high)
+    return Refused.counted(form, sum(refusals), len(refusals))
 
 
 def _read(path: Path) -> _Results:
     try:
         return _ADAPTER.validate_json(read_text(path))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise MeasurementsError(
-            f"{path} is invalid at {where}: {first['msg']}. Expected the results file of "
-            "`refusal-steering evaluate -o`."
-        ) from error
+        remedy = "Expected the results file of `refusal-steering evaluate -o`."
+        raise MeasurementsError.of(error, str(path), remedy) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.contrast import Item, load_items, render
 from refusal_steering.calibration.mars import neutral_offset
-from refusal_steering.calibration.neutral import NEUTRAL
+from refusal_steering.calibration.neutral import NEUTRAL, Part
 from refusal_steering.calibration.recentring import recentre_bundle, save_offsets
 from refusal_steering.tools.engine_arguments import engine_arguments
 
@@ -47,16 +48,10 @@ def offsets(
     found: dict[int, dict[str, Tensor]] = {}
     more = engine_arguments(engine_args, served_by)
     with collecting(model, max_model_len=max_model_len, **more) as collector:
-        plain = collector.collect([_messages(prompt) for prompt in prompts])
+        without = collector.collect([_messages(prompt) for prompt in prompts])
+        without = without.repeat_interleave(samples, 0)
         for medium in wanted:
-            rows = collector.collect(
-                [
-                    _messages(prompt, NEUTRAL[medium](samples * place + n))
-                    for place, prompt in enumerate(prompts)
-                    for n in range(samples)
-                ]
-            )
-            without = plain.repeat_interleave(samples, 0)
+            rows = collector.collect(_beside(NEUTRAL[medium], prompts, samples))
             for layer in range(rows.shape[1]):
                 moved = neutral_offset(rows[:, layer], without[:, layer])
                 found.setdefault(layer, {})[medium] = moved
@@ -64,6 +59,16 @@ def offsets(
     typer.echo(f"{len(prompts) * samples} samples for each of {', '.join(wanted)}: {out}")
     for path, unmoved in known.items():
         typer.echo(f"{path}  {recentre_bundle(path, unmoved, found).digest[:12]}")
+
+
+def _beside(
+    neutral: Callable[[int], Part], prompts: Sequence[str], samples: int
+) -> list[list[dict[str, Any]]]:
+    return [
+        _messages(prompt, neutral(samples * place + n))
+        for place, prompt in enumerate(prompts)
+        for n in range(samples)
+    ]
 
 
 def _everyday() -> list[Item]:
