@@ -1,4 +1,4 @@
-"""Whole runs against a scripted server: resuming, errors, arms, tables and the command."""
+"""Whole runs against a scripted server: resuming, errors and arms."""
 
 from __future__ import annotations
 
@@ -8,42 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from refusal_steering.evaluation import run as run_module
 from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate, journal_path
-from refusal_steering.evaluation.settings import Settings
-from refusal_steering.tools.cli import main
-from refusal_steering.tools.evaluate import evaluate as command
 from tests.steering.evaluation.conftest import Serve
-from tests.steering.evaluation.fake_server import Ask, Fail, FakeServer, Raw
+from tests.steering.evaluation.fake_server import Ask, Fail, Raw
+from tests.steering.evaluation.scripted import settings, steered
 from tests.steering.evaluation.texts import ANSWER, LOOP, REFUSAL
-
-ROWS = [
-    *({"id": f"bad{at}", "label": "harmful", "prompt": f"bad thing {at}"} for at in range(4)),
-    *({"id": f"near{at}", "label": "borderline", "prompt": f"near thing {at}"} for at in range(2)),
-    *({"id": f"good{at}", "label": "harmless", "prompt": f"good thing {at}"} for at in range(3)),
-]
-
-
-def steered(ask: Ask) -> str:
-    """Policy ``steer`` refuses what is bad; otherwise everything is answered, in many words."""
-    return REFUSAL if ask.policy == "steer" and "bad" in ask.text else f"{ANSWER} {ask.text[:40]}"
-
-
-def settings(server: FakeServer, folder: Path, **changes: Any) -> Settings:
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    plain = Settings(
-        Access(server.url, timeout=5.0, retries=0, concurrency=3),
-        (f"file:{rows}?forms=plain,list",),
-        folder / "results.json",
-        policies=("steer",),
-    )
-    return replace(plain, **changes)
 
 
 def summary(results: dict[str, Any], arm: str) -> dict[str, Any]:
@@ -264,61 +237,3 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError):
         evaluate(settings(serve(steered), tmp_path, **changes))
-
-
-def call(*arguments: str) -> Any:
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, list(arguments))
-
-
-def test_the_command_prints_and_writes_a_table(serve: Serve, tmp_path: Path) -> None:
-    wanted = settings(serve(steered), tmp_path)
-    table = tmp_path / "table.md"
-    prompt = tmp_path / "system.txt"
-    prompt.write_text("Be careful.")
-    result = call(
-        *("--url", wanted.access.url, "--suite", wanted.suites[0], "--policy", "steer"),
-        *("--system-prompt", str(prompt), "--limit", "6", "--max-tokens", "32"),
-        *("-o", str(wanted.output), "--markdown", str(table), "--concurrency", "2"),
-    )
-    assert result.exit_code == 0, result.output
-    lines = table.read_text().splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    assert [row.split("|")[1].strip() for row in rows] == [
-        "policy",
-        "---",
-        "off",
-        "steer",
-        "system prompt",
-    ]
-    assert len({row.count("|") for row in rows}) == 1
-    assert table.read_text().strip() in result.output
-    results = json.loads(wanted.output.read_text())
-    assert results["settings"]["limit"] == 6 and results["settings"]["system_prompt"]
-
-
-def test_the_command_ends_with_1_where_an_arm_has_no_answer(serve: Serve, tmp_path: Path) -> None:
-    wanted = settings(serve(lambda _: Fail(403)), tmp_path)
-    suite = wanted.suites[0]
-    result = call("--url", wanted.access.url, "--suite", suite, "-o", str(wanted.output))
-    assert result.exit_code == 1
-    assert "18 requests failed" in result.output
-
-
-@pytest.mark.parametrize(
-    "more", [("--suite", "nothing"), ("--suite", "contrast", "--judge-model", "x")]
-)
-def test_the_command_ends_with_2_where_nothing_can_be_run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    more: tuple[str, ...],
-) -> None:
-    output = tmp_path / "r.json"
-    asked = ("evaluate", "--url", "http://127.0.0.1:9/v1", "-o", str(output), *more)
-    monkeypatch.setattr("sys.argv", ["refusal-steering", *asked])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2 and capsys.readouterr().err.startswith("refusal-steering: ")
-    assert not output.exists()
