@@ -80,7 +80,7 @@ def steered(
 def stock(
     model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Outcome:
-    plain = tuple(call.unsteered() for call in calls)
+    plain = tuple(dict.fromkeys(call.unsteered() for call in calls))
     run = replace(_run(model, (Scene("plain", plain, together=False),)), attach=False, bundles={})
     disabled = replace(run, environment={"REFUSAL_STEERING_DISABLE": "1"})
     return play(disabled, tmp_path_factory.mktemp("demo-stock"))
@@ -96,9 +96,12 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
     steered: Outcome, stock: Outcome, calls: tuple[Call, ...]
 ) -> None:
     assert steered.facts["compiled"] and stock.facts["compiled"]
-    for call, mine, theirs in zip(calls, steered.scene("alone"), stock.scene("plain"), strict=True):
+    plain = dict.fromkeys(call.unsteered() for call in calls)
+    theirs = dict(zip(plain, stock.scene("plain"), strict=True))
+    for call, mine in zip(calls, steered.scene("alone"), strict=True):
         if call.bundle is None or call.gain == 0 or call.shadow:
-            assert (mine.tokens, mine.logprobs) == (theirs.tokens, theirs.logprobs)
+            expected = theirs[call.unsteered()]
+            assert (mine.tokens, mine.logprobs) == (expected.tokens, expected.logprobs)
 
 
 def test_mixed_batch_equals_solo_runs(steered: Outcome, calls: tuple[Call, ...]) -> None:

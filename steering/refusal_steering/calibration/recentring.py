@@ -59,9 +59,15 @@ def load_offsets(path: Path) -> dict[int, dict[str, Tensor]]:
 
 
 def check_offsets(offsets: Offsets, model: ModelIdentity) -> None:
-    """Raise :class:`SteeringError` unless there are offsets of the model's size for each layer."""
+    """Raise :class:`SteeringError` unless each layer has the same media, of the model's size."""
     missing = [layer for layer in range(model.num_layers) if layer not in offsets]
     sizes = {offset.shape[0] for media in offsets.values() for offset in media.values()}
+    media = {frozenset(of_layer) for of_layer in offsets.values()}
+    if len(media) > 1:
+        raise SteeringError(
+            f"the offsets' layers differ in media: {sorted(map(sorted, media))}; expected the same "
+            "in each; measure offsets again"
+        )
     if missing or sizes != {model.hidden_size}:
         raise SteeringError(
             f"the offsets have {len(offsets)} layers of {sorted(sizes)} numbers, {model.id} has "
@@ -70,9 +76,13 @@ def check_offsets(offsets: Offsets, model: ModelIdentity) -> None:
 
 
 def recentred(layers: Mapping[int, LayerSteering], offsets: Offsets) -> dict[int, LayerSteering]:
-    """The same layers, reading requests with media as if the media had added nothing."""
+    """The same layers, reading requests with media as if the media had added nothing.
+
+    Media that ``offsets`` says nothing of keep the offsets that the layers have.
+    """
     return {
-        number: replace(layer, offsets=dict(offsets[number])) for number, layer in layers.items()
+        number: replace(layer, offsets={**layer.offsets, **offsets[number]})
+        for number, layer in layers.items()
     }
 
 

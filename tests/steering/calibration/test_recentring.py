@@ -86,6 +86,24 @@ def test_a_bundle_is_recentred_and_is_otherwise_the_same(tmp_path: Path) -> None
     assert recentre_bundle(tmp_path / "b", after, offsets()).digest == after.digest
 
 
+def test_one_medium_measured_again_leaves_the_others_offsets(tmp_path: Path) -> None:
+    facts = {"name": "b", "strategy": "omnisteer", "model": MODEL}
+    before = save_bundle(tmp_path / "b", recentred(layers(), offsets()), facts)
+    again = {layer: {"image": torch.full((SIZE,), 2.0)} for layer in range(DEPTH)}
+    after = recentre_bundle(tmp_path / "b", before, again)
+    assert after.manifest.media == before.manifest.media
+    for number, layer in after.layers.items():
+        assert torch.equal(layer.offsets["image"], again[number]["image"])
+        for medium in ("audio", "video"):
+            assert torch.equal(layer.offsets[medium], before.layers[number].offsets[medium])
+
+
+def test_layers_that_differ_in_media_are_refused() -> None:
+    found = {**offsets(), 1: {"image": torch.ones(SIZE)}}
+    with pytest.raises(SteeringError, match="differ in media"):
+        check_offsets(found, MODEL)
+
+
 @pytest.mark.parametrize("wrong", [offsets(depth=DEPTH - 1), offsets(size=SIZE + 1)])
 def test_offsets_of_another_model_change_nothing(tmp_path: Path, wrong: Offsets) -> None:
     facts = {"name": "b", "strategy": "omnisteer", "model": MODEL}
