@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import ReferenceSteering, greedy
 from tests.engine.conftest import cache_folder
-from tests.engine.engines import ROOT, play
+from tests.engine.engines import ROOT, play_side_by_side
 from tests.engine.spec import Answer, Call, Outcome, Run, Scene
 
 pytestmark = pytest.mark.engine
@@ -65,25 +65,34 @@ def calls(model: Path) -> tuple[Call, ...]:
 
 
 @pytest.fixture(scope="module")
-def steered(
+def outcomes(
     model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Outcome:
+) -> list[Outcome]:
     scenes = (
         Scene("together", calls),
         Scene("alone", calls, together=False),
         Scene("canary", (), script="canary"),
     )
-    return play(_run(model, scenes), tmp_path_factory.mktemp("demo"))
+    plain = Scene("plain", _unsteered(calls) * 2, together=False)
+    disabled = {"REFUSAL_STEERING_DISABLE": "1"}
+    stock = replace(_run(model, (plain,)), attach=False, bundles={}, environment=disabled)
+    folder = tmp_path_factory.mktemp("demo")
+    return play_side_by_side([_run(model, scenes), stock], [folder / "steered", folder / "stock"])
 
 
 @pytest.fixture(scope="module")
-def stock(
-    model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Outcome:
-    plain = tuple(dict.fromkeys(call.unsteered() for call in calls))
-    run = replace(_run(model, (Scene("plain", plain, together=False),)), attach=False, bundles={})
-    disabled = replace(run, environment={"REFUSAL_STEERING_DISABLE": "1"})
-    return play(disabled, tmp_path_factory.mktemp("demo-stock"))
+def steered(outcomes: list[Outcome]) -> Outcome:
+    return outcomes[0]
+
+
+@pytest.fixture(scope="module")
+def stock(outcomes: list[Outcome]) -> Outcome:
+    return outcomes[1]
+
+
+def _unsteered(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """What the calls are without steering, each once."""
+    return tuple(dict.fromkeys(call.unsteered() for call in calls))
 
 
 def _run(model: Path, scenes: tuple[Scene, ...]) -> Run:
@@ -96,12 +105,15 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
     steered: Outcome, stock: Outcome, calls: tuple[Call, ...]
 ) -> None:
     assert steered.facts["compiled"] and stock.facts["compiled"]
-    plain = dict.fromkeys(call.unsteered() for call in calls)
-    theirs = dict(zip(plain, stock.scene("plain"), strict=True))
+    plain, answers = _unsteered(calls), stock.scene("plain")
+    # A prompt's first call finds nothing in the prefix cache, and is the plain one of each prompt.
+    cold = dict(zip(plain, answers[: len(plain)], strict=True))
+    warm = dict(zip(plain, answers[len(plain) :], strict=True))
     for call, mine in zip(calls, steered.scene("alone"), strict=True):
         if call.bundle is None or call.gain == 0 or call.shadow:
-            expected = theirs[call.unsteered()]
+            expected = (warm if call.bundle else cold)[call.unsteered()]
             assert (mine.tokens, mine.logprobs) == (expected.tokens, expected.logprobs)
+            assert mine.cached == expected.cached
 
 
 def test_mixed_batch_equals_solo_runs(steered: Outcome, calls: tuple[Call, ...]) -> None:

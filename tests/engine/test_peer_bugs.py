@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.engine import calls, laws
+from tests.engine.conftest import Outcomes
 from tests.engine.spec import Answer, Outcome
 
 pytestmark = pytest.mark.engine
-Outcomes = Callable[[str], Outcome]
 
 
 @pytest.fixture(scope="module")

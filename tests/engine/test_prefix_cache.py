@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.engine import laws
-from tests.engine.spec import Answer, Outcome
+from tests.engine.conftest import Outcomes
+from tests.engine.spec import Answer
 
 pytestmark = pytest.mark.engine
-Outcomes = Callable[[str], Outcome]
 
 # Prompts of 70 and 64 tokens over blocks of 32. The last prompt token is always computed, so of
 # the 64 only the first block can be found by anybody.

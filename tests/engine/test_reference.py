@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGenerati
 from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import ReferenceSteering, greedy
 from tests.engine.calls import CALLS
-from tests.engine.conftest import Stage
+from tests.engine.conftest import Outcomes, Stage
 from tests.engine.media import build
-from tests.engine.spec import Call, Outcome
+from tests.engine.spec import Call
 
 pytestmark = pytest.mark.engine
 LOGPROB = 1e-3
@@ -77,7 +76,7 @@ def reference(stage: Stage) -> Reference:
 @pytest.mark.parametrize("number", range(len(CALLS)))
 @pytest.mark.parametrize("engine", ["eager", "compiled", "v2"])
 def test_output_and_strength_equal_the_reference(
-    outcome: Callable[[str], Outcome], reference: Reference, engine: str, number: int
+    outcome: Outcomes, reference: Reference, engine: str, number: int
 ) -> None:
     call, answer = CALLS[number], outcome(engine).scene("alone")[number]
     tokens, logprobs, state = reference.play(call)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from refusal_steering.bundle import load_bundle
 from tests.engine import laws
-from tests.engine.conftest import Stage
+from tests.engine.conftest import Outcomes, Stage
 from tests.engine.spec import Outcome
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-def run(outcome: Callable[[str], Outcome]) -> Outcome:
+def run(outcome: Outcomes) -> Outcome:
     return outcome("eager")
 
 
