@@ -1,0 +1,101 @@
+"""The console's policy editor in Chromium: check, apply, roll back, and what others change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from tests.console.visit import Visit
+
+
+def test_a_broken_policy_is_told_by_line_and_not_applied(visit: Visit) -> None:
+    page, rig = visit.log_in(), visit.site.rig
+    before, version = rig.path.read_bytes(), rig.store.current.version
+    page.fill("#source", "default: a\npolicies:\n  a:\n    mode: of\n")
+    visit.tab_to("#apply")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 problem. Nothing was applied.").wait_for()
+    go = page.get_by_role("button", name="Line 4")
+    visit.see("problem")
+    go.press("Enter")
+    chosen = "s => s.value.slice(s.selectionStart, s.selectionEnd)"
+    assert page.eval_on_selector("#source", chosen) == "    mode: of"
+    assert (rig.path.read_bytes(), rig.store.current.version) == (before, version)
+
+
+def test_apply_by_keyboard_then_roll_back(visit: Visit) -> None:
+    page, rig = visit.log_in(), visit.site.rig
+    first = rig.store.current.version
+    visit.tab_to("#source")
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("# mine\n")
+    page.keyboard.press("Control+End")
+    text = yaml.safe_load(page.input_value("#source"))
+    text["policies"]["static"]["strength"] = 1.25
+    page.fill("#source", yaml.safe_dump(text))
+    visit.tab_to("#check")
+    page.keyboard.press("Enter")
+    page.get_by_text("Sound; it would be version").wait_for()
+    assert "+    strength: 1.25" in page.inner_text("#diff .added")
+    visit.see("diff")
+    assert rig.store.current.version == first
+    visit.tab_to("#apply")
+    page.keyboard.press("Enter")
+    page.get_by_text("is in force on every rank").wait_for()
+    second = rig.store.current.version
+    assert second != first
+    assert page.inner_text("#version") == second
+    assert page.evaluate("document.activeElement.id") == "apply"
+    visit.tab_to("#rollback")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    visit.see("rollback")
+    page.keyboard.press("Escape")
+    assert rig.store.current.version == second
+    visit.tab_to("#rollback")
+    page.keyboard.press("Enter")
+    visit.tab_to("dialog button[value=yes]")
+    page.keyboard.press("Enter")
+    page.get_by_text("Rolled back").wait_for()
+    assert rig.store.current.version == first == page.inner_text("#version")
+    assert page.evaluate("document.activeElement.id") == "rollback"
+    assert page.get_attribute("#rollback", "aria-disabled") == "true"
+    page.keyboard.press("Enter")
+    assert page.locator("#confirm").is_hidden()
+
+
+def test_a_stale_apply_shows_the_newer_version_and_keeps_the_text(
+    visit: Visit, browser: Any
+) -> None:
+    page, rig = visit.log_in(), visit.site.rig
+    other = Visit(browser, visit.site)
+    text = rig.path.read_text()
+    there = other.log_in()
+    there.fill("#source", text.replace("decode_tokens: 4", "decode_tokens: 5"))
+    there.click("#apply")
+    there.get_by_text("is in force on every rank").wait_for()
+    newer = rig.store.current.version
+    mine = text.replace("decode_tokens: 4", "decode_tokens: 6")
+    page.fill("#source", mine)
+    page.click("#apply")
+    page.get_by_text("Nothing was applied: somebody else").wait_for()
+    page.locator("#diff .removed").wait_for()
+    assert rig.store.current.version == newer == page.inner_text("#version")
+    assert page.input_value("#source") == mine
+    assert "decode_tokens: 5" in page.inner_text("#diff .removed")
+    page.click("#apply")
+    page.get_by_text("is in force on every rank").wait_for()
+    assert rig.path.read_text() == mine
+
+
+def test_a_policy_that_comes_from_elsewhere_is_told_and_the_text_stays(visit: Visit) -> None:
+    page, rig = visit.log_in(), visit.site.rig
+    page.fill("#source", "# unfinished")
+    rig.path.write_text(rig.path.read_text().replace("decode_tokens: 4", "decode_tokens: 5"))
+    rig.reload()
+    page.get_by_text(f"Version {rig.store.current.version} has come into force").wait_for()
+    assert page.input_value("#source") == "# unfinished"
+    page.click("#reload")
+    page.wait_for_function("document.querySelector('#source').value.includes('decode_tokens: 5')")
+    assert page.locator("#newer").is_hidden()
