@@ -31,7 +31,8 @@ def main() -> int:
     # The engine logs its start-up thoughts otherwise.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     progress = Progress("check: importing what will be served")
-    faults = [fault for name in NEEDED if (fault := import_fault(name))]
+    faults = build_faults(engine)
+    faults = faults or [fault for name in NEEDED if (fault := import_fault(name))]
     faults = faults or platform_faults(engine)
     progress.finish("FAILED" if faults else "complete")
     for fault in faults:
@@ -39,6 +40,20 @@ def main() -> int:
     if faults:
         say(f"error: {len(faults)} of the things to be served are missing. {RETRY}")
     return 1 if faults else 0
+
+
+def build_faults(engine: str) -> list[str]:
+    """Why the torch that is here can never serve on a GPU, if so."""
+    try:
+        import torch
+    except Exception:
+        return []  # The imports tell.
+    if engine != "gpu" or torch.version.cuda is not None:
+        return []
+    return [
+        f"torch is {torch.__version__}, expected a build with CUDA. A source of pip's own has a "
+        "CPU build, which wins: leave that out (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL, pip.conf)"
+    ]
 
 
 def import_fault(name: str) -> str | None:

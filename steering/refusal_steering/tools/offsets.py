@@ -36,7 +36,8 @@ def offsets(
     """Measure the mean difference that neutral media make to harmless prompts, through vLLM.
 
     Give the file to `refusal-steering build --offsets`, or name bundles that are there already.
-    One medium at a time is measured; a request with several gets the sum.
+    One medium at a time is measured; a request with several gets the sum. A bundle keeps the
+    offsets of media that are not measured.
     """
     from refusal_steering.vllm_plugin.collector import collecting
 
