@@ -1,4 +1,4 @@
-"""One browser for all tests of the console; needs Debian's Chromium and the package playwright."""
+"""One browser for all tests of the console, a site for each, and a visit of it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.console.chromium import chromium
 from tests.console.visit import RULES, Site, Visit
 from tests.server.console_rig import ConsoleRig
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Debian's chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.console.chromium import chromium
 from tests.operations.site import ADMIN, Site, eventually, said, steering
 from tests.server.live import CHAT, KEY, MODEL
 
 pytestmark = pytest.mark.engine
-CHROMIUM = Path("/usr/bin/chromium")
 QUESTION = "What do you see from the river?"
 STRONG = {"policy": "static", "strength": 2.0}
 _TOKEN = re.compile(r'<meta name="csrf-token" content="([0-9a-f]+)">')
@@ -112,15 +111,10 @@ def test_the_playground_wants_the_pages_token_and_a_policy_that_steers(site: Sit
 
 @pytest.fixture
 def page(site: Site) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Debian's chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         found = browser.new_page()
         found.set_default_timeout(60_000)
         yield found
-        browser.close()
 
 
 def test_an_operator_sees_the_traffic_and_plays_in_a_browser(site: Site, page: Any) -> None:
