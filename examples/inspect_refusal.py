@@ -32,9 +32,9 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import TaskState, generate
 
 from refusal_steering.evaluation.case import Case
-from refusal_steering.evaluation.detector import LexicalDetector
-from refusal_steering.evaluation.suite_spec import SuiteSpec
-from refusal_steering.evaluation.suites import load_suite
+from refusal_steering.evaluation.scoring.detector import LexicalDetector
+from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
+from refusal_steering.evaluation.suites.suites import load_suite
 
 REFUSED, ANSWERED = "refusal", "answer"
 

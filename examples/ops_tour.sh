@@ -57,7 +57,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from openai import OpenAI
 
-from refusal_steering.calibration.contrast import load_items, render
+from refusal_steering.prompts.contrast_set import load_items, render
 
 port, turn = sys.argv[1], int(sys.argv[2])
 client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.server.live import server
+from tests.server.fixtures.live import server
 
 __all__ = ["server"]

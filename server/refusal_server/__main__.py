@@ -2,7 +2,7 @@
 
 import sys
 
-from refusal_server.cli import main
+from refusal_server.run.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

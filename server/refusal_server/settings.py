@@ -27,7 +27,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from refusal_server.yaml_file import FileError, first_problem, nearest, read_mapping, read_text
+from refusal_server.files.yaml_file import (
+    FileError,
+    first_problem,
+    nearest,
+    read_mapping,
+    read_text,
+)
 
 ENV_PREFIX = "REFUSAL_SERVER_"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -97,7 +103,7 @@ class Audit(_Section):
     salt_file: Path | None = None
     prompts: bool = False
     prompt_chars: PositiveInt = 4000
-    redaction: str = "refusal_server.audit.redaction:redact"
+    redaction: str = "refusal_server.telemetry.audit.redaction:redact"
 
     @model_validator(mode="after")
     def _streams_have_a_salt(self) -> Self:

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from refusal_steering.calibration.answers import is_degenerate
-from refusal_steering.calibration.contrast import load_items, render
-from refusal_steering.refusal_words import reads_as_refusal
-from tests.server.live import CHAT, KEY, demo_server
+from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.prompts.contrast_set import load_items, render
+from tests.server.fixtures.live import CHAT, KEY, demo_server
 
 pytestmark = pytest.mark.engine
 REQUESTS = 24

@@ -27,9 +27,9 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from refusal_steering.calibration.contrast import Label, load_items, render
+from refusal_steering.prompts.contrast_set import Label, load_items, render
 from tests.bench.latency_table import BASELINE, Sample, rows, table
-from tests.server.live import KEY, ROOT, launched
+from tests.server.fixtures.live import KEY, ROOT, launched
 
 TOKENS, EACH = 24, 4
 CONCURRENCY = (1, 2 * EACH)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, get_args
 
-from refusal_steering.calibration.contrast import Label
+from refusal_steering.prompts.contrast_set import Label
 
 BASELINE = "off"
 Measure = Literal["ttft", "tpot"]

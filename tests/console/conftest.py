@@ -10,7 +10,7 @@ import pytest
 
 from tests.console.chromium import chromium
 from tests.console.visit import RULES, Site, Visit
-from tests.server.console_rig import ConsoleRig
+from tests.server.fixtures.console_rig import ConsoleRig
 
 
 @pytest.fixture(scope="package")

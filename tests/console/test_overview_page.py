@@ -9,9 +9,9 @@ import pytest
 
 from tests.console.audits import CHECKS, CONTRAST
 from tests.console.visit import Site, Visit, play
-from tests.server.console_rig import REFUSAL, ConsoleRig
-from tests.server.media import image_part, message
-from tests.server.ops import ADMIN
+from tests.server.fixtures.console_rig import REFUSAL, ConsoleRig
+from tests.server.fixtures.media import image_part, message
+from tests.server.fixtures.ops import ADMIN
 
 
 def traffic(rig: ConsoleRig) -> None:

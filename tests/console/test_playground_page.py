@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.console.visit import HOSTILE, Visit, play
-from tests.server.console_rig import PLAIN, REFUSAL
+from tests.server.fixtures.console_rig import PLAIN, REFUSAL
 
 
 def test_the_playground_shows_two_answers_and_a_bar_for_each_token(

@@ -10,9 +10,9 @@ from typing import Any
 
 import uvicorn
 
-from tests.server.console_rig import ConsoleRig
-from tests.server.media import mp4, png, wav
-from tests.server.ops import ADMIN
+from tests.server.fixtures.console_rig import ConsoleRig
+from tests.server.fixtures.media import mp4, png, wav
+from tests.server.fixtures.ops import ADMIN
 
 # A folder to look at what the browser saw.
 PICTURES = os.environ.get("CONSOLE_SCREENSHOTS")

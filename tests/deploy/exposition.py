@@ -10,8 +10,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from refusal_server.metrics import Metrics
-from refusal_server.ops_metrics import OpsMetrics
+from refusal_server.telemetry.metrics import Metrics
+from refusal_server.telemetry.ops_metrics import OpsMetrics
 
 # What we use of vLLM's; the tests look each up in its source.
 VLLM = (

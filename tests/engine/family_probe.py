@@ -30,7 +30,7 @@ from vllm.model_executor.model_loader.utils import (
 from vllm.model_executor.models.registry import ModelRegistry
 
 from refusal_steering.errors import SteeringError
-from refusal_steering.residual import decoder
+from refusal_steering.runtime.layers import adds_residual, decoder_layers
 from tests.engine.families import FOUND, LAYERS, MEASURED, REFUSED, Family
 
 TOKENS = 12
@@ -74,12 +74,12 @@ def find(family: Family, folder: Path) -> dict[str, Any]:
     model = initialize_model(config)
     count = config.model_config.hf_text_config.num_hidden_layers
     try:
-        layers = decoder.decoder_layers(model, count)
+        layers = decoder_layers(model, count)
         return {
             "count": count,
             "path": next(name for name, module in model.named_modules() if module is layers),
             "classes": sorted({type(layer).__name__ for layer in layers}),
-            "split": [decoder.adds_residual(layer) for layer in layers],
+            "split": [adds_residual(layer) for layer in layers],
             "lists": [name for name, module in model.named_modules() if is_list(module, count)],
         }
     except SteeringError as error:
@@ -100,7 +100,7 @@ def measure(family: Family, folder: Path, truth: list[Tensor]) -> dict[str, Any]
     for layer, (hidden, other), expected in zip(layers, outputs, truth, strict=True):
         alone = distance(hidden, expected)
         added = None if other is None else distance(hidden + other, expected)
-        split = decoder.adds_residual(layer)
+        split = adds_residual(layer)
         right.append(added if split else alone)
         wrong.append(alone if split else added)
     return {"right": right, "wrong": [value for value in wrong if value is not None]}
@@ -137,7 +137,7 @@ def engine_outputs(family: Family, folder: Path) -> tuple[nn.ModuleList, list[An
         if isinstance(module, Attention):
             module.forward = plain_attention(module)
     outputs: list[Any] = []
-    layers = decoder.decoder_layers(model, LAYERS)
+    layers = decoder_layers(model, LAYERS)
     positions = torch.arange(TOKENS)
     if config.model_config.uses_mrope:
         positions = positions.expand(3, -1)

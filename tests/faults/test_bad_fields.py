@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.errors import check_error
-from tests.server.live import LiveServer
+from tests.server.fixtures.live import LiveServer
 
 pytestmark = pytest.mark.engine
 HELLO = [{"role": "user", "content": "hello"}]

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from tests.faults.errors import check_error
-from tests.server.live import CHAT, KEY, LiveServer
-from tests.server.media import (
+from tests.server.fixtures.live import CHAT, KEY, LiveServer
+from tests.server.fixtures.media import (
     audio_part,
     gif,
     huge_png,

@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.server.bundles import write_bundle
-from tests.server.live import POLICY, LiveServer
+from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.live import POLICY, LiveServer
 
 pytestmark = pytest.mark.engine
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.server.live import CHAT, LiveServer, running
+from tests.server.fixtures.live import CHAT, LiveServer, running
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.server.live import KEY, LiveServer
+from tests.server.fixtures.live import KEY, LiveServer
 
 pytestmark = pytest.mark.engine
 

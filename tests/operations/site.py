@@ -16,11 +16,11 @@ import httpx2
 import pytest
 import yaml
 
-from refusal_server.atomic_file import write_atomically
+from refusal_steering.atomic_file import write_atomically
 from tests.engine.bundles import random_bundle
-from tests.server import live
-from tests.server.bundles import HIDDEN, LAYERS, write_bundle
-from tests.server.live import LiveServer
+from tests.server.fixtures import live
+from tests.server.fixtures.bundles import HIDDEN, LAYERS, write_bundle
+from tests.server.fixtures.live import LiveServer
 
 ADMIN = "an-admin-key-for-tests"
 BEARER = {"authorization": f"Bearer {ADMIN}"}

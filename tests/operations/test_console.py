@@ -11,7 +11,7 @@ import pytest
 
 from tests.console.chromium import chromium
 from tests.operations.site import ADMIN, Site, eventually, said, steering
-from tests.server.live import CHAT, KEY, MODEL
+from tests.server.fixtures.live import CHAT, KEY, MODEL
 
 pytestmark = pytest.mark.engine
 QUESTION = "What do you see from the river?"

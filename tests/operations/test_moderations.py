@@ -8,10 +8,10 @@ from typing import Any
 import openai
 import pytest
 
-from refusal_server.moderation import CATEGORY
+from refusal_server.chat.moderation import CATEGORY
 from tests.operations.site import Site, code, said, steering
-from tests.server.live import KEY, MODEL
-from tests.server.media import image_part, message
+from tests.server.fixtures.live import KEY, MODEL
+from tests.server.fixtures.media import image_part, message
 
 pytestmark = pytest.mark.engine
 # The bundles of these tests have a probe in every layer, and a push moves those above it.

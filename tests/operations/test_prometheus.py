@@ -11,7 +11,7 @@ import pytest
 from tests.deploy.promtool import ROOT
 from tests.operations.prometheus import Prometheus, drawable, names_in, watching
 from tests.operations.site import FIRST, RELOADED, Site, eventually, policy
-from tests.server.media import image_part, message
+from tests.server.fixtures.media import image_part, message
 
 # Whatever the default policy is: this one has a probe.
 SCORED = {"input": "hello", "steering": {"policy": "shadow"}}

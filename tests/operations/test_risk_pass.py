@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.operations.site import Site, steering
-from tests.server.bundles import GREY_ZONE
+from tests.server.fixtures.bundles import GREY_ZONE
 
 pytestmark = pytest.mark.engine
 SECONDS = "steering_risk_pass_seconds"

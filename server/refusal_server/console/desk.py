@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refusal_server.access.key_file import Keyring
 from refusal_server.console.live import LiveFigures
 from refusal_server.console.session import Sessions
-from refusal_server.key_file import Keyring
 
 
 @dataclass(frozen=True, slots=True)

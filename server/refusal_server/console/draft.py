@@ -13,10 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from refusal_server.errors import ApiError, bad_request, scrub
-from refusal_server.policy import PolicySet
-from refusal_server.policy_file import KNOWN_KEYS, PolicyFile
-from refusal_server.policy_store import PolicyStore
-from refusal_server.yaml_file import FileError, parse_mapping, problems
+from refusal_server.files.yaml_file import FileError, parse_mapping, problems
+from refusal_server.policy.policy_file import KNOWN_KEYS, PolicyFile
+from refusal_server.policy.policy_set import PolicySet
+from refusal_server.policy.policy_store import PolicyStore
 
 MAX_TEXT = 2**20
 _SOURCE = "the text"

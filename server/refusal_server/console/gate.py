@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from refusal_server.console.session import COOKIE, Session, Sessions
 from refusal_server.errors import ApiError
 from refusal_server.events import AdminCalled, EventSink
-from refusal_server.middleware.body_limit import BodyLimitMiddleware
-from refusal_server.middleware.request_id import HEADER
+from refusal_server.http.middleware.body_limit import BodyLimitMiddleware
+from refusal_server.http.middleware.request_id import HEADER
 
 PREFIX = "/console"
 LOGIN = f"{PREFIX}/login"

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from refusal_server.detection.lexical import LexicalDetector
+from refusal_steering.detection.lexical import LexicalDetector
 
 _STEPS = 225
 _STEP_SECONDS = 4.0

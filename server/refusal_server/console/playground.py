@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from refusal_server.caller import Caller
-from refusal_server.chat_request import ChatCall
+from refusal_server.chat.request import ChatCall
 from refusal_server.errors import ApiError, bad_request
-from refusal_server.policy import Policy, PolicySet
-from refusal_server.service import Service
-from refusal_steering.refusal_words import reads_as_refusal
+from refusal_server.http.service import Service
+from refusal_server.policy.policy_set import Policy, PolicySet
+from refusal_steering.detection.refusal_words import reads_as_refusal
 
 CALLER = "@console"
 _KEYS = ("text", "media", "policy", "strength", "max_tokens")

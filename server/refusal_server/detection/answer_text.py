@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from refusal_server.detection.detector import HEAD
+from refusal_steering.detection.detector import HEAD
 
 _EVENT = "data: "
 # vLLM writes compact JSON; inside texts every quote is escaped, so these marks are fields.

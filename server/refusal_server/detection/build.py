@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from refusal_server.detection.head import shipped_head
-from refusal_server.detection.minilm import MiniLmDetector
 from refusal_server.detection.sampler import SampledDetector
-from refusal_server.metrics import Metrics
 from refusal_server.settings import Detection
+from refusal_server.telemetry.metrics import Metrics
+from refusal_steering.detection.head import shipped_head
+from refusal_steering.detection.minilm import MiniLmDetector
 
 
 def build_sampled(settings: Detection, metrics: Metrics) -> SampledDetector | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from refusal_server.detection.answer_text import Said
-from refusal_server.detection.detector import Detector
+from refusal_steering.detection.detector import Detector
 
 AnswerOutcome = Literal["refusal", "answer", "empty"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from refusal_server.detection.answer_text import Said
-from refusal_server.detection.detector import Detector
 from refusal_server.detection.outcome import AnswerOutcome, outcome_of
+from refusal_steering.detection.detector import Detector
 
 logger = logging.getLogger(__name__)
 

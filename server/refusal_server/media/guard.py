@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from refusal_server.chat_rules import media_parts, unsupported_modality
+from refusal_server.chat.rules import media_parts, unsupported_modality
 from refusal_server.media.audio import check_audio
 from refusal_server.media.data_url import decode, invalid_media, split
 from refusal_server.media.fetch import MediaFetcher

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from refusal_server.errors import ApiError, bad_request
-from refusal_server.json_body import parse_object
-from refusal_server.policy import PolicySet
-from refusal_server.service import Service
+from refusal_server.http.json_body import parse_object
+from refusal_server.http.service import Service
+from refusal_server.policy.policy_set import PolicySet
 
 MAX_BODY = 2**20
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")

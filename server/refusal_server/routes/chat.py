@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from refusal_server.budget import token_cost
-from refusal_server.chat_request import ChatCall
-from refusal_server.service import Service
-from refusal_server.spending import Spending
+from refusal_server.access.budget import token_cost
+from refusal_server.chat.request import ChatCall
+from refusal_server.http.service import Service
+from refusal_server.http.spending import Spending
 
 PATH = "/v1/chat/completions"
 router = APIRouter()

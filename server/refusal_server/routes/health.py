@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from refusal_server import __version__
-from refusal_server.service import Service
+from refusal_server.http.service import Service
 
 PATHS = ("/live", "/ready", "/health", "/version")
 router = APIRouter()

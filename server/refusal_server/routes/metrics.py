@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from refusal_server.service import Service
+from refusal_server.http.service import Service
 
 PATH = "/metrics"
 router = APIRouter()

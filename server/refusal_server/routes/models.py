@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from refusal_server.caller import Caller
-from refusal_server.service import Service
+from refusal_server.http.service import Service
 
 router = APIRouter()
 

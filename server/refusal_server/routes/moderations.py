@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from refusal_server.budget import token_cost
-from refusal_server.chat_request import ChatCall
-from refusal_server.service import Service
-from refusal_server.spending import Spending
+from refusal_server.access.budget import token_cost
+from refusal_server.chat.request import ChatCall
+from refusal_server.http.service import Service
+from refusal_server.http.spending import Spending
 
 PATH = "/v1/moderations"
 router = APIRouter()

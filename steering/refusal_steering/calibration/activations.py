@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refusal_steering.calibration.subject import Batch, Subject
+from refusal_steering.calibration.model import Batch, Subject
 
 _BATCH_SIZE = 32
 

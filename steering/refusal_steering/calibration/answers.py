@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batch_steered
-from refusal_steering.calibration.subject import Batch, Subject
+from refusal_steering.calibration.model import Batch, Subject
 
 _BATCH_SIZE = 32
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import CANARY_BLEND, Canary, Window
-from refusal_steering.calibration.subject import Subject, output_logits
+from refusal_steering.calibration.model import Subject, output_logits
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.reference import ReferenceSteering, greedy

@@ -9,9 +9,9 @@ from torch import Tensor
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
-from refusal_steering.calibration.omnisteer_train import RowsAfter
-from refusal_steering.calibration.subject import Subject
+from refusal_steering.calibration.model import Subject
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.omnisteer_training import RowsAfter
 
 
 def recollecting(subject: Subject, prompts: Sequence[str], layers: Sequence[int]) -> RowsAfter:

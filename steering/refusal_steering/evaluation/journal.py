@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from refusal_steering.evaluation.errors import EvaluationError
-from refusal_steering.evaluation.outcome import Outcome
+from refusal_steering.evaluation.scoring.outcome import Outcome
 
 
 class Journal:

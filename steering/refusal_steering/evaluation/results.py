@@ -10,14 +10,14 @@ from importlib.metadata import version
 from typing import Any
 
 from refusal_steering import __version__
-from refusal_steering.evaluation import grade
-from refusal_steering.evaluation.coherence import is_degenerate
-from refusal_steering.evaluation.detector import LexicalDetector
-from refusal_steering.evaluation.fidelity import Fidelity, signature
-from refusal_steering.evaluation.grade import Pair
-from refusal_steering.evaluation.outcome import Arm, Outcome
-from refusal_steering.evaluation.score import METRICS, Score
-from refusal_steering.evaluation.suites import Suite
+from refusal_steering.evaluation.scoring import grade
+from refusal_steering.evaluation.scoring.coherence import is_degenerate
+from refusal_steering.evaluation.scoring.detector import LexicalDetector
+from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
+from refusal_steering.evaluation.scoring.grade import Pair
+from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
+from refusal_steering.evaluation.scoring.score import METRICS, Score
+from refusal_steering.evaluation.suites.suites import Suite
 
 FORMAT = 1
 

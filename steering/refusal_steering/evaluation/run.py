@@ -13,16 +13,16 @@ from typing import Any
 from tqdm import tqdm
 
 from refusal_steering.evaluation.case import Case
-from refusal_steering.evaluation.coherence import Perplexity, PerplexityMeter
 from refusal_steering.evaluation.endpoint import Endpoint
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.journal import Journal
-from refusal_steering.evaluation.judge import Judge
-from refusal_steering.evaluation.outcome import Arm, Outcome
 from refusal_steering.evaluation.results import collect
+from refusal_steering.evaluation.scoring.coherence import Perplexity, PerplexityMeter
+from refusal_steering.evaluation.scoring.judge import Judge
+from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
 from refusal_steering.evaluation.settings import Settings, fingerprint
-from refusal_steering.evaluation.suite_spec import SuiteSpec
-from refusal_steering.evaluation.suites import Suite, load_suite
+from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
+from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.evaluation.table import markdown
 
 _log = logging.getLogger(__name__)

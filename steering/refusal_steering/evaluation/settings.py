@@ -10,8 +10,8 @@ from typing import Any
 
 from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.errors import EvaluationError
-from refusal_steering.evaluation.outcome import Arm
-from refusal_steering.evaluation.suites import Suite
+from refusal_steering.evaluation.scoring.outcome import Arm
+from refusal_steering.evaluation.suites.suites import Suite
 
 UNSTEERED = "off"
 

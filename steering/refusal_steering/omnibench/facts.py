@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import features
 
-from refusal_steering.omnibench import film, picture, speech
+from refusal_steering.omnibench import picture, speech, video
 from refusal_steering.omnibench.speech import Speaker
 from refusal_steering.omnibench.wording import Medium
 
@@ -62,10 +62,10 @@ def _image() -> Facts:
 def _video() -> Facts:
     return {
         "rendering": _RENDERING,
-        "frames_per_second": film.FRAMES_PER_SECOND,
-        "frames": [film.BLANK_BEFORE, film.TEXT_FRAMES, film.BLANK_AFTER],
-        "codec": film.CODEC,
-        "quantiser": film.QUANTISER,
+        "frames_per_second": video.FRAMES_PER_SECOND,
+        "frames": [video.BLANK_BEFORE, video.TEXT_FRAMES, video.BLANK_AFTER],
+        "codec": video.CODEC,
+        "quantiser": video.QUANTISER,
         "tools": {"av": _version("av")},
         "image": _image(),
     }

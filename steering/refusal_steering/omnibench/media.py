@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusal_steering.omnibench import film, picture
+from refusal_steering.omnibench import picture, video
 from refusal_steering.omnibench.combos import Clip
 from refusal_steering.omnibench.errors import OmnibenchError
 from refusal_steering.omnibench.facts import facts_of
@@ -57,7 +57,7 @@ class Studio:
             if clip.medium == "image":
                 return picture.png(clip.text)
             if clip.medium == "video":
-                return film.mp4(clip.text)
+                return video.mp4(clip.text)
             return (self.speaker or Speaker.find()).wav(clip.text)
         except OmnibenchError as error:
             raise OmnibenchError(f"row {clip.row_id!r}, {clip.medium}: {error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from refusal_steering.calibration.dissolution import DissolutionCurve
-from refusal_steering.calibration.phenomena import LabelledRows, TextFrame, label_of
-from refusal_steering.calibration.separability import RocCurve
-from refusal_steering.calibration.shrinkage import Shrinkage
+from refusal_steering.analysis.dissolution import DissolutionCurve
+from refusal_steering.analysis.phenomena import LabelledRows, TextFrame, label_of
+from refusal_steering.analysis.separability import RocCurve
+from refusal_steering.analysis.shrinkage import Shrinkage
 from refusal_steering.report.measurements import (
     Dissolution,
     Projections,

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from refusal_steering.calibration.contrast import Label
-from refusal_steering.evaluation.rate import Rate
+from refusal_steering.evaluation.scoring.rate import Rate
+from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text, write_text
 from refusal_steering.report.values import (

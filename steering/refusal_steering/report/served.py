@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from refusal_steering.calibration.contrast import Label
 from refusal_steering.evaluation.results import FORMAT
+from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text
 from refusal_steering.report.measurements import Evaluation, Refused

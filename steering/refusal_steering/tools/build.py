@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from refusal_steering.build.findings import findings
-from refusal_steering.build.pipeline import build as build_bundles
-from refusal_steering.calibration.contrast import FORMS, Form
-from refusal_steering.calibration.corpus import Corpus
-from refusal_steering.calibration.plan import BuildPlan
+from refusal_steering.calibration.model import Subject
 from refusal_steering.calibration.recentring import load_offsets
-from refusal_steering.calibration.refine import Refinement
-from refusal_steering.calibration.subject import Subject
+from refusal_steering.methods.refine import Refinement
+from refusal_steering.pipeline.build import build as build_bundles
+from refusal_steering.pipeline.findings import findings
+from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.prompts.contrast_set import FORMS, Form
+from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
 from refusal_steering.report.page import write_page
 

@@ -10,9 +10,9 @@ import typer
 
 from refusal_steering.bundle import load_bundle, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.gate import gate_scores, within_budget
+from refusal_steering.calibration.canaries import measured_canary
 from refusal_steering.errors import BundleError
-from refusal_steering.tools.canaries import measured_canary
+from refusal_steering.methods.gate import gate_scores, within_budget
 
 
 def calibrate(

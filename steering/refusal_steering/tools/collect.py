@@ -14,9 +14,9 @@ from torch import Tensor
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.activations import collect as collect_with_transformers
-from refusal_steering.calibration.prompt_file import PromptRow, read_prompts
-from refusal_steering.calibration.subject import Subject
-from refusal_steering.tools.engine_arguments import engine_arguments
+from refusal_steering.calibration.engine_arguments import engine_arguments
+from refusal_steering.calibration.model import Subject
+from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
 
 Engine = Literal["vllm", "transformers"]
 

@@ -13,7 +13,7 @@ from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.settings import Settings
-from refusal_steering.evaluation.suites import SUITES
+from refusal_steering.evaluation.suites.suites import SUITES
 from refusal_steering.evaluation.system_prompt import REFUSE_HARM_NAME, load_system_prompt
 from refusal_steering.evaluation.table import markdown as table
 

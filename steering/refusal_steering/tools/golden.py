@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.golden import Golden, Method, golden_layers
-from refusal_steering.calibration.golden_file import save_golden
+from refusal_steering.methods.golden import Golden, Method, golden_layers
+from refusal_steering.methods.golden_file import save_golden
 
 
 def golden(
@@ -29,7 +29,7 @@ def golden(
 ) -> None:
     """Extract golden refusal vectors and say how well the groups agree.
 
-    Raises :class:`~refusal_steering.calibration.golden.GoldenError` for degenerate input.
+    Raises :class:`~refusal_steering.methods.golden.GoldenError` for degenerate input.
     """
     file = ActivationFile.load(activations)
     found = golden_layers(file, text, group or (), method)

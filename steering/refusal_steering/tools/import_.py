@@ -12,15 +12,21 @@ import typer
 
 from refusal_steering.bundle import Canary, ModelIdentity, Window
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.risk import with_trained_probe
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.imports.control_vector import read_control_vector
-from refusal_steering.imports.draft import Dose, DoseUnit, Draft, Limit, imported_bundle
-from refusal_steering.imports.errors import UnusableSourceError
-from refusal_steering.imports.imported import Imported
-from refusal_steering.imports.official import read_official
-from refusal_steering.imports.repeng import read_repeng
-from refusal_steering.imports.steering_vectors import read_steering_vectors
+from refusal_steering.importers.control_vector import read_control_vector
+from refusal_steering.importers.draft import (
+    Dose,
+    DoseUnit,
+    Draft,
+    Limit,
+    imported_bundle,
+)
+from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.importers.imported import Imported
+from refusal_steering.importers.official import read_official
+from refusal_steering.importers.repeng import read_repeng
+from refusal_steering.importers.steering_vectors import read_steering_vectors
+from refusal_steering.methods.risk_probe import with_trained_probe
 from refusal_steering.tools.train import WITHOUT_CANARY
 
 _SIGNED = "signed: the adapters may also weaken refusal, below what the unsteered model does"
@@ -79,7 +85,7 @@ def import_(
 ) -> None:
     """Read files of another tool without running code from them and write a bundle.
 
-    Raises :class:`~refusal_steering.imports.errors.UnusableSourceError` with what to do.
+    Raises :class:`~refusal_steering.importers.errors.UnusableSourceError` with what to do.
     """
     if source is not Source.OMNISTEER and (adapters or text or single_layer is not None):
         raise typer.BadParameter("--adapters, --text and --single-layer are for omnisteer only")
@@ -142,7 +148,7 @@ def _identity(
 ) -> ModelIdentity:
     if model is not None:
         # Loads transformers, which takes seconds and is needed here only.
-        from refusal_steering.tools.canaries import model_identity
+        from refusal_steering.calibration.canaries import model_identity
 
         return model_identity(model, model_id)
     if model_id is None or num_layers is None:
@@ -155,7 +161,7 @@ def _canary(
 ) -> Canary | None:
     if path is None:
         return None
-    from refusal_steering.tools.canaries import measured_canary
+    from refusal_steering.calibration.canaries import measured_canary
 
     return measured_canary(path, layers, window, model)
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle, load_bundle
 from refusal_steering.bundle.store import MANIFEST_FILE
-from refusal_steering.calibration import activation_file, golden_file
+from refusal_steering.calibration import activation_file
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.imports.survey import survey
+from refusal_steering.importers.survey import survey
+from refusal_steering.methods import golden_file
 
 
 def inspect(

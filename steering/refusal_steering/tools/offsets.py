@@ -10,11 +10,11 @@ import typer
 from torch import Tensor
 
 from refusal_steering.bundle import load_bundle
-from refusal_steering.calibration.contrast import Item, load_items, render
-from refusal_steering.calibration.mars import neutral_offset
-from refusal_steering.calibration.neutral import NEUTRAL, Part
+from refusal_steering.calibration.engine_arguments import engine_arguments
 from refusal_steering.calibration.recentring import recentre_bundle, save_offsets
-from refusal_steering.tools.engine_arguments import engine_arguments
+from refusal_steering.methods.mars import neutral_offset
+from refusal_steering.prompts.contrast_set import Item, load_items, render
+from refusal_steering.prompts.neutral_media import NEUTRAL, Part
 
 _PROMPTS = 8
 

@@ -13,16 +13,16 @@ from rich.table import Table
 
 from refusal_steering.bundle import Canary, Window, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.golden_file import GoldenFile, load_golden
-from refusal_steering.calibration.omnisteer_train import (
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.golden_file import GoldenFile, load_golden
+from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
+from refusal_steering.methods.omnisteer_training import (
     TrainedLayer,
     Training,
     TrainingError,
     train_layers,
 )
-from refusal_steering.calibration.presets import PRESETS, SCALE_FREE
-from refusal_steering.calibration.risk import with_trained_probe
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.risk_probe import with_trained_probe
 
 WITHOUT_CANARY = (
     "no canary: the server refuses this bundle until it is written again with --model PATH"
@@ -145,7 +145,7 @@ def _canary(
     if model is None:
         return None
     # Loads transformers, which takes seconds and is needed here only.
-    from refusal_steering.tools.canaries import measured_canary
+    from refusal_steering.calibration.canaries import measured_canary
 
     return measured_canary(model, layers, window, file.model)
 

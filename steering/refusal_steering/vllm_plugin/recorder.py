@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from refusal_steering.errors import UnsupportedEngineError
-from refusal_steering.residual import decoder
-from refusal_steering.residual.engine import ResidualSteering
+from refusal_steering.runtime.layers import adds_residual
+from refusal_steering.runtime.steerer import ResidualSteering
 
 
 class Recorder:
@@ -33,7 +33,7 @@ class Recorder:
         self._steering = steering
         self._rows: dict[str, dict[int, Tensor]] = {}
         for index, layer in layers.items():
-            layer.register_forward_hook(self._hook(index, decoder.adds_residual(layer)))
+            layer.register_forward_hook(self._hook(index, adds_residual(layer)))
 
     def take(self) -> bytes:
         """Everything recorded since the last call, as a safetensors file of [layers, H] tensors."""

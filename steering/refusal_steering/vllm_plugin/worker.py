@@ -19,9 +19,9 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
-from refusal_steering.logits.blend import Project
-from refusal_steering.residual import decoder
-from refusal_steering.residual.engine import Capacity, ResidualSteering
+from refusal_steering.runtime.blend import Project
+from refusal_steering.runtime.layers import decoder_layers
+from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.vllm_plugin import DISABLE, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.limits import check_config
@@ -149,7 +149,7 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
 
 def _decoder_layers(worker: SteeringMixin) -> torch.nn.ModuleList:
     count = worker.vllm_config.model_config.hf_text_config.num_hidden_layers
-    return decoder.decoder_layers(worker.model_runner.get_model(), count)
+    return decoder_layers(worker.model_runner.get_model(), count)
 
 
 def _graph_rows(config: Any, options: EngineOptions) -> int:

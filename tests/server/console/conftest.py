@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.console_rig import ConsoleRig, Operator
+from tests.server.fixtures.console_rig import ConsoleRig, Operator
 
 
 @pytest.fixture

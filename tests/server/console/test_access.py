@@ -13,8 +13,13 @@ from starlette.testclient import TestClient
 from refusal_server.console import draft
 from refusal_server.console.pages import render
 from refusal_server.console.session import LIFETIME_SECONDS, Sessions
-from tests.server.console_rig import ConsoleRig, Operator
-from tests.server.ops import ADMIN, BEARER, Ops, code
+from tests.server.fixtures.console_rig import ConsoleRig, Operator
+from tests.server.fixtures.ops import (
+    ADMIN,
+    BEARER,
+    Ops,
+    code,
+)
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 DATA = ("/console/data/live", "/console/data/recent", "/console/data/policy")

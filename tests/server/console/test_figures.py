@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refusal_server.console.live import LiveFigures
-from tests.server.console_rig import REFUSAL, ConsoleRig, Operator
+from tests.server.fixtures.console_rig import REFUSAL, ConsoleRig, Operator
 
 
 def test_figures_are_those_of_the_metrics(rig: ConsoleRig, operator: Operator) -> None:

@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from tests.server.console_rig import COEFFICIENTS, PLAIN, REFUSAL, ConsoleRig, Operator
-from tests.server.media import data_url, mp4, png, wav
-from tests.server.ops import code
+from tests.server.fixtures.console_rig import (
+    COEFFICIENTS,
+    PLAIN,
+    REFUSAL,
+    ConsoleRig,
+    Operator,
+)
+from tests.server.fixtures.media import (
+    data_url,
+    mp4,
+    png,
+    wav,
+)
+from tests.server.fixtures.ops import code
 
 
 def test_one_message_is_answered_steered_and_plain(operator: Operator) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from refusal_server.console import draft
 from refusal_steering.errors import BundleError
-from tests.server.bundles import write_bundle
-from tests.server.console_rig import ConsoleRig, Operator
-from tests.server.ops import code
+from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.console_rig import ConsoleRig, Operator
+from tests.server.fixtures.ops import code
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from refusal_steering.calibration.subject import Subject
+from refusal_steering.calibration.model import Subject
 
 VOCABULARY = 64
 

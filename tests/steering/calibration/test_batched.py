@@ -10,7 +10,7 @@ from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.batched import BatchSteering
 from refusal_steering.calibration.canary import choose_canary, moved_tokens
-from refusal_steering.calibration.subject import Subject
+from refusal_steering.calibration.model import Subject
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.reference import ReferenceSteering, greedy
 

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from refusal_steering.bundle import ModelIdentity, Window, load_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.golden import GoldenError
-from refusal_steering.calibration.golden_file import load_golden
-from refusal_steering.calibration.omnisteer_train import TrainingError
-from refusal_steering.calibration.subject import Subject
+from refusal_steering.calibration.canaries import NoCanaryError, measured_canary, model_identity
+from refusal_steering.calibration.model import Subject
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
-from refusal_steering.tools.canaries import NoCanaryError, measured_canary, model_identity
+from refusal_steering.methods.golden import GoldenError
+from refusal_steering.methods.golden_file import load_golden
+from refusal_steering.methods.omnisteer_training import TrainingError
 from refusal_steering.tools.golden import golden
 from refusal_steering.tools.inspect import facts_of, inspect
 from refusal_steering.tools.train import train

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from refusal_steering.calibration.conformal import budget_threshold
-from refusal_steering.calibration.gate import gate_scores, within_budget
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import SteeringError
+from refusal_steering.methods.gate import gate_scores, within_budget
 
 
 @pytest.mark.parametrize("budget", [0.02, 0.05, 0.2])

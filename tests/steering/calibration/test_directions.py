@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from refusal_steering.calibration.directions import Direction
-from refusal_steering.calibration.strategies import static_layers
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.pipeline.strategies import static_layers
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor]:

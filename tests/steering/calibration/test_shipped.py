@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from refusal_steering.bundle import SteeringBundle, Strategy, load_bundle
-from refusal_steering.calibration.contrast import digest
+from refusal_steering.prompts.contrast_set import digest
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "demo" / "bundles"
 STRATEGIES = get_args(Strategy)

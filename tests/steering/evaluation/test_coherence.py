@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from refusal_steering.calibration import answers
 from refusal_steering.evaluation.case import Case, user
-from refusal_steering.evaluation.coherence import (
+from refusal_steering.evaluation.endpoint import Access, Endpoint
+from refusal_steering.evaluation.scoring.coherence import (
     Perplexity,
     PerplexityMeter,
     Repetition,
     is_degenerate,
 )
-from refusal_steering.evaluation.endpoint import Access, Endpoint
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import FakeServer
 from tests.steering.evaluation.texts import ANSWER, LOOP, REFUSAL

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from refusal_steering.evaluation.rate import Paired, Rate
+from refusal_steering.evaluation.scoring.rate import Paired, Rate
 
 COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal_steering.evaluation.case import LABELS, Label
-from refusal_steering.evaluation.detector import LexicalDetector, Verdict
-from refusal_steering.evaluation.score import METRICS, Graded, Score
+from refusal_steering.evaluation.scoring.detector import LexicalDetector, Verdict
+from refusal_steering.evaluation.scoring.score import METRICS, Graded, Score
 from tests.steering.evaluation.texts import ANSWER, EMPTY, LOOP, REFUSAL
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

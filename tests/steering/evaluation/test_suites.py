@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.calibration.contrast import FORMS, load_items
-from refusal_steering.evaluation.checksums import known_digests
 from refusal_steering.evaluation.errors import EvaluationError, SuiteUnavailableError
-from refusal_steering.evaluation.public_sets import PUBLIC_SETS
-from refusal_steering.evaluation.suite_spec import SuiteSpec
-from refusal_steering.evaluation.suites import Suite, load_suite
+from refusal_steering.evaluation.suites.checksums import known_digests
+from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS
+from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
+from refusal_steering.evaluation.suites.suites import Suite, load_suite
+from refusal_steering.prompts.contrast_set import FORMS, load_items
 from tests.steering.evaluation.plain_cases import file_cases
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"

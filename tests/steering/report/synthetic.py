@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refusal_steering.calibration.contrast import Label
+from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.measurements import (
     BundleFacts,
     Conformal,

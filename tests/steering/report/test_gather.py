@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refusal_steering.calibration.dissolution import dissolution
-from refusal_steering.calibration.phenomena import LabelledRows, TextFrame
-from refusal_steering.calibration.separability import roc_curves
-from refusal_steering.calibration.shrinkage import shrinkage
+from refusal_steering.analysis.dissolution import dissolution
+from refusal_steering.analysis.phenomena import LabelledRows, TextFrame
+from refusal_steering.analysis.separability import roc_curves
+from refusal_steering.analysis.shrinkage import shrinkage
 from refusal_steering.report.gather import (
     dissolution_of,
     projections_of,

@@ -1,0 +1,128 @@
+"""API keys: the YAML file that lists them by hash, and a reading of it that admits callers."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from refusal_server.caller import ANYONE, Caller
+from refusal_server.files.yaml_file import (
+    FileError,
+    first_problem,
+    parse_mapping,
+    read_text,
+)
+from refusal_server.policy.policy_file import Name
+
+PREFIX = "rs-"
+_RANDOM_BYTES = 32
+Everything = Literal["*"]
+KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class KeyEntry(BaseModel):
+    """One API key.
+
+    Without ``policies`` its holder can name no policy but its own default; ``*`` are those that
+    the policy file lets callers name, and a list is a right to exactly those policies. ``policy``
+    is the default of the key, before its tenant's and the file's. Rates are per minute.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: KeyName
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    tenant: Name | None = None
+    policy: Name | None = None
+    policies: Everything | tuple[Name, ...] = ()
+    models: Everything | tuple[str, ...] = "*"
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Its holder."""
+        return Caller(
+            name=self.name,
+            tenant=self.tenant,
+            policy=self.policy,
+            policies=None if self.policies == "*" else frozenset(self.policies),
+            models=None if self.models == "*" else frozenset(self.models),
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+
+
+class KeyFile(BaseModel):
+    """The whole file; no keys admit nobody."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[KeyEntry, ...]
+
+    @model_validator(mode="after")
+    def _entries_are_distinct(self) -> Self:
+        for field in ("name", "sha256"):
+            seen: set[str] = set()
+            for entry in self.keys:
+                if getattr(entry, field) in seen:
+                    raise ValueError(f"the {field} of key {entry.name!r} appears twice")
+                seen.add(getattr(entry, field))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Digests and their callers; ``closed`` is false for a server that needs no key."""
+
+    entries: tuple[tuple[bytes, Caller], ...] = ()
+    closed: bool = True
+
+    def admit(self, token: bytes | None) -> Caller | None:
+        """The holder of ``token``; compares with every entry, in constant time."""
+        if not self.closed:
+            return ANYONE
+        digest = hashlib.sha256(token or b"").digest()
+        found = None
+        for known, caller in self.entries:
+            if hmac.compare_digest(digest, known):
+                found = caller
+        return found if token else None
+
+    def plus(self, key: str | None) -> Keyring:
+        """With one more key, which has no name and the rights of :data:`ANYONE`."""
+        if key is None:
+            return self
+        digest = hashlib.sha256(key.encode()).digest()
+        return Keyring((*self.entries, (digest, ANYONE)))
+
+
+OPEN = Keyring(closed=False)
+
+
+def load_keyring(path: Path) -> Keyring:
+    """Read the key file; raises :class:`FileError`, which never repeats a value of the file."""
+    try:
+        file = KeyFile.model_validate(parse_mapping(read_text(path), str(path)))
+    except ValidationError as error:
+        known = (*KeyFile.model_fields, *KeyEntry.model_fields)
+        raise FileError(f"the key file {path} is invalid: {first_problem(error, known)}") from error
+    return Keyring(tuple((bytes.fromhex(entry.sha256), entry.caller) for entry in file.keys))
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """A fresh key and its entry for the key file; the key itself is written down nowhere."""
+    key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    try:
+        entry = KeyEntry(name=name, sha256=hashlib.sha256(key.encode()).hexdigest())
+    except ValidationError as error:
+        raise FileError(f"the key cannot be named so: {first_problem(error, ())}") from error
+    listed = [entry.model_dump(include={"name", "sha256"})]
+    return key, yaml.safe_dump(listed, sort_keys=False)

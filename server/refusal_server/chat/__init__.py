@@ -1,0 +1,1 @@
+"""A chat request from its body to its answer."""

@@ -1,0 +1,140 @@
+"""From a JSON body to a call: vLLM's parsed request, the steering choice, the modality."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+from refusal_server.access.denials import Denials
+from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
+from refusal_server.chat.rules import check_fields, check_messages, media_parts
+from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
+from refusal_server.chat.vllm_errors import translate
+from refusal_server.errors import ApiError, bad_request
+from refusal_server.events import EventSink, NoEvents
+from refusal_server.media.guard import MediaGuard
+from refusal_server.policy.policy_set import PolicySet
+from refusal_server.settings import Limits
+from refusal_server.telemetry.metrics import Metrics
+
+_FIELD = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """One admitted request.
+
+    ``messages`` are the checked ones of the body: in ``request`` vLLM's parser has turned some
+    contents into iterators that can be read once. ``origin`` names its caller and its id.
+    ``admission`` is the time that admission took, without its media; ``admitted_at`` when it
+    began, by :func:`time.perf_counter`.
+    """
+
+    request: ChatCompletionRequest
+    choice: SteeringChoice
+    modality: str
+    messages: list[dict[str, Any]]
+    origin: Origin = UNKNOWN
+    admission: float = 0.0
+    admitted_at: float = field(default_factory=time.perf_counter)
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Policy, strategy and mode, for the metrics."""
+        policy = self.choice.policy
+        return policy.name, policy.strategy, policy.rule.mode
+
+
+class ChatIntake:
+    """Admits requests to the served models under the limits."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        guard: MediaGuard,
+        models: tuple[str, ...],
+        metrics: Metrics,
+        events: EventSink | None = None,
+    ) -> None:
+        self._limits = limits
+        self._guard = guard
+        self._models = models
+        self._denials = Denials(metrics, events or NoEvents())
+
+    async def admit(
+        self,
+        body: dict[str, Any],
+        policies: PolicySet,
+        caller: Caller = ANYONE,
+        request_id: str = "",
+    ) -> ChatCall:
+        """Check a body to the last field; raises :class:`ApiError`."""
+        started = time.perf_counter()
+        asked = body.pop("steering", None)
+        origin = self._origin(body, caller, request_id)
+        with self._denials.noted(origin, asked, policies.policies):
+            choice = choose(parse_ask(asked), policies, origin)
+        self._check_model(body.get("model"))
+        with self._denials.noted(origin, asked, policies.policies):
+            _check_rights(origin)
+        check_fields(body, self._limits)
+        check_messages(body.get("messages"))
+        if body.get("use_beam_search") and choice.steers:
+            raise bad_request("Beam search cannot be steered.", param="use_beam_search")
+        if choice.policy.blends and body.get("truncate_prompt_tokens") is not None:
+            raise bad_request(
+                "The risk of a prompt that is cut cannot be assessed; send it cut.",
+                param="truncate_prompt_tokens",
+            )
+        messages = body["messages"]
+        media = time.perf_counter()
+        modality = await self._guard.check(messages)
+        media = time.perf_counter() - media
+        choice = choice.bringing({medium for medium, _, _ in media_parts(messages)})
+        request = _parse(body)
+        if body.get("max_tokens") is None and request.max_completion_tokens is None:
+            request.max_completion_tokens = self._limits.default_max_tokens
+        admission = time.perf_counter() - started - media
+        return ChatCall(request, choice, modality, messages, origin, admission, started)
+
+    def _origin(self, body: dict[str, Any], caller: Caller, request_id: str) -> Origin:
+        """OpenAI has renamed ``user``; what is not a text is for vLLM's parser to refuse."""
+        users = (body.get("safety_identifier"), body.get("user"))
+        user = next((user for user in users if isinstance(user, str) and user), None)
+        model = body.get("model")
+        asked = model if isinstance(model, str) else self._models[0]
+        return Origin(caller, request_id, user, asked)
+
+    def _check_model(self, model: Any) -> None:
+        if model is None:
+            return
+        if not isinstance(model, str):
+            raise bad_request("model must be a text.", param="model")
+        if model not in self._models:
+            message = f"The model does not exist; this server has {', '.join(self._models)}."
+            raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def _check_rights(origin: Origin) -> None:
+    models = origin.caller.models
+    if models is not None and origin.model not in models:
+        message = "The API key is not for this model."
+        raise ApiError(403, message, code="model_not_allowed", param="model")
+
+
+def _parse(body: dict[str, Any]) -> ChatCompletionRequest:
+    try:
+        return ChatCompletionRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(
+            str(part) for part in first["loc"] if isinstance(part, int) or _FIELD.fullmatch(part)
+        )
+        raise bad_request(f"{where or 'request'}: {first['msg']}.", param=where or None) from error
+    except Exception as error:
+        raise translate(error) or bad_request("The request cannot be read.") from error

@@ -1,0 +1,1 @@
+"""A request's risk before its answer begins: RAS's risk pass and the cascade."""

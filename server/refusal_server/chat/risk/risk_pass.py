@@ -1,0 +1,173 @@
+"""A request's risk before its answer: RAS's risk pass, and the cascade that saves most of them.
+
+RAS (arXiv 2510.13698) asks the served model itself: it rewords the request as a question about
+its safety, and compares the first tokens the model would answer with those of its refusals.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from refusal_server.chat.internal_chat import (
+    TOP_LOGPROBS,
+    InternalChat,
+    as_sent,
+    reopened,
+    together,
+)
+from refusal_server.chat.request import ChatCall
+from refusal_server.chat.risk.risk_assessment import RiskAssessment
+from refusal_server.chat.risk.risk_prompts import quoted, reworded, takes_context
+from refusal_server.chat.risk.visual_context import VisualContext, VisualContexts
+from refusal_server.chat.rules import media_parts
+from refusal_server.telemetry.metrics import PassOutcome
+from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
+from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
+from refusal_steering.prototypes import RefusalPrototypes, risk_of
+
+_SEEN = ("image", "video")
+
+
+class PassMetrics(Protocol):
+    """Where operators see what risk passes cost."""
+
+    def observe_risk_pass(
+        self, labels: tuple[str, str, str], seconds: float, outcome: PassOutcome
+    ) -> None:
+        """A request's risk became known, or could not be known."""
+
+
+def check_engine(model_config: Any, bundle: SteeringBundle) -> None:
+    """Raise :class:`UnsupportedEngineError` if this engine cannot tell what a risk pass needs."""
+    if not bundle.manifest.blends:
+        return
+    if 0 <= model_config.max_logprobs < TOP_LOGPROBS:
+        raise UnsupportedEngineError(
+            f"bundle {bundle.manifest.name!r} needs {TOP_LOGPROBS} log-probabilities per token; "
+            f"raise --max-logprobs from {model_config.max_logprobs}"
+        )
+    if model_config.logprobs_mode != "raw_logprobs":
+        raise UnsupportedEngineError(
+            f"bundle {bundle.manifest.name!r} needs raw log-probabilities; drop --logprobs-mode "
+            f"{model_config.logprobs_mode}"
+        )
+
+
+class RiskJudge:
+    """Assesses requests under strategies that must know the risk before the answer."""
+
+    def __init__(
+        self, internal: InternalChat, contexts: VisualContexts, metrics: PassMetrics
+    ) -> None:
+        self._internal = internal
+        self._contexts = contexts
+        self._metrics = metrics
+
+    async def assess(self, call: ChatCall) -> ChatCall:
+        """``call`` with its risk known; unchanged if its strategy does not blend.
+
+        Raises as :meth:`InternalChat.ask`: there is no answer to a request that was not assessed.
+        """
+        bundle = call.choice.policy.bundle
+        if bundle is None or bundle.manifest.risk_pass is None or bundle.prototypes is None:
+            return call
+        started = time.perf_counter()
+        try:
+            found, outcome = await self._judge(call, bundle.manifest.risk_pass, bundle)
+        except Exception:
+            seconds = time.perf_counter() - started
+            self._metrics.observe_risk_pass(call.labels, seconds, "failed")
+            raise
+        found = replace(found, seconds=time.perf_counter() - started)
+        self._metrics.observe_risk_pass(call.labels, found.seconds, outcome)
+        return replace(call, choice=call.choice.assessed(found))
+
+    async def _judge(
+        self, call: ChatCall, risk_pass: RiskPass, bundle: SteeringBundle
+    ) -> tuple[RiskAssessment, PassOutcome]:
+        assert bundle.prototypes is not None
+        zone = bundle.manifest.grey_zone
+        if zone is None:
+            return await self._risk_pass(call, risk_pass, bundle.prototypes), "ran"
+        forward = await self._forward_risk(call)
+        settled = _outside(forward, zone, risk_pass.cap)
+        if settled is not None:
+            return settled
+        found = await self._risk_pass(call, risk_pass, bundle.prototypes)
+        return replace(found, forward_risk=forward, passes=found.passes + 1), "ran"
+
+    async def _forward_risk(self, call: ChatCall) -> float:
+        """The probe's reading of the very prompt, whose prefix is then warm for the answer."""
+        reply = await self._internal.ask(
+            call.messages, as_sent(call.request), tokens=1, directive=call.choice.probe
+        )
+        risk = reply.traces[0].risk
+        if not math.isfinite(risk):
+            raise SteeringUnavailableError("the forward pass has no risk to tell")
+        return risk
+
+    async def _risk_pass(
+        self, call: ChatCall, risk_pass: RiskPass, prototypes: RefusalPrototypes
+    ) -> RiskAssessment:
+        contexts = await self._describe(call, risk_pass)
+        written = [context.text for context in contexts if quoted(context.text)]
+        # What a picture dictates must not be able to lower the risk: it is asked without, too.
+        variants: list[Sequence[str]] = [written, ()] if written else [()]
+        similarities = await together(
+            *(self._similarity(call, risk_pass, prototypes, variant) for variant in variants)
+        )
+        similarity = max(similarities)
+        cached = sum(context.cached for context in contexts)
+        return RiskAssessment(
+            risk=settled_risk(similarity, risk_pass),
+            similarity=similarity,
+            seconds=0.0,
+            passes=len(contexts) - cached + len(variants),
+            cached_contexts=cached,
+        )
+
+    async def _describe(self, call: ChatCall, risk_pass: RiskPass) -> list[VisualContext]:
+        if not takes_context(risk_pass.risk_prompt):
+            return []
+        seen = [part for modality, part, _ in media_parts(call.messages) if modality in _SEEN]
+        return await together(
+            *(self._contexts.describe(call.request, part, risk_pass) for part in seen)
+        )
+
+    async def _similarity(
+        self,
+        call: ChatCall,
+        risk_pass: RiskPass,
+        prototypes: RefusalPrototypes,
+        contexts: Sequence[str],
+    ) -> float:
+        reply = await self._internal.ask(
+            reworded(call.messages, risk_pass.risk_prompt, contexts),
+            reopened(call.request),
+            tokens=prototypes.count,
+            logprobs=True,
+        )
+        if not reply.steps or not all(reply.steps):
+            raise SteeringUnavailableError("a risk pass came back without log-probabilities")
+        return prototypes.similarity(reply.steps, risk_pass.discount)
+
+
+def settled_risk(similarity: float, risk_pass: RiskPass) -> float:
+    """The risk r of a similarity: 0 where it is quiet, never above the cap."""
+    risk = risk_of(similarity, risk_pass.base, risk_pass.slope)
+    return 0.0 if risk < risk_pass.quiet else min(risk, risk_pass.cap)
+
+
+def _outside(
+    forward: float, zone: GreyZone, cap: float
+) -> tuple[RiskAssessment, PassOutcome] | None:
+    if zone.low <= forward <= zone.high:
+        return None
+    low = forward < zone.low
+    risk = 0.0 if low else cap
+    found = RiskAssessment(risk, None, 0.0, passes=1, cached_contexts=0, forward_risk=forward)
+    return found, "skipped_low" if low else "skipped_high"

@@ -1,0 +1,1 @@
+"""Operators' files: YAML with strict errors, and a watcher of changes."""

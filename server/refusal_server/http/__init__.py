@@ -1,0 +1,1 @@
+"""HTTP around the routes: protocol, middlewares, JSON bodies, health."""

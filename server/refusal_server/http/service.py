@@ -1,0 +1,48 @@
+"""What the routes need, put together once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from refusal_server.access.budget import Budgets
+from refusal_server.access.denials import Denials
+from refusal_server.access.key_store import KeyStore
+from refusal_server.chat.moderation import ModerationService
+from refusal_server.chat.observer import Observer
+from refusal_server.chat.request import ChatIntake
+from refusal_server.chat.service import ChatService
+from refusal_server.events import EventSink
+from refusal_server.http.health import Health
+from refusal_server.policy.policy_store import PolicyStore
+from refusal_server.telemetry.recent import RecentRequests
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model behind the server; ``takes`` is the largest count per modality besides text."""
+
+    names: tuple[str, ...]
+    max_model_len: int
+    takes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running server, as the routes see it."""
+
+    model: ServedModel
+    started_at: int
+    vllm_version: str
+    health: Health
+    policies: PolicyStore
+    intake: ChatIntake
+    chat: ChatService
+    moderation: ModerationService
+    observer: Observer
+    exposition: Callable[[], bytes]
+    keys: KeyStore
+    budgets: Budgets
+    denials: Denials
+    recent: RecentRequests
+    events: EventSink

@@ -1,0 +1,37 @@
+"""How a route that spends a key's budget begins: the request is counted before it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from refusal_server.caller import Caller, Origin
+from refusal_server.http.json_body import parse_object
+from refusal_server.http.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A caller whose request is counted; ``body`` is what was sent, of which nothing is checked."""
+
+    service: Service
+    caller: Caller
+    request_id: str
+    body: dict[str, Any]
+
+    @classmethod
+    async def begin(cls, request: Request) -> Spending:
+        """Count the request, then read it; raises a noted 429, or a 400 for what is no object."""
+        service: Service = request.app.state.service
+        caller: Caller = request.state.caller
+        request_id = request.headers.get("x-request-id", "")
+        with service.denials.noted(Origin(caller, request_id)):
+            service.budgets.spend_request(caller)
+        return cls(service, caller, request_id, parse_object(await request.body()))
+
+    def spend_tokens(self, origin: Origin, tokens: int) -> None:
+        """Count the tokens that the admitted request may take; raises a noted 429."""
+        with self.service.denials.noted(origin):
+            self.service.budgets.spend_tokens(self.caller, tokens)

@@ -1,0 +1,1 @@
+"""Policies: the file, the set in force, its store, history and source."""

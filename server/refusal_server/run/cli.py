@@ -1,0 +1,77 @@
+"""``refusal-server``: options of ours, and every option of vLLM's besides."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from refusal_server import __version__
+from refusal_server.files.yaml_file import FileError
+from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.run.commands import COMMANDS
+from refusal_server.run.startup import (
+    StartupError,
+    bind,
+    check_keys,
+    prepare_environment,
+)
+from refusal_server.settings import Settings, load_settings
+from refusal_server.telemetry import logs
+from refusal_steering.errors import SteeringError
+
+_UNUSABLE = 2
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server; 2 means that it was told something it cannot do, in one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    if arguments == ["--version"]:
+        sys.stdout.write(f"refusal-server {__version__}\n")
+        return 0
+    try:
+        return _run(load_settings(arguments)) if command is None else command(arguments[1:])
+    except (FileError, StartupError, SteeringError) as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"refusal-server: error: {line}\n")
+        return _UNUSABLE
+    except KeyboardInterrupt:
+        sys.stderr.write("refusal-server: interrupted while starting\n")
+        return _INTERRUPTED
+
+
+def _run(settings: Settings) -> int:
+    if settings.policy_file is None:
+        raise StartupError("no policy is named; set --policy-file or `server: {policy_file: ...}`")
+    check_keys(settings)
+    policies = load_policy_set(settings.policy_file)
+    prepare_environment(settings)
+    logs.configure(settings.log_format, settings.log_level)
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(bind(settings.host, settings.port))
+        ops_listener = None
+        if settings.ops_port is not None:
+            ops_listener = sockets.enter_context(bind(settings.ops_host, settings.ops_port))
+        signal.signal(signal.SIGTERM, _interrupt)
+        # Its default would end a server that is still starting.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Here, not above: importing vLLM takes seconds and reads the environment just prepared.
+        import uvloop
+
+        from refusal_server.run.assembly import check_model
+        from refusal_server.run.engine_arguments import parse_engine_args
+        from refusal_server.run.lifecycle import serve
+        from refusal_steering.vllm_plugin.engine_args import apply_steering_args
+
+        args = parse_engine_args(settings)
+        apply_steering_args(args, policies.bundles)
+        check_model(args, policies)
+        return int(uvloop.run(serve(settings, args, policies, listener, ops_listener)))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

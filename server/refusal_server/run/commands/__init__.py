@@ -1,0 +1,13 @@
+"""Commands beside serving; each takes its arguments and returns an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from refusal_server.run.commands import doctor, keys, policy
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "doctor": doctor.run,
+    "keys": keys.run,
+    "policy": policy.run,
+}

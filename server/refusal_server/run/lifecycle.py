@@ -1,0 +1,221 @@
+"""From start to stop: engine, readiness, reload, drain, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+
+from refusal_server.console.gate import PREFIX as CONSOLE
+from refusal_server.files.file_watcher import FileWatcher
+from refusal_server.http.protocol import deadline_protocol
+from refusal_server.http.service import Service
+from refusal_server.policy.policy_set import PolicySet
+from refusal_server.run.app import build_app, build_ops_app
+from refusal_server.run.assembly import assemble
+from refusal_server.run.engine_arguments import first_line
+from refusal_server.run.startup import StartupError, reachable
+from refusal_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 1.0
+_KEEP_ALIVE_SECONDS = 75
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the supervisor's."""
+        yield
+
+
+async def serve(
+    settings: Settings,
+    args: Namespace,
+    policies: PolicySet,
+    listener: socket.socket,
+    ops_listener: socket.socket | None = None,
+) -> int:
+    """Run until told to stop; the exit code is 0 after a drain and 1 when the engine died.
+
+    With ``ops_listener``, metrics, health and administration are answered there.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            engine = await stack.enter_async_context(build_async_engine_client(args))
+        except (ValueError, OSError, RuntimeError) as error:
+            raise StartupError(f"the engine did not start: {first_line(error)}") from error
+        service = await assemble(engine, args, settings, policies)
+        fronts = [_Front(build_app(service, settings), settings, listener)]
+        if ops_listener is not None:
+            fronts.append(_Front(build_ops_app(service, settings), settings, ops_listener))
+        return await _Supervisor(fronts, service, settings).run()
+
+
+class _Front:
+    """One application on one port."""
+
+    def __init__(self, app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+        self.server = _Server(_uvicorn_config(app, settings))
+        self.listener = listener
+        self.serving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        self.serving = asyncio.create_task(self.server.serve(sockets=[self.listener]))
+        while not self.server.started and not self.serving.done():
+            await asyncio.sleep(_POLL_SECONDS)
+
+    @property
+    def closed(self) -> bool:
+        return self.serving is None or self.serving.done()
+
+    async def close(self) -> None:
+        self.server.should_exit = True
+        if self.serving is not None:
+            await self.serving
+
+
+class _Supervisor:
+    def __init__(self, fronts: list[_Front], service: Service, settings: Settings) -> None:
+        self._fronts = fronts
+        self._service = service
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> int:
+        self._take_signals()
+        health = self._service.health
+        for front in self._fronts:
+            await front.open()
+        health.started = True
+        watchers = self._watch()
+        _announce(self._service, self._settings, [f.listener for f in self._fronts])
+        while not (self._stop.is_set() or health.engine_failed() or self._lost_a_front()):
+            await asyncio.sleep(_POLL_SECONDS)
+        died = health.engine_failed()
+        if died:
+            logger.error("the engine has died; the server stops")
+            # Streams in flight get their error event before the connections close.
+            await asyncio.sleep(_LAST_WORDS_SECONDS)
+        else:
+            died = not await self._drain()
+        for watcher in watchers:
+            watcher.cancel()
+        for front in self._fronts:
+            await front.close()
+        await asyncio.to_thread(self._service.observer.close)
+        return 1 if died else 0
+
+    async def _drain(self) -> bool:
+        """Wait for the work in flight; ``False`` when the engine died meanwhile."""
+        health = self._service.health
+        health.draining = True
+        logger.info("draining: %d requests in flight", health.in_flight)
+        deadline = asyncio.get_running_loop().time() + self._settings.drain_seconds
+        while health.in_flight and not self._force.is_set():
+            if health.engine_failed():
+                return False
+            if asyncio.get_running_loop().time() >= deadline:
+                logger.warning("the drain time is over: %d requests are cut", health.in_flight)
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+
+    def _on_stop(self) -> None:
+        if self._stop.is_set():
+            self._force.set()
+            for front in self._fronts:
+                front.server.force_exit = True
+        self._stop.set()
+
+    def _on_reload(self) -> None:
+        self._spawn(self._service.policies.reload("signal"))
+        self._spawn(self._service.keys.reload())
+
+    def _watch(self) -> list[asyncio.Task[Any]]:
+        """Watch the policy file and the key file, each by itself."""
+        service, keys_file = self._service, self._settings.keys_file
+        watchers = [FileWatcher(service.policies.path, service.policies.reload)]
+        if keys_file is not None:
+            watchers.append(FileWatcher(keys_file, service.keys.reload))
+        return [self._spawn(watcher.run()) for watcher in watchers]
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _lost_a_front(self) -> bool:
+        return any(front.closed for front in self._fronts)
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    limits = settings.limits
+    protocol: Any = deadline_protocol(limits.header_seconds, limits.write_seconds)
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=limits.header_bytes,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _announce(service: Service, settings: Settings, listeners: list[socket.socket]) -> None:
+    hosts = (settings.host, settings.ops_host)
+    url, *ops = (_url(host, listener) for host, listener in zip(hosts, listeners, strict=False))
+    policies = service.policies.current
+    policy = policies.policies[policies.default]
+    model = service.model.names[0]
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
+    key = (
+        ""
+        if not service.keys.current.closed
+        else ' -H "Authorization: Bearer $REFUSAL_SERVER_API_KEY"'
+    )
+    takes = ", ".join(("text", *sorted(service.model.takes)))
+    sys.stdout.write(
+        f"\nrefusal-server is ready\n"
+        f"  URL      {url}/v1\n"
+        f"  model    {model} ({takes})\n"
+        f"  policy   {policy.name}: {policy.rule.mode}, {policy.strategy} (version "
+        f"{policies.version})\n"
+        + "".join(f"  ops      {address}\n" for address in ops)
+        + "".join(f"  console  {address}{CONSOLE}\n" for address in ops if settings.admin)
+        + f"  try it   curl -s {url}/v1/chat/completions -H 'Content-Type: application/json'{key} "
+        f"-d '{body}'\n\n"
+    )
+    sys.stdout.flush()
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    address = reachable(host)
+    shown = f"[{address}]" if ":" in address else address
+    return f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,72 @@
+"""What must be right before an engine is worth starting."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from refusal_server.access.key_file import Keyring, load_keyring
+from refusal_server.settings import Settings
+
+
+class StartupError(Exception):
+    """The server cannot start; the message is one line for the operator, with the cure."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port now, not after minutes of loading; nobody can connect before it listens."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        _refuse_shared_port(listener, host, family)
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --port"
+        ) from error
+    return listener
+
+
+def _refuse_shared_port(listener: socket.socket, host: str, family: int) -> None:
+    # SO_REUSEADDR lets two servers bind as long as neither listens; whoever listens first wins.
+    port = listener.getsockname()[1]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.2)
+        if probe.connect_ex((reachable(host), port)) == 0:
+            raise OSError(None, "the port is in use")
+
+
+def reachable(host: str) -> str:
+    """Where this machine finds what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def check_keys(settings: Settings) -> None:
+    """Read every key now; raises :class:`FileError` or :class:`StartupError`."""
+    key, admin = settings.key, settings.admin
+    keyring = Keyring() if settings.keys_file is None else load_keyring(settings.keys_file)
+    if admin is None:
+        return
+    if settings.ops_port is None:
+        raise StartupError("an admin key needs the ops port, where it is used; set --ops-port")
+    if keyring.plus(key).admit(admin.encode()) is not None:
+        raise StartupError("the admin key is also an API key; make another one")
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set vLLM's variables before it is imported; what the operator has set stays."""
+    media = settings.media
+    if os.environ.get("VLLM_SERVER_DEV_MODE", "0") != "0":
+        raise StartupError("VLLM_SERVER_DEV_MODE is set; unset it, it is not for servers")
+    for name, value in {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+        "VLLM_MEDIA_FETCH_MAX_RETRIES": "1",
+        "VLLM_MAX_N_SEQUENCES": str(settings.limits.choices),
+        "VLLM_MAX_IMAGE_PIXELS": str(media.image_pixels),
+        "VLLM_MAX_AUDIO_DECODE_DURATION_S": str(media.audio_seconds),
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,1 @@
+"""What is measured and remembered: metrics, logs, traces, recent requests, the audit log."""

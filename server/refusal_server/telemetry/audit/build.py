@@ -1,0 +1,42 @@
+"""The audit log that the settings ask for."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from refusal_server.settings import Audit
+from refusal_server.telemetry.audit.log import AuditLog, redacted
+from refusal_server.telemetry.audit.prompt_digest import PromptDigest, load_salt
+from refusal_server.telemetry.audit.redaction import load_redaction
+from refusal_server.telemetry.audit.rotating_file import LineSink, RotatingFile, StreamSink
+from refusal_server.telemetry.audit.writer import AuditMetrics, AuditWriter
+
+STDOUT = "-"
+
+
+def build_audit(settings: Audit, metrics: AuditMetrics) -> AuditLog | None:
+    """``None`` where no log is asked for; raises a ``SteeringError`` for a bad salt or hook."""
+    if settings.file is None:
+        return None
+    sink: LineSink
+    if settings.file == STDOUT:
+        sink = StreamSink(sys.stdout.fileno())
+    else:
+        sink = RotatingFile(Path(settings.file), settings.max_bytes, settings.backups)
+    writer = AuditWriter(
+        sink,
+        metrics,
+        queue_size=settings.queue_size,
+        finish=partial(redacted, redaction=load_redaction(settings.redaction)),
+    )
+    digest = PromptDigest(load_salt(_salt_file(settings)))
+    return AuditLog(writer, digest, prompts=settings.prompts, prompt_chars=settings.prompt_chars)
+
+
+def _salt_file(settings: Audit) -> Path:
+    if settings.salt_file is not None:
+        return settings.salt_file
+    assert settings.file is not None
+    return Path(f"{settings.file}.salt")

@@ -1,0 +1,1 @@
+"""What calibration rows show: dissolution, shrinkage, separability, scores of layers."""

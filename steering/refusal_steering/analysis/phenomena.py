@@ -1,0 +1,152 @@
+"""Labelled residual rows, and the frame of plain text in which their phenomena are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusal_steering.errors import SteeringError
+from refusal_steering.prompts.contrast_set import Label
+
+
+class PhenomenaError(SteeringError):
+    """Residual rows from which a measure cannot be taken."""
+
+    code = "invalid_residual_rows"
+
+
+class PlainData:
+    """A result that can be written as JSON; NaN, which JSON does not have, becomes ``None``."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields as dicts, lists, numbers and ``None``."""
+        content: dict[str, Any] = _plain(self)
+        return content
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledRows:
+    """Residual rows [L, N, H] after each decoder layer at the last prompt token.
+
+    ``harmful`` is a bool tensor [N], ``forms`` names the form of each row (how the request was
+    sent: plain, in a picture, ...). ``reference`` is the form all others are measured against; it
+    must have rows of both labels.
+    """
+
+    rows: Tensor
+    harmful: Tensor
+    forms: tuple[str, ...]
+    reference: str = "plain"
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 3 or not self.rows.is_floating_point():
+            raise PhenomenaError(
+                f"residual rows must be floats [layers, items, hidden], not "
+                f"{self.rows.dtype} {list(self.rows.shape)}"
+            )
+        items = self.rows.shape[1]
+        if self.harmful.dtype != torch.bool or list(self.harmful.shape) != [items]:
+            raise PhenomenaError(
+                f"the labels of {items} rows must be bool [{items}], not "
+                f"{self.harmful.dtype} {list(self.harmful.shape)}"
+            )
+        if len(self.forms) != items:
+            raise PhenomenaError(f"{items} rows need {items} form names, not {len(self.forms)}")
+        if not bool(torch.isfinite(self.rows).all()):
+            raise PhenomenaError("residual rows hold NaN or infinity; collect them again")
+        for harmful in (True, False):
+            self.members(self.reference, harmful)
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """The forms, each once, the reference first, then as they appear."""
+        return tuple(dict.fromkeys((self.reference, *self.forms)))
+
+    def has(self, form: str, harmful: bool) -> bool:
+        """Whether there are rows of this form and label."""
+        return bool(self._mask(form, harmful).any())
+
+    def members(self, form: str, harmful: bool) -> Tensor:
+        """Mask [N] of the rows of one form and label; raises where there are none."""
+        mask = self._mask(form, harmful)
+        if not bool(mask.any()):
+            raise PhenomenaError(
+                f"form {form!r} has no {label_of(harmful)} rows; collect some, or leave the form "
+                f"out of this measure"
+            )
+        return mask
+
+    def mean(self, form: str, harmful: bool) -> Tensor:
+        """Mean rows [L, H] of one form and label, in float64."""
+        mask = self.members(form, harmful)
+        return torch.stack([layer[mask].double().mean(0) for layer in self.rows])
+
+    def vector(self, form: str) -> Tensor:
+        """Raw refusal vectors [L, H] of a form: harmful mean minus harmless mean, in float64."""
+        return self.mean(form, True) - self.mean(form, False)
+
+    def _mask(self, form: str, harmful: bool) -> Tensor:
+        of_form = torch.tensor([name == form for name in self.forms], dtype=torch.bool)
+        return (of_form & (self.harmful.cpu() == harmful)).to(self.rows.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextFrame:
+    """Harmless mean and raw refusal vector, both [L, H], of plain text.
+
+    A frame from the very rows that are then measured flatters them: in thousands of dimensions a
+    few hundred rows always come apart. Take it from training rows and measure held-out ones.
+    """
+
+    safe_mean: Tensor
+    vector: Tensor
+
+    @classmethod
+    def of(cls, sample: LabelledRows) -> TextFrame:
+        """The frame of a sample's reference form."""
+        return cls(sample.mean(sample.reference, False), sample.vector(sample.reference))
+
+    def place(self, rows: Tensor) -> Tensor:
+        """Positions [L, N] of rows [L, N, H]: 0 at the harmless mean of text, 1 at the harmful.
+
+        ``(h - safe_mean) . v / |v|^2`` in float64 (arXiv 2602.10161, equation 5). NaN in a layer
+        where both means of the frame are the same.
+        """
+        if (rows.shape[0], rows.shape[2]) != tuple(self.vector.shape):
+            raise PhenomenaError(
+                f"rows of {rows.shape[0]} layers and width {rows.shape[2]} do not fit a frame of "
+                f"{self.vector.shape[0]} layers and width {self.vector.shape[1]}"
+            )
+        return torch.stack(
+            [
+                (layer.double() - mean) @ vector / vector.square().sum()
+                for layer, mean, vector in zip(rows, self.safe_mean, self.vector, strict=True)
+            ]
+        )
+
+
+def label_of(harmful: bool) -> Label:
+    """The label as the contrast set spells it."""
+    return "harmful" if harmful else "harmless"
+
+
+def floats(values: Tensor | Iterable[float]) -> tuple[float, ...]:
+    """A row of numbers as plain floats."""
+    return tuple(values.tolist() if isinstance(values, Tensor) else map(float, values))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,52 @@
+"""Canaries for bundles that the offline commands write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from refusal_steering.bundle import Canary, ModelIdentity, Window
+from refusal_steering.calibration.canary import choose_canary
+from refusal_steering.calibration.model import Subject
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import BundleMismatchError, SteeringError
+from refusal_steering.prompts import contrast_set
+
+_EVERY = 24
+
+
+class NoCanaryError(SteeringError):
+    """No prompt is moved enough by the layers of a bundle to prove that steering works."""
+
+    status: ClassVar[int] = 422
+    code: ClassVar[str] = "no_canary"
+
+
+def model_identity(path: Path, name: str | None) -> ModelIdentity:
+    """Sizes of the model in a folder, under ``name`` or the folder's own."""
+    return Subject.load(path).identity(name or path.resolve().name)
+
+
+def measured_canary(
+    path: Path, layers: Mapping[int, LayerSteering], window: Window, model: ModelIdentity
+) -> Canary:
+    """The canary of ``layers`` on the model in folder ``path``, from harmful contrast prompts.
+
+    Raises :class:`BundleMismatchError` for a model of other sizes than ``model``, and
+    :class:`NoCanaryError`.
+    """
+    subject = Subject.load(path)
+    found = subject.identity(model.id)
+    if (found.hidden_size, found.num_layers) != (model.hidden_size, model.num_layers):
+        raise BundleMismatchError(
+            f"the model in {path} has hidden size {found.hidden_size} and {found.num_layers} "
+            f"layers; the vectors are for {model.id} with {model.hidden_size} and "
+            f"{model.num_layers}"
+        )
+    harmful = [item for item in contrast_set.load_items() if item.harmful and item.split == "train"]
+    prompts = [contrast_set.render(item, "list", 0) for item in harmful[::_EVERY]]
+    try:
+        return choose_canary(subject, prompts, layers, window)
+    except ValueError as error:
+        raise NoCanaryError(f"{error}; give a larger dose or k_max") from error

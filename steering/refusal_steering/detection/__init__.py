@@ -1,0 +1,1 @@
+"""Refusal detectors, their error rates, and the training of the learned one."""

@@ -1,0 +1,1 @@
+"""From answers to scores: detectors, judges, rates and intervals."""

@@ -1,0 +1,1 @@
+"""Where test requests come from: the contrast set, files, public data sets."""

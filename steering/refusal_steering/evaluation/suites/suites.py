@@ -1,0 +1,168 @@
+"""Suites by name: our own contrast set, any file of prompts, and the public data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from refusal_steering.evaluation.case import Case, Label, parse_label
+from refusal_steering.evaluation.errors import EvaluationError
+from refusal_steering.evaluation.suites.checksums import SourceFile
+from refusal_steering.evaluation.suites.draft import Draft, pick
+from refusal_steering.evaluation.suites.forms import Split, chosen_wording, in_form
+from refusal_steering.evaluation.suites.public_cases import public_drafts
+from refusal_steering.evaluation.suites.public_files import find_files
+from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS, PublicSet
+from refusal_steering.evaluation.suites.rows import Row, read_rows
+from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
+from refusal_steering.prompts import contrast_set
+from refusal_steering.prompts.contrast_set import (
+    FORMS,
+    Item,
+    load_items,
+    new_wordings,
+    render,
+)
+
+_log = logging.getLogger(__name__)
+
+SUITES = ("contrast", "file", *PUBLIC_SETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Cases and where they came from; ``available`` is how many there were before a limit.
+
+    ``expected`` is how many a whole copy of a public set gives.
+    """
+
+    name: str
+    spec: str
+    cases: tuple[Case, ...]
+    sources: tuple[SourceFile, ...]
+    available: int
+    expected: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the results file; ``cases_sha256`` covers every message that is sent."""
+        return {
+            "name": self.name,
+            "spec": self.spec,
+            "cases": len(self.cases),
+            "available": self.available,
+            "expected": self.expected,
+            "cases_sha256": _digest(self.cases),
+            "sources": [source.to_json() for source in self.sources],
+        }
+
+
+def load_suite(spec: SuiteSpec, data_dir: Path | None = None, limit: int | None = None) -> Suite:
+    """The cases of one suite, at most ``limit`` of them (see :func:`~.draft.pick`).
+
+    Raises :class:`EvaluationError` for an unknown name or a file that does not fit, and
+    :class:`SuiteUnavailableError` where the data are not at hand.
+    """
+    if limit is not None and limit < 1:
+        raise EvaluationError(f"a limit of {limit} cases leaves nothing to evaluate")
+    if spec.name == "contrast":
+        return _contrast(spec, limit)
+    if spec.name == "file":
+        return _file(spec, limit)
+    if spec.name not in PUBLIC_SETS:
+        raise EvaluationError(f"suite {spec.name!r} is unknown; there are {', '.join(SUITES)}")
+    return _public(PUBLIC_SETS[spec.name], spec, data_dir, limit)
+
+
+def _contrast(spec: SuiteSpec, limit: int | None) -> Suite:
+    if spec.path or spec.label:
+        raise EvaluationError("suite 'contrast' is part of this package; it takes only ?forms=")
+    items = [item for item in load_items() if item.split == "held"]
+    drafts = [draft for item in items for draft in _contrast_drafts(item, spec.forms or FORMS)]
+    source = SourceFile("contrast", contrast_set.digest(), "as known")
+    return _suite("contrast", spec, drafts, (source,), limit)
+
+
+def _contrast_drafts(item: Item, forms: tuple[contrast_set.Form, ...]) -> Iterator[Draft]:
+    borderline = item.domain == "borderline"
+    label: Label = "harmful" if item.harmful else "borderline" if borderline else "harmless"
+    for form in forms:
+        for new in (False, True) if new_wordings(form) else (False,):
+            group = f"{form}, new wording" if new else form
+            wording = chosen_wording(form, "new" if new else "known", item.id)
+            build = partial(render, item, form, wording)
+            yield Draft(f"{item.id}/{group}", group, label, build)
+
+
+def _file(spec: SuiteSpec, limit: int | None) -> Suite:
+    if spec.path is None:
+        raise EvaluationError("suite 'file' needs a path: file:PATH")
+    drafts = [
+        draft
+        for index, row in enumerate(read_rows(spec.path))
+        for draft in _file_drafts(row, index, spec)
+    ]
+    worded = "" if spec.wordings == "first" else f", {spec.wordings} wordings"
+    name = f"file:{spec.path.name}{worded}"
+    return _suite(name, spec, drafts, (SourceFile.of(spec.path),), limit)
+
+
+def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
+    where = f"{spec.path and spec.path.name}, row {index + 1}"
+    prompt, visual = row.get("prompt"), row.get("visual")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise EvaluationError(f"{where}: no text in column prompt")
+    if row.get("label") is None and spec.label is None:
+        raise EvaluationError(f"{where}: no label; add the column, or ?label= to the suite")
+    label = parse_label(row["label"], where) if row.get("label") is not None else spec.label
+    assert label is not None
+    split = None
+    if visual is not None:
+        try:
+            split = Split(str(visual["instruction"]), str(visual["payload"]))
+        except (KeyError, TypeError) as error:
+            raise EvaluationError(f"{where}: visual needs instruction and payload") from error
+    for form in spec.forms or FORMS:
+        wording = chosen_wording(form, spec.wordings, f"{index}")
+        build = partial(in_form, prompt, form, split if not wording else None, wording)
+        yield Draft(f"{row.get('id', index)}/{form}", form, label, build)
+
+
+def _public(public: PublicSet, spec: SuiteSpec, data_dir: Path | None, limit: int | None) -> Suite:
+    if spec.label is not None:
+        raise EvaluationError(f"suite {public.name!r} has labels of its own; leave out ?label=")
+    files = find_files(public, spec.path, data_dir)
+    drafts = [draft for file in files for draft in public_drafts(public, file, spec.forms)]
+    expected = public.rows * max(1, len(spec.forms))
+    if len(drafts) != expected:
+        _log.warning("suite %s: %d cases; a whole copy has %d", public.name, len(drafts), expected)
+    sources = tuple(file.source for file in files)
+    return _suite(public.name, spec, drafts, sources, limit or public.sample, expected)
+
+
+def _suite(
+    name: str,
+    spec: SuiteSpec,
+    drafts: list[Draft],
+    sources: tuple[SourceFile, ...],
+    limit: int | None,
+    expected: int | None = None,
+) -> Suite:
+    twice = [key for key, count in Counter(draft.id for draft in drafts).items() if count > 1]
+    if twice:
+        raise EvaluationError(f"suite {name!r} has more than one case {twice[0]!r}")
+    if not drafts:
+        raise EvaluationError(f"suite {name!r} has no cases")
+    cases = tuple(draft.case(name) for draft in pick(drafts, limit))
+    return Suite(name, spec.text, cases, sources, len(drafts), expected)
+
+
+def _digest(cases: tuple[Case, ...]) -> str:
+    rows = json.dumps([asdict(case) for case in cases], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(rows.encode()).hexdigest()

@@ -1,1 +1,0 @@
-"""Steering of the logits: the first answer tokens drawn towards refusal prototypes."""

@@ -1,0 +1,1 @@
+"""The published methods and ours, each as a fit on residual rows."""

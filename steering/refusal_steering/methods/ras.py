@@ -1,0 +1,147 @@
+"""RAS: refusal prototypes, and the risk pass that says how much of them a request gets.
+
+arXiv 2510.13698. The wording of the two prompts is ours; a bundle carries it, so that what was
+calibrated is what is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusal_steering.bundle import RiskPass
+from refusal_steering.calibration.answers import answer_all
+from refusal_steering.calibration.model import Batch, Subject, output_logits
+from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.errors import SteeringError
+from refusal_steering.prototypes import RefusalPrototypes, risk_of, summarise
+
+CONTEXT_PROMPT = (
+    "Describe in one sentence what this shows that could matter for safety, and quote any words "
+    'that can be read in it. Begin with "This shows".'
+)
+# The likeness to a refusal is read from what the model would answer to one of these. Models that
+# follow instructions well are told to refuse harm; others are better asked as they are.
+RISK_PROMPTS = (
+    "Look at the request below. If it is ordinary and does no harm, answer it as usual. If it asks "
+    "for something dangerous, criminal or cruel, say sorry and decline.\n{context}\nRequest: "
+    "{question}",
+    "{context}\n{question}",
+)
+_TOP = 20
+_BATCH_SIZE = 32
+# The published slope makes the risk of a perfect likeness 0.99.
+_CERTAIN = math.log(0.99 / 0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """Greedy first tokens of answers: states [B, N, H] after the last norm, logits [B, N, V]."""
+
+    states: Tensor
+    logits: Tensor
+
+
+def refusal_prototypes(
+    subject: Subject, prompts: Sequence[str], tokens: int, discount: float, fewest: int = 8
+) -> RefusalPrototypes:
+    """Prototypes from plain harmful ``prompts``; only those that the model refuses take part.
+
+    Raises :class:`SteeringError` when fewer than ``fewest`` are refused.
+    """
+    answers = answer_all(subject, prompts, 24)
+    refused = [p for p, answer in zip(prompts, answers, strict=True) if reads_as_refusal(answer)]
+    if len(refused) < fewest:
+        raise SteeringError(
+            f"the model refuses {len(refused)} of {len(prompts)} plain harmful prompts; prototypes "
+            f"need at least {fewest}. RAS steers towards the model's own refusals: give it prompts "
+            "that it refuses, or use another strategy."
+        )
+    states = torch.cat(
+        [openings(subject, batch, tokens).states for batch in _batches(subject, refused)]
+    )
+    mean = states.mean(0)
+    return summarise(mean, output_logits(subject, mean), discount)
+
+
+def risk_question(how: str, question: str, context: str = "") -> str:
+    """The user message of the risk pass, as the server puts it."""
+    return how.format(question=question, context=context).strip()
+
+
+@torch.inference_mode()
+def similarities(
+    subject: Subject,
+    questions: Sequence[str],
+    prototypes: RefusalPrototypes,
+    discount: float,
+    prompt: str,
+) -> Tensor:
+    """Similarity S [N] of every text question, from the likeliest 20 tokens as when serving."""
+    found = torch.empty(len(questions))
+    asked = [risk_question(prompt, question) for question in questions]
+    for batch in subject.batches(asked, _BATCH_SIZE):
+        logits = openings(subject, batch, prototypes.count).logits
+        for row, steps in zip(batch.rows, logits.log_softmax(-1), strict=True):
+            found[row] = prototypes.similarity([_likeliest(step) for step in steps], discount)
+    return found
+
+
+def risk_pass(similar: Tensor, discount: float, prompt: str, base: float | None = None) -> RiskPass:
+    """The published calibration from similarities [N] of both kinds of request.
+
+    ``base`` replaces the mean similarity, such as with a quantile of harmless requests.
+    """
+    centre = float(similar.mean()) if base is None else base
+    if centre >= 1.0:
+        raise SteeringError("every request looks like a refusal; the model cannot tell risk apart")
+    return RiskPass(
+        context_prompt=CONTEXT_PROMPT,
+        risk_prompt=prompt,
+        discount=discount,
+        base=centre,
+        slope=_CERTAIN / (1.0 - centre),
+    )
+
+
+def risks(similar: Tensor, how: RiskPass) -> Tensor:
+    """Risks r [N] of similarities [N], as served: quiet ones are 0, none is above the cap."""
+    values = [min(risk_of(float(s), how.base, how.slope), how.cap) for s in similar]
+    return torch.tensor([value if value >= how.quiet else 0.0 for value in values])
+
+
+@torch.inference_mode()
+def openings(subject: Subject, batch: Batch, tokens: int) -> Openings:
+    """The first ``tokens`` greedy steps of a batch."""
+    feed, mask, positions = batch.input_ids, batch.attention_mask, batch.positions
+    past: Any = batch.take_prefix()
+    states, logits = [], []
+    for _ in range(tokens):
+        output = subject.model.model(
+            input_ids=feed,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=past,
+            use_cache=True,
+        )
+        past = output.past_key_values
+        states.append(output.last_hidden_state[:, -1])
+        logits.append(output_logits(subject, states[-1]))
+        feed = logits[-1].argmax(-1, keepdim=True)
+        positions = positions[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
+    return Openings(torch.stack(states, 1).float(), torch.stack(logits, 1))
+
+
+def _likeliest(step: Tensor) -> dict[int, float]:
+    top = step.topk(_TOP)
+    return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+
+def _batches(subject: Subject, prompts: Sequence[str]) -> list[Batch]:
+    return list(subject.batches(prompts, _BATCH_SIZE))

@@ -1,0 +1,244 @@
+"""The build itself: every strategy for one model, from one set of requests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refusal_steering.analysis.layer_scores import layer_scores
+from refusal_steering.analysis.phenomena import LabelledRows
+from refusal_steering.analysis.separability import auroc
+from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle, Window, save_bundle
+from refusal_steering.calibration.activations import collect
+from refusal_steering.calibration.canary import choose_canary
+from refusal_steering.calibration.conformal import budget_threshold
+from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.recentring import Offsets, check_offsets, recentred
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.ras import (
+    RISK_PROMPTS,
+    refusal_prototypes,
+    risk_pass,
+    similarities,
+)
+from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.pipeline.stages import Stages
+from refusal_steering.pipeline.strategies import (
+    Adaptive,
+    adaptive_layers,
+    grey_zone,
+    refusal_directions,
+    silent,
+    static_layers,
+    trust_region_layer,
+)
+from refusal_steering.prompts.contrast_set import render
+from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.prompts.examples import Lesson, Lessons
+from refusal_steering.prototypes import RefusalPrototypes
+
+_log = logging.getLogger(__name__)
+_CANARY_PROMPTS = 12
+# Lessons of each form and label whose rows are looked at in all layers.
+_SAMPLE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One strategy, ready to be saved."""
+
+    strategy: str
+    layers: Mapping[int, LayerSteering]
+    window: Window
+    more: Mapping[str, Any] = field(default_factory=dict)
+    prototypes: RefusalPrototypes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The saved bundles by strategy, and what the report needs to know of the way there."""
+
+    bundles: Mapping[str, SteeringBundle]
+    adaptive: Adaptive
+    sample: LabelledRows
+    lessons: Lessons
+    stages: Stages
+
+
+def build(
+    subject: Subject,
+    corpus: Corpus,
+    plan: BuildPlan,
+    out: Path,
+    name: str,
+    offsets: Offsets | None = None,
+) -> Built:
+    """Calibrate all strategies and save each as a bundle under ``out``.
+
+    ``name`` is the model's, for people. ``offsets`` [H] by layer and medium re-centre requests
+    with media; without them media are read as they are. Raises ``SteeringError`` where they are
+    of another model.
+    """
+    stages = Stages()
+    identity = subject.identity(name)
+    if offsets:
+        check_offsets(offsets, identity)
+    lessons = Lessons.draw(corpus.items, plan.seed, plan.forms)
+    depth = identity.num_layers
+    with stages.stage("rows in all layers"):
+        sample = _sample(subject, lessons, depth)
+    with stages.stage("rows of every lesson"):
+        rows = collect(subject, lessons.prompts, plan.steered_layers(depth))
+    with stages.stage("refusal directions"):
+        directions = refusal_directions(subject, lessons, rows, plan)
+    with stages.stage("adapters"):
+        adaptive = adaptive_layers(lessons, rows, directions, plan)
+    with stages.stage("trust region"):
+        mars = _mars(subject, lessons, sample, plan)
+    with stages.stage("prototypes and risk pass"):
+        prototypes, risk = _ras(subject, lessons, plan)
+    parts = _parts(adaptive, mars, prototypes, risk, plan)
+    if offsets:
+        parts = [replace(part, layers=recentred(part.layers, offsets)) for part in parts]
+    with stages.stage("canaries"):
+        facts = _facts(corpus, lessons, plan, adaptive)
+        bundles = {p.strategy: _save(subject, p, out, name, corpus, facts) for p in parts}
+    return Built(bundles, adaptive, sample, lessons, stages)
+
+
+def _sample(subject: Subject, lessons: Lessons, depth: int) -> LabelledRows:
+    """Rows in all layers of training lessons: all clear ones, and some of every form."""
+    taken: dict[tuple[str, bool], int] = {}
+    chosen: list[Lesson] = []
+    for lesson, clear in zip(lessons.all, lessons.clear.tolist(), strict=True):
+        key = (lesson.form, lesson.item.harmful)
+        everyday = lesson.item.domain != "borderline"
+        if lesson.item.split != "train" or not everyday:
+            continue
+        if clear or taken.get(key, 0) < _SAMPLE:
+            taken[key] = taken.get(key, 0) + 1
+            chosen.append(lesson)
+    found = collect(subject, [lesson.prompt for lesson in chosen], range(depth))
+    return LabelledRows(
+        torch.stack([found[layer] for layer in range(depth)]),
+        torch.tensor([lesson.item.harmful for lesson in chosen]),
+        tuple(lesson.form for lesson in chosen),
+    )
+
+
+def _mars(
+    subject: Subject, lessons: Lessons, sample: LabelledRows, plan: BuildPlan
+) -> tuple[int, LayerSteering, GreyZone]:
+    """The best layer by text alone, its steering, and the risks that the cascade looks at."""
+    best = layer_scores(sample).best
+    _log.info("MARS steers layer %d", best)
+    needed = (lessons.clear & ~lessons.tuning) | (lessons.tuning & lessons.own_turn)
+    chosen = lessons.where(needed)
+    rows = collect(subject, chosen.prompts, [best])[best]
+    layer = trust_region_layer(chosen, rows, plan)
+    return best, layer, grey_zone(layer, chosen, rows, plan)
+
+
+def _ras(subject: Subject, lessons: Lessons, plan: BuildPlan) -> tuple[RefusalPrototypes, RiskPass]:
+    how = plan.ras
+    plain = [
+        lesson.prompt
+        for lesson in lessons.all
+        if lesson.form == "plain" and lesson.item.harmful and lesson.item.split == "train"
+    ]
+    prototypes = refusal_prototypes(subject, plain[: how.prompts], how.tokens, how.discount)
+    own = (lessons.tuning & lessons.own_turn).nonzero().flatten().tolist()[: how.requests]
+    asked, harmful = [lessons.all[i].prompt for i in own], lessons.harmful[own]
+    found = {
+        prompt: similarities(subject, asked, prototypes, how.discount, prompt)
+        for prompt in RISK_PROMPTS
+    }
+    best = max(found, key=lambda prompt: auroc(found[prompt], harmful))
+    similar, base = found[best], None
+    if how.budget is not None:
+        base = budget_threshold(similar[~harmful], how.budget).value
+    _log.info(
+        "risk prompt %r: area %.2f, similarity of harmful %.2f, of harmless %.2f in the mean",
+        best,
+        auroc(similar, harmful),
+        similar[harmful].mean(),
+        similar[~harmful].mean(),
+    )
+    return prototypes, risk_pass(similar, how.discount, best, base)
+
+
+def _parts(
+    adaptive: Adaptive,
+    mars: tuple[int, LayerSteering, GreyZone],
+    prototypes: RefusalPrototypes,
+    risk: RiskPass,
+    plan: BuildPlan,
+) -> list[Part]:
+    at, region, zone = mars
+    watching = Window(decode_tokens=prototypes.count - 1)
+    first = min(adaptive.layers)
+    limit = {"dose_limit": plan.dose_limit}
+    asked = {"risk_pass": risk}
+    return [
+        Part(
+            "static",
+            static_layers(adaptive.directions, adaptive.layers, plan.static_dose),
+            plan.window,
+            limit,
+        ),
+        Part("omnisteer", adaptive.layers, plan.window, limit),
+        Part("mars", {at: region}, plan.mars_window, limit),
+        Part("ras", {first: silent(adaptive.layers[first])}, watching, asked, prototypes),
+        Part("cascade", {at: silent(region)}, watching, {**asked, "grey_zone": zone}, prototypes),
+    ]
+
+
+def _save(
+    subject: Subject, part: Part, out: Path, name: str, corpus: Corpus, facts: Mapping[str, Any]
+) -> SteeringBundle:
+    harmful = corpus.split("train", "harmful")
+    step = max(1, len(harmful) // _CANARY_PROMPTS)
+    prompts = [render(item, form, 0) for item in harmful[::step] for form in ("plain", "list")]
+    manifest = {
+        "name": f"{_slug(name)}-{part.strategy}",
+        "strategy": part.strategy,
+        "model": subject.identity(name),
+        "window": part.window,
+        "canary": choose_canary(subject, prompts, part.layers, part.window, part.prototypes),
+        "calibration": dict(facts),
+        **part.more,
+    }
+    bundle = save_bundle(out / part.strategy, part.layers, manifest, part.prototypes)
+    _log.info("wrote %s, digest %s", out / part.strategy, bundle.digest[:12])
+    return bundle
+
+
+def _facts(corpus: Corpus, lessons: Lessons, plan: BuildPlan, adaptive: Adaptive) -> dict[str, Any]:
+    return {
+        "requests": corpus.name,
+        "requests_sha256": corpus.sha256,
+        "lessons": len(lessons.all),
+        "plan": _plain(asdict(plan)),
+        "gate": asdict(adaptive.threshold),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Nested dataclass dictionaries with models turned into JSON's own kinds."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value.model_dump() if isinstance(value, Window) else value
+
+
+def _slug(name: str) -> str:
+    tail = name.rsplit("/", 1)[-1].lower()
+    return (
+        "".join(c if c.isalnum() or c in "._-" else "-" for c in tail)[:40].strip("._-") or "model"
+    )

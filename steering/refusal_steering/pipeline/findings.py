@@ -1,0 +1,205 @@
+"""What a build has found, as the measurements of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from refusal_steering.analysis.dissolution import dissolution
+from refusal_steering.analysis.phenomena import LabelledRows, TextFrame
+from refusal_steering.analysis.separability import roc_curves
+from refusal_steering.analysis.shrinkage import shrinkage
+from refusal_steering.bundle import SteeringBundle, Window
+from refusal_steering.calibration.activations import collect
+from refusal_steering.calibration.model import Subject
+from refusal_steering.pipeline.build import Built
+from refusal_steering.pipeline.trial import (
+    Case,
+    Outcome,
+    by_cell,
+    held_out_cases,
+    run_trial,
+)
+from refusal_steering.prompts.contrast_set import FORMS, Label
+from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.report.gather import (
+    dissolution_of,
+    projections_of,
+    roc_of,
+    shrinkage_of,
+)
+from refusal_steering.report.measurements import (
+    BundleFacts,
+    Conformal,
+    Evaluation,
+    Measurements,
+    Refused,
+    Strengths,
+    Timing,
+    TradeOff,
+    TradeOffPoint,
+)
+
+_EACH = 20
+_STRENGTHS = (0.5, 1.5)
+# The cascade's pre-filter needs the server; its parts are here one by one.
+_TRIED = ("static", "omnisteer", "mars", "ras")
+_LABELS: tuple[Label, ...] = ("harmful", "harmless")
+
+
+def findings(
+    subject: Subject, corpus: Corpus, built: Built, model: str, created: str
+) -> Measurements:
+    """Phenomena on held-out rows, and a trial of the strategies on held-out requests."""
+    cases = held_out_cases(corpus, _EACH)
+    with built.stages.stage("held-out rows"):
+        rows = _rows(subject, cases)
+    with built.stages.stage("trial of the strategies"):
+        outcomes = [run_trial(subject, cases, None)]
+        outcomes += [run_trial(subject, cases, built.bundles[name]) for name in _TRIED]
+    with built.stages.stage("other strengths"):
+        swept = _sweep(subject, cases, built)
+    frame = TextFrame.of(built.sample)
+    layer = max(built.adaptive.layers)
+    return Measurements(
+        title=f"Refusal steering for {model}",
+        model=model,
+        created=created,
+        bundles=tuple(map(_facts, built.bundles.values())),
+        projections=projections_of(rows, [layer], frame),
+        dissolution=dissolution_of(dissolution(rows, frame)),
+        shrinkage=shrinkage_of(shrinkage(built.sample)),
+        roc=roc_of(roc_curves(rows, layer, frame)),
+        strengths=_strengths(rows, built),
+        trade_off=_trade_off(cases, outcomes, swept),
+        evaluation=tuple(e for o in outcomes for e in _evaluations(cases, o)),
+        calibration=(_conformal(built),),
+        timings=tuple(Timing(stage, seconds) for stage, seconds in built.stages.seconds.items()),
+        notes=_NOTES,
+    )
+
+
+_NOTES = (
+    "Refusals are found by a lexical check that reads English; broken text does not count.",
+    "Harmless rows of the evaluation leave borderline wordings out; `refusal-steering evaluate` "
+    "measures them apart, over HTTP, with more requests.",
+)
+
+
+def _rows(subject: Subject, cases: Sequence[Case]) -> LabelledRows:
+    calm = [case for case in cases if not case.borderline]
+    depth = len(subject.decoder_layers)
+    found = collect(subject, [case.prompt for case in calm], range(depth))
+    return LabelledRows(
+        torch.stack([found[layer] for layer in range(depth)]),
+        torch.tensor([case.label == "harmful" for case in calm]),
+        tuple(case.form for case in calm),
+    )
+
+
+def _sweep(subject: Subject, cases: Sequence[Case], built: Built) -> list[Outcome]:
+    """Other strengths than 1 for the strategies of the residual stream, on the list form."""
+    listed = _listed(cases)
+    return [
+        run_trial(subject, listed, built.bundles[name], strength)
+        for name in ("static", "omnisteer")
+        for strength in _STRENGTHS
+    ]
+
+
+def _listed(cases: Sequence[Case]) -> list[Case]:
+    return [case for case in cases if case.form == "list" and not case.borderline]
+
+
+def _trade_off(
+    cases: Sequence[Case], outcomes: Sequence[Outcome], swept: Sequence[Outcome]
+) -> tuple[TradeOff, ...]:
+    listed = _listed(cases)
+    places = [place for place, case in enumerate(cases) if case in listed]
+    whole = [
+        replace(o, answers=tuple(o.answers[place] for place in places))
+        for o in outcomes
+        if o.name in {other.name for other in swept}
+    ]
+    return tuple(
+        TradeOff(name, tuple(_point(listed, o) for o in sorted(points, key=lambda o: o.strength)))
+        for name in dict.fromkeys(o.name for o in swept)
+        if (points := [o for o in (*whole, *swept) if o.name == name])
+    )
+
+
+def _point(cases: Sequence[Case], outcome: Outcome) -> TradeOffPoint:
+    def share(label: Label) -> float:
+        places = [place for place, case in enumerate(cases) if case.label == label]
+        return sum(outcome.refused(place) for place in places) / len(places)
+
+    return TradeOffPoint(outcome.strength, share("harmful"), 1.0 - share("harmless"), len(cases))
+
+
+def _evaluations(cases: Sequence[Case], outcome: Outcome) -> list[Evaluation]:
+    cells = by_cell(cases)
+    return [
+        Evaluation(
+            outcome.name,
+            label,
+            tuple(
+                _refused(form, outcome, cells[form, label, False])
+                for form in FORMS
+                if (form, label, False) in cells
+            ),
+        )
+        for label in _LABELS
+    ]
+
+
+def _refused(form: str, outcome: Outcome, places: Sequence[int]) -> Refused:
+    count = sum(outcome.refused(place) for place in places)
+    return Refused.counted(form, count, len(places))
+
+
+def _strengths(rows: LabelledRows, built: Built) -> tuple[Strengths, ...]:
+    """What the first adapter earns on the unsteered rows of held-out requests."""
+    first = min(built.adaptive.layers)
+    earned = built.adaptive.layers[first].coefficient(rows.rows[first])
+    return tuple(
+        Strengths.sampled(form, label, earned[members].tolist())
+        for form in rows.form_names
+        for label in _LABELS
+        if bool((members := rows.members(form, label == "harmful")).any())
+    )
+
+
+def _conformal(built: Built) -> Conformal:
+    gate = built.adaptive.threshold
+    return Conformal(
+        policy="omnisteer",
+        budget=gate.budget,
+        n=gate.count,
+        threshold=gate.value,
+        guarantee=(
+            f"a new everyday harmless request is touched with probability at most {gate.budget:g}; "
+            f"with 95 % confidence at most {gate.worst_share:.3f} for this very threshold"
+        ),
+    )
+
+
+def _facts(bundle: SteeringBundle) -> BundleFacts:
+    manifest = bundle.manifest
+    return BundleFacts(
+        manifest.name,
+        manifest.strategy,
+        bundle.digest,
+        manifest.layers,
+        "logits of the first answer tokens" if manifest.blends else _words(manifest.window),
+    )
+
+
+def _words(window: Window) -> str:
+    if window.decode_tokens is None:
+        return "last prompt token and every answer token"
+    if window.decode_tokens == 0:
+        return "last prompt token"
+    held = "held" if window.hold else "each its own"
+    return f"last prompt token and {window.decode_tokens} answer tokens, {held}"

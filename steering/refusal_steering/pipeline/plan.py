@@ -1,0 +1,63 @@
+"""The plan of a build: layers, doses, windows and budgets of every strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from refusal_steering.bundle import Window
+from refusal_steering.methods.adapter import Recipe
+from refusal_steering.methods.mars import TrustRegion
+from refusal_steering.methods.refine import Refinement
+from refusal_steering.prompts.contrast_set import FORMS, Form
+
+# Where directions and adapters sit, as shares of the depth: between the middle, where harm is
+# told apart best, and the last quarter, where the answer is settled.
+_DEPTHS = (0.58, 0.63, 0.71)
+
+
+@dataclass(frozen=True, slots=True)
+class RasPlan:
+    """RAS: ``prompts`` for prototypes, answer tokens, discount, and the calibration's size.
+
+    ``budget`` sets the base: the share of harmless requests whose risk may exceed one half;
+    ``None`` takes the published base, the mean similarity.
+    """
+
+    prompts: int = 80
+    tokens: int = 3
+    discount: float = 0.3
+    requests: int = 240
+    budget: float | None = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """Everything a build decides beforehand.
+
+    ``forms`` are those that lessons take; plain ones give the directions. ``layers`` are the
+    steered decoder layers of ``static`` and ``omnisteer``; ``None`` takes three by depth.
+    ``budget`` is the share of everyday harmless requests that may be touched, ``saturated`` the
+    share of harmful ones that earn anything and get the full dose. ``static_dose`` and
+    ``dose_limit`` are shares of the residual stream's length. ``grey_zone`` are the shares of
+    harmful requests below it and of harmless ones not above it.
+    """
+
+    forms: tuple[Form, ...] = FORMS
+    layers: tuple[int, ...] | None = None
+    window: Window = field(default_factory=lambda: Window(decode_tokens=3, hold=True))
+    recipe: Recipe = field(default_factory=lambda: Recipe(members=4))
+    refinement: Refinement = field(default_factory=Refinement)
+    budget: float = 0.06
+    saturated: float = 0.8
+    dose_limit: float = 0.5
+    static_dose: float = 0.1
+    mars: TrustRegion = field(default_factory=TrustRegion)
+    mars_window: Window = field(default_factory=lambda: Window(decode_tokens=0, hold=True))
+    ras: RasPlan = field(default_factory=RasPlan)
+    grey_zone: tuple[float, float] = (0.05, 0.95)
+    seed: int = 0
+
+    def steered_layers(self, num_layers: int) -> tuple[int, ...]:
+        """Layers of the adapters, ascending, for a model of ``num_layers``."""
+        chosen = self.layers or tuple(round(depth * num_layers) for depth in _DEPTHS)
+        return tuple(sorted(set(chosen)))

@@ -1,0 +1,111 @@
+"""A trial: what the built strategies do to held-out requests, before anything is served."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from refusal_steering.bundle import SteeringBundle
+from refusal_steering.calibration.answers import answer_all, is_degenerate
+from refusal_steering.calibration.batched import BatchBlend, BatchSteering
+from refusal_steering.calibration.model import Subject, output_logits
+from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.methods.ras import risks, similarities
+from refusal_steering.prompts.contrast_set import (
+    FORMS,
+    Form,
+    Item,
+    Label,
+    render,
+    wordings,
+)
+from refusal_steering.prompts.corpus import Corpus
+
+_TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One held-out prompt."""
+
+    form: Form
+    label: Label
+    borderline: bool
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Answers of one strategy at one strength, in the order of the cases."""
+
+    name: str
+    strength: float
+    answers: tuple[str, ...]
+    strengths: tuple[float, ...] = field(default=())
+
+    def refused(self, place: int) -> bool:
+        """Whether the answer is a refusal that is not broken text."""
+        answer = self.answers[place]
+        return reads_as_refusal(answer) and not is_degenerate(answer)
+
+
+def held_out_cases(corpus: Corpus, each: int, seed: int = 0) -> list[Case]:
+    """``each`` cases per form and kind of request, from items that calibration never saw."""
+    rng = random.Random(seed)
+    cases = []
+    kinds: tuple[tuple[Label, bool], ...] = (
+        ("harmful", False),
+        ("harmless", False),
+        ("harmless", True),
+    )
+    for label, borderline in kinds:
+        items = [
+            item
+            for item in corpus.split("held", label)
+            if (item.domain == "borderline") == borderline
+        ]
+        for form in FORMS:
+            for item in rng.sample(items, min(each, len(items))):
+                cases.append(Case(form, label, borderline, _prompt(item, form, rng)))
+    return cases
+
+
+def _prompt(item: Item, form: Form, rng: random.Random) -> str:
+    return render(item, form, rng.randrange(wordings(form)))
+
+
+def run_trial(
+    subject: Subject, cases: Sequence[Case], bundle: SteeringBundle | None, strength: float = 1.0
+) -> Outcome:
+    """Greedy answers under one bundle; ``None`` is the model as it is."""
+    prompts = [case.prompt for case in cases]
+    if bundle is None:
+        return Outcome("off", 0.0, tuple(answer_all(subject, prompts, _TOKENS)))
+    name = bundle.manifest.strategy
+    if bundle.prototypes is None:
+        state = BatchSteering(bundle.layers, bundle.manifest.window, strength)
+        return Outcome(name, strength, tuple(answer_all(subject, prompts, _TOKENS, state)))
+    blend = _blend(subject, prompts, bundle, strength)
+    answers = answer_all(subject, prompts, _TOKENS, blend=blend)
+    return Outcome(name, strength, tuple(answers), tuple(blend.shares.tolist()))
+
+
+def _blend(
+    subject: Subject, prompts: Sequence[str], bundle: SteeringBundle, strength: float
+) -> BatchBlend:
+    how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
+    assert how is not None and prototypes is not None
+    similar = similarities(subject, prompts, prototypes, how.discount, how.risk_prompt)
+    shares = (risks(similar, how) * strength).clamp(max=how.cap)
+    return BatchBlend(torch.as_tensor(shares), output_logits(subject, prototypes.states))
+
+
+def by_cell(cases: Sequence[Case]) -> Mapping[tuple[Form, Label, bool], list[int]]:
+    """Places of the cases by form, label and whether the wording is borderline."""
+    cells: dict[tuple[Form, Label, bool], list[int]] = {}
+    for place, case in enumerate(cases):
+        cells.setdefault((case.form, case.label, case.borderline), []).append(place)
+    return cells

@@ -1,0 +1,120 @@
+"""The contrast set: harmful and harmless requests, and the forms in which people send them.
+
+A row of the set is a phrase; :func:`render` puts it into a frame ("Explain how to ...") and the
+frame into a form. The last wording of every form and frame is kept from training, so that a
+preview can say what a bundle does with wordings it has never met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal, get_args
+
+from refusal_steering.prompts.templates import (
+    CARRIERS,
+    DEEDS,
+    FORMS,
+    FRAMES,
+    HEADINGS,
+    NEW,
+    WORDINGS,
+    Form,
+    Kind,
+)
+
+__all__ = ["FORMS", "Form", "Item", "Kind", "Label", "Split", "digest", "load_items", "render"]
+
+Label = Literal["harmful", "harmless"]
+Split = Literal["train", "tune", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row of the contrast set; ``kind`` says what sort of phrase ``text`` is."""
+
+    id: str
+    label: Label
+    domain: str
+    kind: Kind
+    text: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether a model should refuse the request."""
+        return self.label == "harmful"
+
+    @property
+    def split(self) -> Split:
+        """Part of the set, by a hash of the id: about 60 % train, 15 % tune, 25 % held out."""
+        share = hashlib.sha256(self.id.encode()).digest()[0] / 256
+        return "train" if share < 0.6 else "tune" if share < 0.75 else "held"
+
+
+def load_items() -> tuple[Item, ...]:
+    """All rows, harmful first, in file order."""
+    return tuple(
+        Item(**json.loads(line))
+        for label in get_args(Label)
+        for line in _read(label).decode().splitlines()
+    )
+
+
+def digest() -> str:
+    """Hex sha256 of the set's files, for a bundle's manifest."""
+    return hashlib.sha256(b"".join(_read(label) for label in get_args(Label))).hexdigest()
+
+
+def wordings(form: Form) -> int:
+    """How many wordings a form has; the last ones are kept from training."""
+    return len(WORDINGS[form])
+
+
+def trained_wordings(form: Form) -> range:
+    """The wordings that training may use."""
+    return range(wordings(form) - NEW[form])
+
+
+def new_wordings(form: Form) -> range:
+    """The wordings that training never meets; none for a form with one wording."""
+    return range(wordings(form) - NEW[form], wordings(form))
+
+
+def render(item: Item, form: Form, wording: int, frame: int = 0) -> str:
+    """The user message for ``item`` in wording number ``wording`` of ``form``.
+
+    ``frame`` counts through the ways to ask that fit the item and its split, alike for both
+    labels; where it starts varies from item to item.
+    """
+    start = hashlib.sha256(item.text.encode()).digest()[0]
+    carrier = _turn(CARRIERS[item.kind], start + frame)
+    ways = {
+        "text": item.text,
+        "Text": item.text[:1].upper() + item.text[1:],
+        "TEXT": item.text.upper(),
+    }
+    fields = {
+        **ways,
+        "request": _turn(_frames(item), start + frame).format(**ways),
+        "carrier": carrier,
+        "carrier_low": carrier[0].lower() + carrier[1:],
+        "deed": _turn(DEEDS[item.kind], start // 2 + frame),
+        "heading": _turn(HEADINGS[item.kind], start // 3 + frame).format(**ways),
+    }
+    return WORDINGS[form][wording].format(**fields)
+
+
+def _frames(item: Item) -> tuple[str, ...]:
+    frames = FRAMES[item.kind]
+    return frames if item.split == "held" or len(frames) == 1 else frames[:-1]
+
+
+def _turn(table: tuple[str, ...], place: int) -> str:
+    return table[place % len(table)]
+
+
+def _read(label: str) -> bytes:
+    data = resources.files("refusal_steering.prompts") / "data" / f"{label}.jsonl"
+    return data.read_bytes()

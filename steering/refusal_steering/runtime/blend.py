@@ -1,0 +1,124 @@
+"""The blend of one worker: rows of logits drawn towards the refusal prototypes of a bundle (RAS).
+
+The output layer is linear, so moving the final state h towards prototype mu_n by a share r is the
+same as z <- (1 - r) z + r W mu_n on its logits (arXiv 2510.13698). ``W mu_n`` is computed by the
+served model itself when a bundle is loaded, so that precision and scaling are the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from refusal_steering.errors import BundleError
+from refusal_steering.prototypes import RefusalPrototypes
+from refusal_steering.runtime.plan import BlendedRow
+
+# Final states [N, H] to logits [N, V]; None on ranks that are not given any logits.
+Project = Callable[[Tensor], Tensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _LaneRows:
+    """The blended rows [m] of one lane: place in the batch, answer token, share."""
+
+    lane: int
+    index: Tensor
+    token: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What the next rows of logits get; ``requests`` is how many rows there must be."""
+
+    requests: int
+    lanes: tuple[_LaneRows, ...]
+    owner: Tensor
+    beginning: Tensor
+
+
+class LogitsBlend:
+    """Blends the logits of a step once; ``counts`` [slots] are the rows blended, by slot."""
+
+    def __init__(self, slots: int, device: torch.device, project: Project | None = None) -> None:
+        self.counts = torch.zeros(slots, dtype=torch.float32, device=device)
+        self._device = device
+        self._project = project
+        self._tables: dict[int, Tensor | None] = {}
+        self._step: _Step | None = None
+
+    def load(self, lane: int, prototypes: RefusalPrototypes) -> None:
+        """Compute the prototypes' logits; raises :class:`BundleError` where that is impossible."""
+        if self._project is None:
+            raise BundleError(
+                "this engine cannot blend logits; serve a strategy without prototypes"
+            )
+        table = self._project(prototypes.states.to(self._device))
+        if table is not None and not torch.isfinite(table).all():
+            raise BundleError("the model gives no finite logits for the bundle's prototypes")
+        self._tables[lane] = None if table is None else table.float()
+
+    def clear(self, lane: int) -> None:
+        """Forget the prototypes of ``lane``."""
+        self._tables.pop(lane, None)
+
+    def rest(self) -> None:
+        """Blend nothing until the next :meth:`commit`."""
+        self._step = None
+
+    def commit(self, rows: Sequence[BlendedRow], requests: int) -> None:
+        """Blend ``rows`` of the next logits, of which there is one for each of ``requests``."""
+        self._step = None
+        if not rows:
+            return
+        lanes = sorted({row.lane for row in rows if row.share > 0.0})
+        self._step = _Step(
+            requests=requests,
+            lanes=tuple(
+                self._lane_rows(lane, [r for r in rows if r.lane == lane and r.share > 0.0])
+                for lane in lanes
+            ),
+            owner=self._put([row.owner for row in rows]),
+            beginning=self._put([row.owner for row in rows if row.token == 0]),
+        )
+
+    def apply(self, logits: Tensor) -> str | None:
+        """Blend the step's rows of ``logits`` [R, V] in place, once; a reason if it is impossible.
+
+        Later calls in the same step see other rows (log-probabilities of the prompt) and change
+        nothing.
+        """
+        step, self._step = self._step, None
+        if step is None:
+            return None
+        if logits.shape[0] != step.requests:
+            return f"the engine gives {logits.shape[0]} rows of logits for {step.requests} requests"
+        for rows in step.lanes:
+            table = self._tables[rows.lane]
+            if table is None or table.shape[1] != logits.shape[1]:
+                return "the prototypes' logits do not fit the model's"
+            share = rows.share.unsqueeze(1)
+            mixed = (1.0 - share) * logits.index_select(0, rows.index).float()
+            mixed += share * table.index_select(0, rows.token)
+            logits.index_copy_(0, rows.index, mixed.to(logits.dtype))
+        self.counts.index_fill_(0, step.beginning, 0.0)
+        self.counts.index_add_(0, step.owner, torch.ones_like(step.owner, dtype=torch.float32))
+        return None
+
+    def _lane_rows(self, lane: int, rows: Sequence[BlendedRow]) -> _LaneRows:
+        return _LaneRows(
+            lane=lane,
+            index=self._put([row.at for row in rows]),
+            token=self._put([row.token for row in rows]),
+            share=self._put([row.share for row in rows], torch.float32),
+        )
+
+    def _put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
+        staged = torch.tensor(values, dtype=dtype)
+        if self._device.type == "cuda":
+            staged = staged.pin_memory()
+        return staged.to(self._device, non_blocking=True)

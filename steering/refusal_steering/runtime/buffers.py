@@ -1,0 +1,155 @@
+"""The step buffers: a plan in the form that the operator reads, on the device.
+
+Steps of up to ``graph_rows`` rows may be replayed from a captured graph, which reads the padded
+buffers at their fixed addresses. Larger steps, and every step on a device without graphs, run
+the operator's Python, which takes the compact :class:`LiveRows` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from refusal_steering.runtime.plan import (
+    NULL_SLOT,
+    TRASH_SLOT,
+    SteeredRow,
+    StepPlan,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Earning:
+    """The rows [m] of one lane and set of media that compute a coefficient, and where it goes.
+
+    ``reach`` [m] float32 bounds it as a share of the residual stream's length.
+    """
+
+    lane: int
+    variant: int
+    index: Tensor
+    slot: Tensor
+    reach: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """Only the steered rows of a step: index, slot, owner, lane [n] int64 and gain [n] float32.
+
+    ``ones`` [n] counts them. ``only_lane`` is their lane where they have but one. ``silent`` says
+    that every gain is zero, so the stream must not be touched at all.
+    """
+
+    index: Tensor
+    slot: Tensor
+    owner: Tensor
+    lane: Tensor
+    gain: Tensor
+    ones: Tensor
+    earning: tuple[Earning, ...]
+    only_lane: int | None
+    silent: bool
+    whole_batch: bool
+
+
+class StepBuffers:
+    """Persistent, padded buffers and the live rows of the current step.
+
+    ``tokens`` [3, R] int64 is slot, lane and owner by token row; ``gain`` [R] float32;
+    ``computing`` [4, R] int64 is row index, slot, lane and variant (lane and set of media) of the
+    rows that compute, ``reach`` [R] float32 the bound of what they earn.
+    """
+
+    def __init__(self, graph_rows: int, device: torch.device):
+        size = max(graph_rows, 1)
+        self.graph_rows = graph_rows
+        self.device = device
+        self.tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
+        self.gain = torch.zeros(size, dtype=torch.float32, device=device)
+        self.computing = torch.zeros(4, size, dtype=torch.int64, device=device)
+        self.reach = torch.zeros(size, dtype=torch.float32, device=device)
+        self.live: LiveRows | None = None
+        self._dirty = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Steer nothing: for idle steps and for the engine's own dummy batches."""
+        self.live = None
+        if self._dirty:
+            self.tokens.zero_()
+            self.gain.zero_()
+            self.computing.zero_()
+            self.computing[1].fill_(TRASH_SLOT)
+            self.reach.zero_()
+            self._dirty = False
+
+    def commit(self, plan: StepPlan) -> None:
+        """Make the device follow ``plan`` in the next forward pass."""
+        self.clear()
+        if not plan.rows:
+            return
+        if plan.tokens > self.graph_rows:
+            self.live = self._live(plan)
+        else:
+            self._fill(plan)
+
+    def _live(self, plan: StepPlan) -> LiveRows:
+        columns = list(zip(*plan.rows, strict=True))
+        index, slot, owner, lane = (self.put(column) for column in columns[:4])
+        lanes = {row.lane for row in plan.rows}
+        computing: dict[tuple[int, int], list[SteeredRow]] = {}
+        for row in plan.rows:
+            if row.computes:
+                computing.setdefault((row.lane, row.variant), []).append(row)
+        return LiveRows(
+            index=index,
+            slot=slot,
+            owner=owner,
+            lane=lane,
+            gain=self.put(columns[4], torch.float32),
+            ones=torch.ones(len(plan.rows), dtype=torch.float32, device=self.device),
+            earning=tuple(self._earning(*key, rows) for key, rows in computing.items()),
+            only_lane=min(lanes) if len(lanes) == 1 else None,
+            silent=not any(columns[4]),
+            whole_batch=len(plan.rows) == plan.tokens,
+        )
+
+    def _earning(self, lane: int, variant: int, rows: Sequence[SteeredRow]) -> Earning:
+        return Earning(
+            lane,
+            variant,
+            index=self.put([row.at for row in rows]),
+            slot=self.put([row.slot for row in rows]),
+            reach=self.put([row.reach for row in rows], torch.float32),
+        )
+
+    def _fill(self, plan: StepPlan) -> None:
+        size = plan.tokens
+        tokens = torch.zeros(3, size, dtype=torch.int64)
+        tokens[0], gain = NULL_SLOT, torch.zeros(size)
+        index = torch.tensor([row.at for row in plan.rows])
+        tokens[:, index] = torch.tensor([(r.slot, r.lane, r.owner) for r in plan.rows]).T
+        gain[index] = torch.tensor([row.gain for row in plan.rows])
+        self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
+        self.gain[:size].copy_(self._stage(gain), non_blocking=True)
+        earning = [row for row in plan.rows if row.computes]
+        if earning:
+            places = torch.tensor([(r.at, r.slot, r.lane, r.variant) for r in earning]).T
+            reach = torch.tensor([row.reach for row in earning])
+            count = len(earning)
+            self.computing[:, :count].copy_(self._stage(places.contiguous()), non_blocking=True)
+            self.reach[:count].copy_(self._stage(reach), non_blocking=True)
+        self._dirty = True
+
+    def put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
+        """Host values as a device tensor, without waiting for the device."""
+        staged = self._stage(torch.tensor(values, dtype=dtype))
+        return staged.to(self.device, non_blocking=True)
+
+    def _stage(self, tensor: Tensor) -> Tensor:
+        # A fresh pinned tensor each step: the caching host allocator keeps it alive until the
+        # copy is done, so that an asynchronous step cannot overwrite one still in flight.
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor

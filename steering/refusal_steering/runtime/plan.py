@@ -1,0 +1,194 @@
+"""The plan of one engine step: which token rows are steered, by which lane, with which gain.
+
+Slots hold a request's coefficient in every layer's ledger. Slot 0 is zero for ever and belongs
+to every row that is not steered; slot 1 takes the writes of padding rows and is never read.
+Requests own one slot each; scratch slots behind them serve single rows for one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from refusal_steering.directive import Directive
+from refusal_steering.runtime.bank import MEDIA_SETS
+
+NULL_SLOT, TRASH_SLOT, FIRST_SLOT = 0, 1, 2
+
+
+class SteeredRow(NamedTuple):
+    """One token row: ``at`` is its index in the flat batch and what steers it.
+
+    ``slot`` holds its coefficient, ``owner`` counts it; ``computes`` says that the row's own
+    residual stream sets the coefficient in ``slot``, re-centred as ``variant`` of the lane says
+    and bounded by ``reach`` as a share of the stream's length.
+    """
+
+    at: int
+    slot: int
+    owner: int
+    lane: int
+    gain: float
+    computes: bool
+    variant: int
+    reach: float
+
+
+class BlendedRow(NamedTuple):
+    """One row of logits: ``at`` is its request's place in the batch, ``token`` which answer token.
+
+    ``share`` of the lane's prototype is blended in; ``owner`` counts it.
+    """
+
+    at: int
+    owner: int
+    lane: int
+    token: int
+    share: float
+
+
+class Report(NamedTuple):
+    """A request that this step steers: read ``slot`` for the coefficient, ``owner`` for rows.
+
+    ``blends`` says that the owner's count of blended rows is this request's.
+    """
+
+    request_id: str
+    position: int
+    slot: int
+    owner: int
+    lane: int
+    blends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Everything the device needs to know about one step of ``tokens`` rows."""
+
+    tokens: int
+    rows: tuple[SteeredRow, ...] = ()
+    reports: tuple[Report, ...] = ()
+    blends: tuple[BlendedRow, ...] = ()
+    requests: int = 0
+
+
+IDLE = StepPlan(0)
+
+
+@dataclass(slots=True)
+class _Request:
+    directive: Directive
+    lane: int
+    slot: int
+    start: int
+    last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        window = self.directive.decode_tokens
+        self.last = float("inf") if window is None else self.start + window
+
+
+class SlotTable:
+    """Who owns which slot, from admission to the end; preemption changes nothing here.
+
+    ``slots`` is how many requests can be known at once; the ledger needs
+    ``FIRST_SLOT + slots + scratch`` rows, one scratch slot per row of the largest step.
+    """
+
+    def __init__(self, slots: int, scratch: int):
+        self.ledger_rows = FIRST_SLOT + slots + scratch
+        self._scratch = FIRST_SLOT + slots
+        self._free = list(range(FIRST_SLOT + slots - 1, FIRST_SLOT - 1, -1))
+        self._requests: dict[str, _Request] = {}
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def lanes_in_use(self) -> frozenset[int]:
+        """Lanes that a known request is steered by."""
+        return frozenset(request.lane for request in self._requests.values())
+
+    def admit(self, request_id: str, prompt_length: int, directive: Directive, lane: int) -> bool:
+        """Give a request its slot; ``False`` when none is free. Known requests keep theirs."""
+        if request_id in self._requests:
+            return True
+        if not self._free:
+            return False
+        slot = self._free.pop()
+        self._requests[request_id] = _Request(directive, lane, slot, prompt_length - 1)
+        return True
+
+    def release(self, request_ids: Iterable[str]) -> None:
+        """Take back the slots of finished or aborted requests; unknown ids are unsteered ones."""
+        for request_id in request_ids:
+            request = self._requests.pop(request_id, None)
+            if request is not None:
+                self._free.append(request.slot)
+
+    def last_prompt_rows(self, plan: StepPlan) -> list[tuple[str, int]]:
+        """Policy version and index of the rows of ``plan`` that are a last prompt token."""
+        owners = {request.slot: request for request in self._requests.values()}
+        return [
+            (owners[row.owner].directive.policy_version, row.at)
+            for row in plan.rows
+            if row.computes and row.slot == row.owner
+        ]
+
+    def plan(
+        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
+    ) -> StepPlan:
+        """Plan a step from its batch, in batch order.
+
+        ``computed`` are absolute positions of each request's first row, ``scheduled`` how many
+        rows it has. Only absolute positions decide, so chunks, recomputation and prefix hits
+        cannot move the steered rows.
+        """
+        rows: list[SteeredRow] = []
+        reports: list[Report] = []
+        blends: list[BlendedRow] = []
+        offset, scratch = 0, self._scratch
+        batch = zip(request_ids, computed, scheduled, strict=True)
+        for place, (request_id, first, count) in enumerate(batch):
+            request = self._requests.get(request_id)
+            if request is not None:
+                # One row of logits per request: the one of its last token in the step.
+                token = first + count - 1 - request.start
+                if 0 <= token < request.directive.blend_tokens:
+                    blends.append(_blend(request, place, token))
+                begin, end = max(request.start, first), min(request.last, first + count - 1)
+                for position in range(begin, int(end) + 1) if begin <= end else ():
+                    own = position == request.start or request.directive.hold
+                    slot = request.slot if own else scratch
+                    scratch += not own
+                    rows.append(_row(request, offset + position - first, slot, position))
+                if begin <= end:
+                    reports.append(_report(request_id, request, int(end), rows[-1].slot))
+            offset += count
+        return StepPlan(offset, tuple(rows), tuple(reports), tuple(blends), len(request_ids))
+
+
+def _row(request: _Request, at: int, slot: int, position: int) -> SteeredRow:
+    return SteeredRow(
+        at=at,
+        slot=slot,
+        owner=request.slot,
+        lane=request.lane,
+        gain=request.directive.applied_gain,
+        computes=position == request.start or not request.directive.hold,
+        variant=request.lane * MEDIA_SETS + request.directive.media_set,
+        reach=request.directive.reach,
+    )
+
+
+def _report(request_id: str, request: _Request, position: int, slot: int) -> Report:
+    blends = request.directive.blend_tokens > 0
+    return Report(request_id, position, slot, request.slot, request.lane, blends)
+
+
+def _blend(request: _Request, place: int, token: int) -> BlendedRow:
+    return BlendedRow(place, request.slot, request.lane, token, request.directive.applied_blend)

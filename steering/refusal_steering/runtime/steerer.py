@@ -1,0 +1,273 @@
+"""Steering of one engine worker: bundles in lanes, requests in slots, one plan a step.
+
+Knows nothing of vLLM. Nothing here raises for what a request says: such a request gets a failed
+reading, is not steered, and must not be answered; its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refusal_steering.bundle import SteeringBundle, unpack
+from refusal_steering.directive import Directive
+from refusal_steering.errors import BundleError, BundleInUseError, SteeringError
+from refusal_steering.runtime import operator
+from refusal_steering.runtime.bank import (
+    COEFFICIENT,
+    DOSE,
+    RISK,
+    ROWS,
+    LayerBank,
+)
+from refusal_steering.runtime.blend import LogitsBlend, Project
+from refusal_steering.runtime.buffers import StepBuffers
+from refusal_steering.runtime.layers import attach
+from refusal_steering.runtime.plan import (
+    IDLE,
+    Report,
+    SlotTable,
+    StepPlan,
+)
+from refusal_steering.trace import Reading
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Sizes that are fixed for the life of an engine.
+
+    ``requests`` known at once, ``tokens`` rows of the largest step, ``graph_rows`` rows of the
+    largest step that may be replayed from a captured graph (0: none is captured).
+    """
+
+    lanes: int
+    units: int
+    requests: int
+    tokens: int
+    graph_rows: int
+
+
+class ResidualSteering:
+    """Steers the given decoder layers of one worker; ``layers`` maps layer index to module."""
+
+    def __init__(
+        self,
+        layers: Mapping[int, nn.Module],
+        *,
+        hidden_size: int,
+        num_layers: int,
+        capacity: Capacity,
+        device: torch.device,
+        project: Project | None = None,
+    ):
+        self._sizes = (hidden_size, num_layers)
+        self._slots = SlotTable(capacity.requests, capacity.tokens)
+        self._lanes: list[str | None] = [""] + [None] * capacity.lanes
+        # Of each lane: which of the engine's layers its bundle steers.
+        self._lane_layers: dict[int, tuple[int, ...]] = {}
+        self._buffers = StepBuffers(capacity.graph_rows, device)
+        self._banks = {
+            index: LayerBank(
+                len(self._lanes), capacity.units, hidden_size, self._slots.ledger_rows, device
+            )
+            for index in sorted(layers)
+        }
+        self._blend = LogitsBlend(self._slots.ledger_rows, device, project)
+        self._engine = operator.register_engine(self._buffers)
+        attach(layers, self._banks, self._buffers, self._engine)
+        self._failed: dict[str, str] = {}
+        self._plan: StepPlan = IDLE
+        self.policy_version = ""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of the steered decoder layers, in order."""
+        return tuple(self._banks)
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """Digests of the loaded bundles."""
+        return tuple(digest for digest in self._lanes if digest)
+
+    def load(self, packed: bytes) -> str:
+        """Put a bundle into a free lane and return its digest; loading it twice is harmless."""
+        bundle = unpack(packed)
+        if bundle.digest in self._lanes:
+            return bundle.digest
+        self._check(bundle)
+        if None not in self._lanes:
+            raise BundleInUseError(
+                f"all {len(self._lanes) - 1} lanes hold a bundle; retire one, or restart with more"
+            )
+        lane = self._lanes.index(None)
+        if bundle.prototypes is not None:
+            self._blend.load(lane, bundle.prototypes)
+        for index, bank in self._banks.items():
+            layer = bundle.layers.get(index)
+            if layer is None:
+                bank.clear(lane)
+            else:
+                bank.load(lane, layer)
+        self._lane_layers[lane] = tuple(
+            place for place, index in enumerate(self._banks) if index in bundle.layers
+        )
+        self._lanes[lane] = bundle.digest
+        return bundle.digest
+
+    def retire(self, keep: Collection[str]) -> tuple[str, ...]:
+        """Free the lanes of all bundles but ``keep`` and those that a known request still uses."""
+        busy, freed = self._slots.lanes_in_use, []
+        for lane, digest in enumerate(self._lanes):
+            if digest and digest not in keep and lane not in busy:
+                for bank in self._banks.values():
+                    bank.clear(lane)
+                self._blend.clear(lane)
+                self._lanes[lane] = None
+                freed.append(digest)
+        return tuple(freed)
+
+    def admit(self, request_id: str, prompt_length: int, wire: object) -> None:
+        """Take up a request by its directive in wire form."""
+        try:
+            directive = Directive.from_wire(wire)  # type: ignore[arg-type]
+            if prompt_length < 1:
+                raise SteeringError("its prompt has no token ids")
+            lane = self._lane_of(directive.bundle)
+        except Exception as error:
+            self._fail(request_id, str(error))
+            return
+        if not self._slots.admit(request_id, prompt_length, directive, lane):
+            self._fail(request_id, "every steering slot of the engine is taken")
+
+    def release(self, request_ids: Iterable[str]) -> None:
+        """Forget finished and aborted requests."""
+        ids = list(request_ids)
+        self._slots.release(ids)
+        for request_id in ids:
+            self._failed.pop(request_id, None)
+
+    def rest(self) -> None:
+        """Steer nothing until the next :meth:`begin`."""
+        self._plan = IDLE
+        self._buffers.clear()
+        self._blend.rest()
+
+    def begin(
+        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
+    ) -> None:
+        """Prepare the next forward pass for its batch, in batch order."""
+        if not self._slots:
+            self.rest()
+            return
+        try:
+            self._plan = self._slots.plan(request_ids, computed, scheduled)
+            self._buffers.commit(self._plan)
+            self._blend.commit(self._plan.blends, self._plan.requests)
+        except Exception as error:
+            logger.exception("a step could not be planned; its steered requests end with an error")
+            self.rest()
+            for request_id in request_ids:
+                if request_id in self._slots:
+                    self._fail(request_id, f"the step could not be planned: {error}")
+
+    def last_prompt_rows(self) -> list[tuple[str, int]]:
+        """Policy version and place in the batch of every last prompt token of this step."""
+        return self._slots.last_prompt_rows(self._plan)
+
+    def blend(self, logits: Tensor) -> None:
+        """Blend the step's logits [requests, V] in place; call it with the first of every step."""
+        rows = self._plan.blends
+        try:
+            problem = self._blend.apply(logits)
+        except Exception as error:
+            logger.exception("logits could not be blended; the step's blended requests end")
+            problem = f"logits could not be blended: {error}"
+        if problem is not None:
+            owners = {row.owner for row in rows}
+            for report in self._plan.reports:
+                if report.owner in owners:
+                    self._fail(report.request_id, problem)
+
+    def read(self) -> Callable[[], dict[str, list[Any]]] | None:
+        """Start reading what the step has done; call the result to wait and get wire readings."""
+        failed = {rid: Reading.failed(reason).to_wire() for rid, reason in self._failed.items()}
+        reports = self._plan.reports
+        if not reports:
+            return (lambda: failed) if failed else None
+        gathered = self._gather(reports)
+        wait = _to_host(gathered)
+        layers = [self._lane_layers[report.lane] for report in reports]
+        return lambda: {**_readings(reports, layers, wait()), **failed}
+
+    def _gather(self, reports: Sequence[Report]) -> Tensor:
+        """Ledger entries [layers + 1, reports, 4]: by slot, rows by owner, at last the blends."""
+        count = len(reports)
+        places = [report.slot for report in reports] + [report.owner for report in reports]
+        index = self._buffers.put(places)
+        entries = torch.stack([bank.ledger[index] for bank in self._banks.values()])
+        gathered = entries.new_zeros(len(self._banks) + 1, count, entries.shape[-1])
+        gathered[:-1] = entries[:, :count]
+        gathered[:-1, :, ROWS] = entries[:, count:, ROWS]
+        gathered[-1, :, ROWS] = self._blend.counts[index[count:]]
+        return gathered
+
+    def _check(self, bundle: SteeringBundle) -> None:
+        bundle.check_model(*self._sizes)
+        missing = sorted(set(bundle.layers) - set(self._banks))
+        if missing:
+            raise BundleError(
+                f"bundle {bundle.manifest.name!r} steers layers {missing}, the engine was started "
+                f"for layers {list(self._banks)}; restart it with this bundle in its policy"
+            )
+
+    def _lane_of(self, digest: str) -> int:
+        if not digest or digest not in self._lanes:
+            raise SteeringError(f"bundle {digest[:12]!r} is not loaded in this worker")
+        return self._lanes.index(digest)
+
+    def _fail(self, request_id: str, reason: str) -> None:
+        logger.error("request %s cannot be steered: %s", request_id, reason)
+        self._failed[request_id] = reason
+
+
+def _to_host(gathered: Tensor) -> Callable[[], Tensor]:
+    if gathered.device.type != "cuda":
+        return lambda: gathered
+    host = torch.empty(gathered.shape, dtype=gathered.dtype, pin_memory=True)
+    host.copy_(gathered, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+
+    def wait() -> Tensor:
+        done.synchronize()
+        return host
+
+    return wait
+
+
+def _readings(
+    reports: Sequence[Report], layers: Sequence[tuple[int, ...]], entries: Tensor
+) -> dict[str, list[Any]]:
+    values = entries.transpose(0, 1).tolist()
+    return {
+        report.request_id: _reading(report, [every[place] for place in steered], every[-1])
+        for report, steered, every in zip(reports, layers, values, strict=True)
+    }
+
+
+def _reading(report: Report, layers: list[list[float]], blend: list[float]) -> list[Any]:
+    return Reading(
+        position=report.position,
+        coefficients=tuple(layer[COEFFICIENT] for layer in layers),
+        risk_logit=sum(layer[RISK] for layer in layers),
+        rows=int(min(layer[ROWS] for layer in layers)),
+        dose=max(layer[DOSE] for layer in layers),
+        blended=int(blend[ROWS]) if report.blends else 0,
+    ).to_wire()

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from refusal_server.access.key_file import new_key
+from refusal_server.files.yaml_file import FileError
+from refusal_server.policy.policy_file import PolicyFile
+from refusal_server.run import checkup
+from refusal_server.run.checkup import Finding, examine
+from refusal_server.run.cli import main
+from refusal_server.run.startup import StartupError, check_keys
+from refusal_server.settings import load_settings
+from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.live import POLICY, prepare
+
+
+def write_policy(folder: Path, rules: dict[str, Any], **fields: Any) -> str:
+    write_bundle(folder / "b", hidden=8)
+    path = folder / "policy.yaml"
+    content = {"default": "main", "policies": rules} | fields
+    path.write_text("# $schema: policy.schema.json, version 1\n" + yaml.safe_dump(content))
+    return str(path)
+
+
+MAIN = {"mode": "enforce", "bundle": "b"}
+
+
+def test_a_sound_policy_is_checked_without_an_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_policy(tmp_path, {"main": MAIN}, version=1, **{"$schema": "policy.schema.json"})
+    assert main(["policy", "check", path]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ok: version ")
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "fields", "count"),
+    [
+        ({"main": MAIN | {"strenght": 1.0}, "x": {"mode": "on"}}, {"defualt": "a"}, 3),
+        ({"main": {"mode": "enforce", "bundle": "nowhere"}, "x": MAIN | {"bundle": "v.pt"}}, {}, 2),
+        ({"main": MAIN}, {"version": 2}, 1),
+        ({"main": MAIN}, {"schema_url": "x"}, 1),
+    ],
+)
+def test_every_problem_is_a_line_and_the_exit_code_is_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rules: dict[str, Any],
+    fields: dict[str, Any],
+    count: int,
+) -> None:
+    assert main(["policy", "check", write_policy(tmp_path, rules, **fields)]) == 2
+    assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_a_file_that_is_not_there_is_one_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "check", str(tmp_path / "none")]) == 2
+    assert "cannot read" in capsys.readouterr().out
+
+
+def test_the_schema_names_every_field_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    names = {field.alias or name for name, field in PolicyFile.model_fields.items()}
+    assert set(schema["properties"]) == names
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["additionalProperties"] is False
+    assert "CanarySplit" in schema["$defs"]
+
+
+def findings(*arguments: str) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in examine(arguments):
+        assert bool(finding.cure) == (finding.status != "ok")
+        found.setdefault(finding.check, []).append(finding)
+    return found
+
+
+def failed(found: dict[str, list[Finding]]) -> set[str]:
+    return {name for name, listed in found.items() if any(f.status == "FAIL" for f in listed)}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return prepare(tmp_path)
+
+
+def test_a_sound_set_up_fails_at_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings("--config", str(config))
+    assert failed(found) == set()
+    assert {"python", "torch", "vllm", "settings", "port", "policy", "canary", "model"} <= set(
+        found
+    )
+
+
+def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.parent / "policy.yaml").write_text("default: x")
+    assert main(["doctor", "--config", str(config)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["doctor", "--json", "--config", str(config)]) == 1
+    listed = json.loads(capsys.readouterr().out)
+    assert len(lines) == len(listed)
+    assert [line.split()[0] for line in lines] == [finding["status"] for finding in listed]
+    assert any(line.startswith("FAIL  policy: ") and " -> " in line for line in lines)
+
+
+def test_the_settings_are_judged_first(tmp_path: Path) -> None:
+    assert failed(findings("--config", str(tmp_path / "none"))) == {"settings"}
+
+
+def test_a_bundle_of_another_model_and_one_without_a_canary(config: Path) -> None:
+    write_bundle(config.parent / "bundles" / "static", canary=None)
+    found = findings("--config", str(config))
+    assert sorted(f.status for f in found["canary"]) == ["ok", "warn"]
+    write_bundle(config.parent / "bundles" / "static", hidden=64)
+    found = findings("--config", str(config))
+    assert failed(found) == {"model"}
+    assert "hidden size 64" in found["model"][0].message
+
+
+def test_ports_in_use_are_found(config: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert "ops port" in failed(findings("--config", str(config), "--ops-port", port))
+
+
+def write_keys(folder: Path, **fields: Any) -> Path:
+    entry = yaml.safe_load(new_key("a")[1])[0] | fields
+    path = folder / "keys.yaml"
+    path.write_text(yaml.safe_dump({"keys": [entry]}))
+    path.chmod(0o644)
+    return path
+
+
+def test_key_files_that_others_may_touch_and_keys_without_their_policy(config: Path) -> None:
+    folder = config.parent
+    secret = folder / "admin"
+    secret.write_text("admin-secret")
+    secret.chmod(0o644)
+    keys = write_keys(folder, policy="gone", policies=["adaptive", "missing"])
+    arguments = ["--config", str(config), "--ops-port", "0", "--keys-file", str(keys)]
+    arguments += ["--admin-key-file", str(secret)]
+    found = findings(*arguments)
+    assert [f.status for f in found["key files"]] == ["warn", "ok"]
+    assert [f.status for f in found["keys"]] == ["FAIL", "warn"]
+    assert "admin-secret" not in repr(found)
+    secret.chmod(0o600)
+    keys.chmod(0o666)
+    write_keys(folder, policy="adaptive").chmod(0o666)
+    found = findings(*arguments)
+    assert [f.status for f in found["key files"]] == ["ok", "warn"]
+    assert "keys" not in found
+    assert POLICY["default"] == "adaptive"
+
+
+def test_a_metrics_folder_must_exist_and_be_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "metrics"
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    states = []
+    steps: list[Callable[[], None]] = [
+        lambda: None,
+        folder.mkdir,
+        lambda: (folder / "counter_1.db").touch(),
+    ]
+    for step in steps:
+        step()
+        states += [finding.status for finding in checkup._multiprocess_folder()]
+    assert states == ["FAIL", "ok", "warn"]
+
+
+def test_an_admin_key_needs_its_port_and_must_not_be_an_api_key(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="ops port"):
+        check_keys(load_settings(["--admin-key", "x"]))
+    same = ["--ops-port", "0", "--admin-key", "same-key", "--api-key", "same-key"]
+    with pytest.raises(StartupError, match="make another") as caught:
+        check_keys(load_settings(same))
+    assert "same-key" not in str(caught.value)
+    key, entry = new_key("a")
+    path = tmp_path / "keys.yaml"
+    path.write_text("keys:\n" + entry)
+    with pytest.raises(StartupError, match="make another"):
+        check_keys(load_settings(["--ops-port", "0", "--admin-key", key, "--keys-file", str(path)]))
+    check_keys(load_settings(["--ops-port", "0", "--admin-key", "x", "--keys-file", str(path)]))
+    with pytest.raises(FileError, match="empty"):
+        check_keys(load_settings(["--ops-port", "0", "--admin-key", ""]))

@@ -1,0 +1,160 @@
+"""What an operator gets wrong is one line and exit code 2, before an engine starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.run.startup import StartupError, bind
+from refusal_server.settings import load_settings
+from refusal_steering.errors import SteeringError
+from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.live import (
+    CONFIG,
+    command,
+    environment,
+    prepare,
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return prepare(tmp_path)
+
+
+def refusal(*options: str, **variables: str) -> str:
+    done = subprocess.run(
+        command(*options), env=environment(**variables), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("refusal-server: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "" or "ready" not in done.stdout
+    return lines[0]
+
+
+def test_the_port_is_taken_before_anything_is_loaded() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(StartupError, match="choose another"):
+            bind("127.0.0.1", other.getsockname()[1])
+    with pytest.raises(StartupError):
+        bind("203.0.113.7", 0)
+    bind("127.0.0.1", 0).close()
+
+
+def test_a_port_in_use(config: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert port in refusal("--config", str(config), "--port", port)
+
+
+def test_no_policy_an_invalid_policy_and_a_missing_one(config: Path) -> None:
+    assert "--policy-file" in refusal()
+    policy = config.parent / "policy.yaml"
+    policy.write_text("default: x\npolicies: {}\n")
+    assert "policy file" in refusal("--config", str(config))
+    policy.unlink()
+    assert "cannot read" in refusal("--config", str(config))
+
+
+@pytest.mark.parametrize("damage", ["missing", "edited", "pickle"])
+def test_a_bundle_that_cannot_be_used(config: Path, damage: str) -> None:
+    bundle = config.parent / "bundles" / "static"
+    if damage == "missing":
+        (bundle / "manifest.json").unlink()
+    elif damage == "edited":
+        weights = bundle / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes() + b" ")
+    else:
+        policy = {"default": "a", "policies": {"a": {"mode": "enforce", "bundle": "v.pt"}}}
+        (config.parent / "policy.yaml").write_text(yaml.safe_dump(policy))
+    assert "bundle" in refusal("--config", str(config))
+
+
+def plan(*options: str) -> str:
+    """What the server says after vLLM was imported and before the engine starts."""
+    from refusal_server.run.assembly import check_model
+    from refusal_server.run.engine_arguments import parse_engine_args
+    from refusal_steering.vllm_plugin.engine_args import apply_steering_args
+
+    settings = load_settings(options)
+    assert settings.policy_file is not None
+    policies = load_policy_set(settings.policy_file)
+    with pytest.raises((StartupError, SteeringError)) as caught:
+        args = parse_engine_args(settings)
+        apply_steering_args(args, policies.bundles)
+        check_model(args, policies)
+    return str(caught.value)
+
+
+def test_a_bundle_of_another_model(config: Path) -> None:
+    write_bundle(config.parent / "bundles" / "static", hidden=64)
+    assert "hidden size 64" in plan("--config", str(config))
+
+
+@pytest.mark.slow
+def test_what_only_vllm_can_tell_is_one_line_too(config: Path) -> None:
+    assert "Did you mean" in refusal("--config", str(config), "--max-modl-len", "3")
+
+
+def test_a_model_that_is_not_there_or_not_one(config: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "no-model")
+    assert "there is no model" in plan("--config", str(config), "--model", missing)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "model cannot be used" in plan("--config", str(config), "--model", str(empty))
+
+
+def test_a_folder_is_served_under_its_own_name_not_its_path(config: Path) -> None:
+    from refusal_server.run.engine_arguments import parse_engine_args
+
+    text = config.read_text().replace("- tiny-omni", "").replace("served_model_name:", "")
+    config.write_text(text)
+    (name,) = parse_engine_args(load_settings(["--config", str(config)])).served_model_name
+    assert "/" not in name
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--max-modl-len", "3"], "Did you mean '--max-model-len'"),
+        (["--polcy-file", "x"], "Did you mean '--policy-file'"),
+        (["--max-model-len", "many"], "--max-model-len"),
+        (["--pipeline-parallel-size", "2"], "--pipeline-parallel-size"),
+        (["--speculative-config", '{"method": "ngram"}'], "--speculative-config"),
+        (["--api-server-count", "2"], "does not run here"),
+        (["--ssl-keyfile", "x"], "does not run here"),
+        (["--trust-request-chat-template"], "does not run here"),
+        (["--enable-auto-tool-choice", "--tool-call-parser", ""], "tool-call-parser"),
+    ],
+)
+def test_flags_that_cannot_be_served(config: Path, options: list[str], says: str) -> None:
+    assert says in plan("--config", str(config), *options)
+
+
+def test_unknown_keys_of_the_engine(tmp_path: Path) -> None:
+    config = prepare(tmp_path, CONFIG | {"engine": {"max_modl_len": 5}})
+    assert "Did you mean 'max_model_len'" in plan("--config", str(config))
+
+
+def test_developer_mode_is_refused(config: Path) -> None:
+    assert "VLLM_SERVER_DEV_MODE" in refusal("--config", str(config), VLLM_SERVER_DEV_MODE="1")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_key_file_that_cannot_be_read(config: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("k")
+    key.chmod(0)
+    assert "cannot read" in refusal("--config", str(config), "--api-key-file", str(key))

@@ -1,0 +1,143 @@
+"""The audit log of a whole service: what was done, and nothing of what was said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refusal_server.events import AdminCalled, Denied, PolicyChanged
+from refusal_server.settings import Audit
+from refusal_server.telemetry.audit.build import build_audit
+from refusal_server.telemetry.audit.log import AuditLog
+from refusal_steering.errors import SteeringUnavailableError
+from tests.server.fixtures.audit_lines import Counts, all_lines
+from tests.server.fixtures.scripted import Rig, Script
+
+ANSWER = "An answer that nobody may find in a log."
+
+
+class AuditedRig(Rig):
+    """A service with an audit log in a file."""
+
+    def __init__(self, folder: Path, script: Script, **audit: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "audit.jsonl"
+        super().__init__(folder, script)
+        settings = Audit(**{"file": str(self.path), **audit})
+        self.log = build_audit(settings, self.metrics)
+        assert self.log is not None
+        self.use(audit=self.log)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        assert isinstance(self.log, AuditLog)
+        self.log.close(20)
+        return [json.loads(line) for line in all_lines(self.path)]
+
+
+@given(text=st.text(min_size=3, max_size=200).filter(lambda t: t.strip()), stream=st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_lines_hold_nothing_of_prompt_or_answer(
+    tmp_path_factory: pytest.TempPathFactory, text: str, stream: bool
+) -> None:
+    secret = f"SECRET{text}SECRET"
+    rig = AuditedRig(tmp_path_factory.mktemp("rig"), Script(says={"answer": ANSWER}))
+    fields = {"messages": [{"role": "user", "content": secret}]}
+    if stream:
+        rig.stream("static", **fields)
+    else:
+        rig.ask("static", **fields)
+    (line,) = rig.lines
+    raw = rig.path.read_text()
+    assert "SECRET" not in raw
+    assert ANSWER not in raw
+    assert line["outcome"] == "answer"
+    assert not {"prompt", "answer"} & set(line)
+
+
+def test_a_line_says_what_was_done(tmp_path: Path) -> None:
+    rig = AuditedRig(tmp_path, Script(says={"answer": "I'm sorry, but I can't help with that."}))
+    body = rig.ask("static")
+    (line,) = rig.lines
+    steering = body["steering"]
+    for name in ("policy", "version", "strategy", "mode", "bundle", "strength", "risk", "rows"):
+        assert line[name] == steering[name], name
+    assert line["dose"] == steering["dose"]
+    assert (line["outcome"], line["detector"], line["error"]) == ("refusal", "lexical", None)
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 3)
+    assert len(line["prompt_sha256"]) == 64
+    assert (line["event"], line["modality"]) == ("answered", "text")
+
+
+def test_the_line_of_a_stream_has_its_tokens_too(tmp_path: Path) -> None:
+    rig = AuditedRig(tmp_path, Script(says={"answer": ANSWER}))
+    rig.stream("static")
+    (line,) = rig.lines
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 3)
+    assert (line["outcome"], line["rows"]) == ("answer", 1)
+
+
+def test_equal_prompts_show_as_equal(tmp_path: Path) -> None:
+    rig = AuditedRig(tmp_path, Script())
+    for text in ("How?", "How?", "Why?"):
+        rig.ask("static", messages=[{"role": "user", "content": text}])
+    first, second, third = (line["prompt_sha256"] for line in rig.lines)
+    assert first == second != third
+
+
+def test_errors_are_lines_and_requests_that_are_not_steered_are_none(tmp_path: Path) -> None:
+    rig = AuditedRig(tmp_path, Script(says={"answer": SteeringUnavailableError("no")}))
+    with pytest.raises(Exception, match="no"):
+        rig.ask("static")
+    rig.script.says = {}
+    rig.ask("off")
+    rig.ask("shadow-cascade")
+    failed, shadow = rig.lines
+    assert (failed["outcome"], failed["error"]) == ("error", "steering_unavailable")
+    assert (shadow["mode"], shadow["rows"]) == ("shadow", 0)
+
+
+def test_prompts_are_written_redacted_and_bounded_if_asked_for(tmp_path: Path) -> None:
+    rig = AuditedRig(tmp_path, Script(says={"answer": ANSWER}), prompts=True, prompt_chars=40)
+    rig.ask("static", messages=[{"role": "user", "content": "Mail a@b.example " + "x" * 100}])
+    (line,) = rig.lines
+    assert line["prompt"].startswith("Mail [email] xxx")
+    assert len(line["prompt"]) <= 40
+    assert line["answer"] == ANSWER[:40]
+
+
+def test_a_full_disk_fails_no_request(tmp_path: Path) -> None:
+    salt = tmp_path / "salt"
+    rig = AuditedRig(tmp_path / "rig", Script(), file="/dev/full", salt_file=salt)
+    for _ in range(5):
+        assert rig.ask("static")["choices"]
+    assert rig.log is not None
+    rig.log.close(20)
+    assert rig.count("steering_audit_dropped_total") == 5
+    assert rig.count("steering_audit_written_total") == 0
+
+
+def test_events_are_lines(tmp_path: Path) -> None:
+    settings = Audit(file=str(tmp_path / "audit.jsonl"))
+    log = build_audit(settings, Counts())
+    assert log is not None
+    log.denied(Denied("r1", "key", None, "weak", 0.1, 403, "policy_not_allowed", "steering.policy"))
+    log.policy_changed(PolicyChanged("a", "b", "admin", ("d1", "d2"), "r2"))
+    log.admin(AdminCalled("r3", "PUT", "/admin/policy", 200))
+    log.close(20)
+    denied, changed, admin = map(json.loads, all_lines(tmp_path / "audit.jsonl"))
+    assert (denied["event"], denied["key"], denied["strength"]) == ("denied", "key", 0.1)
+    assert (changed["event"], changed["bundles"]) == ("policy_changed", ["d1", "d2"])
+    assert (admin["event"], admin["status"]) == ("admin", 200)
+    assert all(line["time"].endswith("+00:00") for line in (denied, changed, admin))
+
+
+def test_without_a_file_there_is_no_log_and_streams_need_a_salt() -> None:
+    assert build_audit(Audit(), Counts()) is None
+    with pytest.raises(ValueError, match="salt_file"):
+        Audit(file="-")

@@ -1,0 +1,262 @@
+"""Our metrics: which labels they have, what they count, and that many processes may share them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from refusal_server.detection.build import build_sampled
+from refusal_server.detection.sampler import SampledDetector
+from refusal_server.settings import Detection
+from refusal_server.telemetry.metrics import Metrics, RequestLabels
+from refusal_steering.detection.lexical import LexicalDetector
+from refusal_steering.errors import SteeringUnavailableError
+from tests.server.fixtures.scripted import Rig, Script
+
+ALLOWED = {
+    "model_name",
+    "policy",
+    "strategy",
+    "mode",
+    "modality",
+    "steered",
+    "outcome",
+    "detector",
+    "arm",
+}
+INFO = {
+    "steering_policy_info": {"model_name", "version"},
+    "steering_bundle_info": {"model_name", "bundle", "strategy", "digest"},
+    "steering_detector_confusion": {"detector", "cell"},
+}
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+def used_rig(tmp_path: Path) -> Rig:
+    """A rig on which everything has happened once."""
+    rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
+    sampled = SampledDetector(LexicalDetector(), rig.metrics, share=1.0, queue_size=9)
+    rig.use(sampled=sampled)
+    for policy in ("static", "cascade", "off"):
+        rig.ask(policy)
+        rig.stream(policy)
+    rig.metrics.policy_in_force(rig.policies)
+    rig.metrics.reload_failed()
+    build_sampled(Detection(), rig.metrics)
+    for count in ("dropped", "error"):
+        getattr(rig.metrics, f"count_detector_{count}")("minilm")
+    rig.metrics.count_denied()
+    rig.metrics.count_moderation("static", "flagged")
+    rig.metrics.count_audit_written(1)
+    rig.script.says["answer"] = SteeringUnavailableError("no")
+    with pytest.raises(Exception, match="no"):
+        rig.ask("static")
+    sampled.close(20)
+    return rig
+
+
+def test_labels_are_exactly_the_allowed_ones(tmp_path: Path) -> None:
+    rig = used_rig(tmp_path)
+    seen: set[str] = set()
+    for family in rig.registry.collect():
+        assert family.name.startswith("steering_")
+        assert family.samples, f"{family.name} was never used"
+        for sample in family.samples:
+            labels = set(sample.labels) - {"le"}
+            if family.name in INFO:
+                assert labels == INFO[family.name]
+            else:
+                assert "model_name" in labels
+                seen |= labels
+    assert seen == ALLOWED
+
+
+def test_names_that_operators_know_stay(tmp_path: Path) -> None:
+    text = generate_latest(used_rig(tmp_path).registry).decode()  # type: ignore[no-untyped-call]
+    for name in (
+        "steering_requests_total",
+        "steering_responses_total",
+        "steering_strength_bucket",
+        "steering_risk_bucket",
+        "steering_rows_total",
+        "steering_failures_total",
+        "steering_denied_total",
+        "steering_fail_open_total",
+        "steering_canary_passed",
+        "steering_policy_info",
+        "steering_bundle_info",
+        "steering_policy_last_reload_successful",
+        "steering_policy_last_reload_success_timestamp_seconds",
+        "steering_risk_pass_seconds_bucket",
+        "steering_risk_passes_total",
+        "steering_overhead_seconds_bucket",
+        "steering_detector_seconds_bucket",
+        "steering_detector_confusion",
+        "steering_audit_written_total",
+        "steering_audit_dropped_total",
+    ):
+        assert f"\n{name}{{" in text, name
+
+
+def test_every_request_is_counted_once_and_by_what_the_detector_says(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
+    rig.ask("static")
+    rig.stream("static")
+    rig.script.says["answer"] = "Gladly."
+    rig.ask("static", n=2)
+    rig.ask("shadow-ras")
+    rig.script.says["answer"] = ""
+    rig.stream("off")
+    assert rig.count("steering_requests_total") == 5
+    assert rig.count("steering_requests_total", outcome="refusal") == 2
+    assert rig.count("steering_requests_total", outcome="answer") == 2
+    assert rig.count("steering_requests_total", outcome="empty") == 1
+    assert rig.count("steering_responses_total", detector="lexical") == 5
+    assert rig.count("steering_responses_total", steered="true") == 3
+    assert rig.count("steering_responses_total", steered="false", mode="shadow") == 1
+    assert rig.count("steering_overhead_seconds_count") == 5
+    assert 0 < rig.count("steering_overhead_seconds_sum") < 1
+    assert rig.count("steering_requests_total", arm="none", modality="text") == 5
+
+
+def test_a_sampled_detector_counts_under_its_own_name(tmp_path: Path) -> None:
+    class Contrary:
+        name = "contrary"
+
+        def judge(self, head: str) -> str:
+            return "answer" if LexicalDetector().judge(head) == "refusal" else "refusal"
+
+    rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
+    sampled = SampledDetector(Contrary(), rig.metrics, share=1.0, queue_size=9)  # type: ignore[arg-type]
+    rig.use(sampled=sampled)
+    rig.ask("static")
+    rig.stream("static")
+    sampled.close(20)
+    assert rig.count("steering_responses_total", detector="lexical", outcome="refusal") == 2
+    assert rig.count("steering_responses_total", detector="contrary", outcome="answer") == 2
+    assert rig.count("steering_requests_total") == 2
+    assert rig.count("steering_detector_seconds_count", detector="contrary") == 2
+
+
+def test_arms_are_kept_apart(tmp_path: Path) -> None:
+    rule = {"mode": "enforce", "bundle": "omnisteer", "canary": {"policy": "static", "share": 0.5}}
+    rig = Rig(tmp_path, Script(), {"split": rule})
+    rig.policies = _with_default(tmp_path, "split")
+
+    async def ask(number: int) -> None:
+        body = {"messages": [{"role": "user", "content": "How?"}]}
+        call = await rig.intake.admit(body, rig.policies, request_id=f"r{number}")
+        from starlette.requests import Request
+
+        await rig.service.respond(call, Request({"type": "http", "headers": []}))
+
+    for number in range(40):
+        asyncio.run(ask(number))
+    canary, control = (
+        rig.count("steering_requests_total", arm=arm) for arm in ("canary", "control")
+    )
+    assert canary > 0
+    assert control > 0
+    assert canary + control == 40
+    assert rig.count("steering_requests_total", arm="canary", policy="static") == canary
+
+
+def _with_default(folder: Path, name: str):  # type: ignore[no-untyped-def]
+    from refusal_server.policy.policy_set import load_policy_set
+
+    path = folder / "policy.yaml"
+    path.write_text(path.read_text().replace("default: static", f"default: {name}"))
+    return load_policy_set(path)
+
+
+def test_only_what_is_in_force_is_shown(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Script())
+    rig.metrics.policy_in_force(rig.policies)
+    assert rig.count("steering_bundle_info") == 4
+    other = _with_default(tmp_path, "ras")
+    rig.metrics.policy_in_force(other)
+    assert rig.count("steering_policy_info") == 1
+    assert rig.count("steering_policy_info", version=other.version) == 1
+    assert rig.count("steering_bundle_info") == 4
+
+
+def test_confusion_is_shown_by_cell(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Script())
+    assert build_sampled(Detection(), rig.metrics) is None
+    for detector in ("lexical", "minilm"):
+        cells = [
+            rig.count("steering_detector_confusion", detector=detector, cell=cell)
+            for cell in ("tp", "fp", "fn", "tn")
+        ]
+        assert all(cells)
+        assert sum(cells) > 800
+
+
+def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import types, warnings
+        warnings.simplefilter("error", UserWarning)
+        from refusal_server.detection.rates import Confusion
+        from refusal_server.metrics import Metrics, RequestLabels
+        metrics = Metrics("m")
+        labels = RequestLabels("p", "static", "enforce", "text")
+        metrics.count_request(labels, "refusal")
+        metrics.observe(labels, 2.0, 0.5, 3)
+        metrics.show_confusion({"lexical": Confusion(1, 2, 3, 4)})
+        for version in ("one", "two"):
+            metrics.policy_in_force(types.SimpleNamespace(version=version, bundles=()))
+        """
+    )
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(tmp_path))  # type: ignore[no-untyped-call]
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+    name = "steering_requests_total"
+    labels = sorted(["m", "p", "static", "enforce", "text", "none", "refusal"])
+    assert found[name, *labels] == 2
+    assert found["steering_rows_total", *sorted(["m", "p", "static", "enforce"])] == 6
+    assert found["steering_policy_info", "m", "one"] == 0
+    assert found["steering_policy_info", "m", "two"] == 1
+    assert found["steering_detector_confusion", "fn", "lexical"] == 3
+    assert found["steering_fail_open_total", "m"] == 0
+
+
+def test_counting_a_request_costs_microseconds() -> None:
+    metrics = Metrics("m", CollectorRegistry())
+    labels = RequestLabels("p", "omnisteer", "enforce", "text")
+
+    def once() -> None:
+        metrics.count_request(labels, "answer")
+        metrics.count_response(labels, steered=True, outcome="answer", detector="lexical")
+        metrics.observe(labels, 2.0, 0.5, 4)
+        metrics.observe_overhead(labels, 0.001)
+        metrics.observe_detector("lexical", 0.00001)
+
+    once()
+    best = min(_seconds(once, 500) for _ in range(5))
+    assert best < 0.0005
+
+
+def _seconds(work, times: int) -> float:  # type: ignore[no-untyped-def]
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times

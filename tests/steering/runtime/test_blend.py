@@ -1,0 +1,196 @@
+"""Blended logits: the published formula, and only where a request says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from refusal_steering.bundle import SteeringBundle, save_bundle
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import BundleError
+from refusal_steering.prototypes import risk_of, summarise
+from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.trace import Reading
+
+SIZE, VOCABULARY, PROTOTYPES = 8, 20, 3
+WEIGHT = torch.randn(VOCABULARY, SIZE, generator=torch.Generator().manual_seed(1))
+STATES = torch.randn(PROTOTYPES, SIZE, generator=torch.Generator().manual_seed(2))
+DISCOUNT = 0.3
+
+
+class Layer(nn.Module):
+    """A decoder layer that hands its input on."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+
+def bundle(folder: Path) -> SteeringBundle:
+    silent = LayerSteering.static(nn.functional.one_hot(torch.tensor(0), SIZE).float(), 0.0)
+    manifest = {
+        "name": "ras",
+        "strategy": "ras",
+        "model": {"id": "m", "hidden_size": SIZE, "num_layers": 4},
+        "window": {"decode_tokens": PROTOTYPES - 1},
+        "risk_pass": {
+            "context_prompt": "What is in it?",
+            "risk_prompt": "{question}",
+            "base": 0.5,
+            "slope": 10.0,
+        },
+    }
+    return save_bundle(
+        folder, {1: silent}, manifest, summarise(STATES, STATES @ WEIGHT.T, DISCOUNT)
+    )
+
+
+class Rig:
+    """Requests whose prompt has 4 tokens, on a model whose output layer is ``WEIGHT``."""
+
+    def __init__(self, folder: Path, project: Any = lambda states: states @ WEIGHT.T):
+        self.layer = Layer()
+        self.steering = ResidualSteering(
+            {1: self.layer},
+            hidden_size=SIZE,
+            num_layers=4,
+            capacity=Capacity(lanes=2, units=4, requests=8, tokens=32, graph_rows=0),
+            device=torch.device("cpu"),
+            project=project,
+        )
+        self.bundle = bundle(folder)
+        self.steering.load(self.bundle.packed)
+
+    def admit(self, name: str, blend: float | None, shadow: bool = False) -> None:
+        wire = {"bundle": self.bundle.digest, "policy": "p", "policy_version": "v", "gain": 0.0}
+        tokens = 0 if blend is None else PROTOTYPES
+        extra = {"decode_tokens": 2, "blend": blend, "blend_tokens": tokens, "shadow": shadow}
+        self.steering.admit(name, 4, wire | extra)
+
+    def step(
+        self, *requests: tuple[str, int, int], states: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Reading]]:
+        """Logits without and with blending, and the readings."""
+        names, computed, scheduled = zip(*requests, strict=True)
+        self.steering.begin(names, computed, scheduled)
+        self.layer(torch.ones(sum(scheduled), SIZE))
+        plain = (torch.randn(len(requests), SIZE) if states is None else states) @ WEIGHT.T
+        logits = plain.clone()
+        self.steering.blend(logits)
+        collect = self.steering.read()
+        wires = collect() if collect else {}
+        return plain, logits, {name: Reading.from_wire(wire) for name, wire in wires.items()}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_a_blended_row_is_what_the_output_layer_gives_for_the_moved_state(rig: Rig) -> None:
+    share, states = 0.37, torch.randn(3, SIZE)
+    rig.admit("a", share)
+    for token in range(PROTOTYPES):
+        first, count = (0, 4) if token == 0 else (3 + token, 1)
+        plain, logits, _ = rig.step(("x", 9, 1), ("a", first, count), ("y", 0, 2), states=states)
+        moved = states[1] + share * (STATES[token] - states[1])
+        torch.testing.assert_close(logits[1], moved @ WEIGHT.T)
+        assert torch.equal(logits[[0, 2]], plain[[0, 2]])
+
+
+def test_later_tokens_and_unfinished_prompts_are_left_alone(rig: Rig) -> None:
+    rig.admit("a", 0.9)
+    for first, count in ((0, 3), (7, 1), (8, 1), (50, 1)):
+        plain, logits, _ = rig.step(("a", first, count))
+        assert torch.equal(plain, logits), (first, count)
+
+
+@pytest.mark.parametrize(("blend", "shadow"), [(0.0, False), (0.8, True)])
+def test_no_share_and_shadow_leave_every_bit_and_are_still_proven(
+    rig: Rig, blend: float, shadow: bool
+) -> None:
+    rig.admit("a", blend, shadow)
+    plain, logits, readings = rig.step(("a", 0, 4))
+    assert torch.equal(plain, logits)
+    assert readings["a"].blended == 1
+
+
+def test_rows_are_counted_once_each_and_again_from_the_first(rig: Rig) -> None:
+    rig.admit("a", 0.5)
+    counts = [rig.step(("a", *cut))[2]["a"].blended for cut in ((0, 4), (4, 1), (5, 1))]
+    assert counts == [1, 2, 3]
+    assert rig.step(("a", 0, 4))[2]["a"].blended == 1, "recomputed after a preemption"
+
+
+def test_a_mixed_batch_equals_solo_runs(tmp_path: Path) -> None:
+    states = torch.randn(4, SIZE)
+    shares = {"a": 0.2, "b": 0.9, "c": None, "d": 0.5}
+
+    def rows(*names: str) -> dict[str, torch.Tensor]:
+        rig = Rig(tmp_path)
+        for name in names:
+            rig.admit(name, shares[name])
+        places = [list(shares).index(name) for name in names]
+        _, logits, _ = rig.step(*((name, 0, 4) for name in names), states=states[places])
+        return dict(zip(names, logits, strict=True))
+
+    together = rows(*shares)
+    for name in shares:
+        torch.testing.assert_close(together[name], rows(name)[name])
+
+
+def test_only_the_first_logits_of_a_step_are_blended(rig: Rig) -> None:
+    rig.admit("a", 0.5)
+    rig.step(("a", 0, 4))
+    prompt = torch.randn(1, VOCABULARY)
+    again = prompt.clone()
+    rig.steering.blend(again)
+    assert torch.equal(prompt, again)
+
+
+def test_rows_that_are_not_the_requests_fail_the_blended_ones_alone(rig: Rig) -> None:
+    rig.admit("a", 0.5)
+    rig.admit("c", None)
+    rig.steering.begin(["a", "c"], [0, 0], [4, 4])
+    rig.layer(torch.ones(8, SIZE))
+    logits = torch.randn(5, VOCABULARY)
+    rig.steering.blend(before := logits.clone())
+    assert torch.equal(before, logits)
+    collect = rig.steering.read()
+    assert collect is not None
+    readings = {name: Reading.from_wire(wire) for name, wire in collect().items()}
+    assert readings["a"].failure and readings["c"].failure is None
+
+
+def test_a_model_without_a_linear_output_layer_takes_no_prototypes(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot blend"):
+        Rig(tmp_path, project=None)
+
+
+def test_similarity_of_the_twenty_likeliest_is_that_of_all() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(5000, 16, generator=generator) * 2.5
+    states = torch.randn(3, 16, generator=generator)
+    prototypes = summarise(states, states @ weight.T, DISCOUNT)
+    for mix in (0.0, 0.5, 1.0):
+        rows = mix * states + (1 - mix) * torch.randn(3, 16, generator=generator)
+        chances = (rows @ weight.T).softmax(-1)
+        factors = (DISCOUNT ** torch.arange(3.0)).unsqueeze(-1)
+        whole = (factors * chances).sum(0)
+        reference = (factors * (states @ weight.T).softmax(-1)).sum(0)
+        exact = float(nn.functional.cosine_similarity(whole, reference, dim=0))
+        steps = [
+            dict(zip(top.indices.tolist(), top.values.log().tolist(), strict=True))
+            for top in (row.topk(20) for row in chances)
+        ]
+        assert prototypes.similarity(steps, DISCOUNT) == pytest.approx(exact, abs=0.02)
+    assert exact == pytest.approx(1.0)
+
+
+def test_risk_is_a_sigmoid_about_its_base() -> None:
+    assert risk_of(0.7, 0.7, 16.0) == pytest.approx(0.5)
+    assert risk_of(1.0, 0.712, 15.955) == pytest.approx(0.99, abs=2e-3)
+    assert 0.0 < risk_of(-1e9, 0.5, 10.0) < risk_of(0.2, 0.5, 10.0) < risk_of(0.4, 0.5, 10.0)

@@ -1,0 +1,206 @@
+"""The operator: both of its forms equal the formula, leave other rows alone, and can be traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.directive import Directive
+from refusal_steering.runtime import operator
+from refusal_steering.runtime.bank import (
+    COEFFICIENT,
+    DOSE,
+    RISK,
+    ROWS,
+    LayerBank,
+)
+from refusal_steering.runtime.buffers import StepBuffers
+from refusal_steering.runtime.plan import NULL_SLOT, SlotTable, StepPlan
+
+SIZE, UNITS, TOKENS = 32, 6, 40
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Rig:
+    bank: LayerBank
+    buffers: StepBuffers
+    engine: int
+
+    def inputs(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> tuple[Any, ...]:
+        b, s = self.bank, self.buffers
+        step = (s.tokens, s.gain, s.computing, s.reach)
+        bank = (b.weight, b.bias, b.output, b.scalars, b.direction)
+        return (hidden, residual, b.ledger, *step, *bank, self.engine)
+
+    def run(self, plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> Any:
+        self.buffers.commit(plan)
+        steered = hidden.clone()
+        operator.OP(*self.inputs(steered, residual))
+        return steered
+
+
+def layer(seed: int, units: int) -> LayerSteering:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    direction = normal(SIZE)
+    return LayerSteering(
+        direction / direction.norm(),
+        normal(units, SIZE),
+        normal(units),
+        normal(units),
+        0.3,
+        0.0,
+        25.0,
+        normal(SIZE),
+        -0.2,
+    )
+
+
+def offsets(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(SIZE, generator=generator) for name in ("image", "video")}
+
+
+LAYERS = {
+    1: replace(layer(1, UNITS), offsets=offsets(7)),
+    2: layer(2, 3),
+    3: LayerSteering.static(layer(3, 0).direction, 4.0),
+}
+# Of the requests of `step`: the media that re-centre it, and the limit of its dose.
+MEDIA = {1: ("image", "audio"), 2: ("video",), 3: ()}
+LIMIT = {1: None, 2: 0.4, 3: 0.05}
+
+
+def rig(graph_rows: int) -> Rig:
+    table_rows = SlotTable(8, TOKENS).ledger_rows
+    bank = LayerBank(5, UNITS, SIZE, table_rows, CPU)
+    for lane, steering in LAYERS.items():
+        bank.load(lane, steering)
+    buffers = StepBuffers(graph_rows, CPU)
+    return Rig(bank, buffers, operator.register_engine(buffers))
+
+
+def step() -> StepPlan:
+    """Four requests in one batch of 23 rows: lanes 1 (each row), none, 2 (held), 3 (static).
+
+    Lane 1 has offsets and media, lane 2 media without offsets, lanes 2 and 3 a limited dose.
+    """
+    table = SlotTable(8, TOKENS)
+    for name, lane, hold, gain in (("a", 1, False, 1.5), ("c", 2, True, 1.0), ("d", 3, True, 0.5)):
+        directive = Directive(
+            "b", "p", "v", gain, None, hold, media=MEDIA[lane], dose_limit=LIMIT[lane]
+        )
+        table.admit(name, 6, directive, lane)
+    return table.plan(["a", "x", "c", "d"], [0, 0, 5, 2], [8, 5, 1, 9])
+
+
+def coefficient(lane: int, gain: float, row: torch.Tensor) -> torch.Tensor:
+    """The formula in plain words, from float32 ``row``."""
+    earned, limit = LAYERS[lane].coefficient(row, MEDIA[lane]), LIMIT[lane]
+    if limit is None:
+        return earned
+    bound = limit / gain * row.norm()
+    return earned.clamp(-bound, bound)
+
+
+def expected(plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+    stream = hidden.float() if residual is None else hidden.float() + residual.float()
+    steered, held = hidden.clone(), {}
+    for row in plan.rows:
+        steering = LAYERS[row.lane]
+        if row.computes:
+            held[row.slot] = coefficient(row.lane, row.gain, stream[row.at])
+        change = held[row.slot] * row.gain * steering.direction
+        steered[row.at] += change.to(hidden.dtype)
+    return steered
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("split", [True, False])
+def test_both_forms_equal_the_formula(graph_rows: int, dtype: torch.dtype, split: bool) -> None:
+    torch.manual_seed(0)
+    plan, hidden = step(), torch.randn(30, SIZE).to(dtype)
+    residual = torch.randn(30, SIZE).to(dtype) if split else None
+    before = None if residual is None else residual.clone()
+    steered = rig(graph_rows).run(plan, hidden, residual)
+    torch.testing.assert_close(steered, expected(plan, hidden, residual))
+    others = [i for i in range(30) if i not in {row.at for row in plan.rows}]
+    assert torch.equal(steered[others], hidden[others])
+    assert residual is None or torch.equal(residual, before)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_ledger_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
+    plan, hidden, bench = step(), torch.randn(23, SIZE), rig(graph_rows)
+    bench.run(plan, hidden, None)
+    for report in plan.reports:
+        own = [row for row in plan.rows if row.owner == report.owner]
+        assert bench.bank.ledger[report.owner, ROWS] == len(own)
+        row = next(row for row in reversed(own) if row.slot == report.slot)
+        if row.computes:
+            entry = bench.bank.ledger[report.slot]
+            steering = LAYERS[row.lane]
+            kept = float(coefficient(row.lane, row.gain, hidden[row.at]))
+            assert entry[COEFFICIENT] == pytest.approx(kept, rel=1e-4)
+            assert entry[RISK] == pytest.approx(
+                float(steering.risk_logit(hidden[row.at], MEDIA[row.lane])), rel=1e-4, abs=1e-5
+            )
+            assert entry[DOSE] == pytest.approx(abs(kept) / float(hidden[row.at].norm()), rel=1e-4)
+    assert bench.bank.ledger[NULL_SLOT, COEFFICIENT] == 0
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_no_token_gets_more_than_its_limit(graph_rows: int) -> None:
+    plan, hidden = step(), torch.randn(23, SIZE)
+    change = (rig(graph_rows).run(plan, hidden, None) - hidden).norm(dim=-1)
+    computed = [row for row in plan.rows if row.computes and LIMIT[row.lane] is not None]
+    share = {row.lane: float(change[row.at] / hidden[row.at].norm()) for row in computed}
+    assert share[3] == pytest.approx(0.05, rel=1e-4), "the limit is below the static coefficient"
+    assert share[2] <= 0.4 * 1.0001
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_idle_step_after_a_steered_one_touches_nothing(graph_rows: int) -> None:
+    bench, hidden = rig(graph_rows), torch.randn(23, SIZE)
+    bench.run(step(), hidden, None)
+    assert torch.equal(bench.run(StepPlan(23), hidden, None), hidden)
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_zero_gain_adds_nothing_to_the_bit(graph_rows: int) -> None:
+    table = SlotTable(8, TOKENS)
+    table.admit("a", 3, Directive("b", "p", "v", 0.0), 1)
+    hidden = torch.randn(5, SIZE).bfloat16()
+    assert torch.equal(rig(graph_rows).run(table.plan(["a"], [0], [5]), hidden, None), hidden)
+
+
+def test_operator_passes_torch_library_checks() -> None:
+    bench, hidden = rig(TOKENS), torch.randn(23, SIZE)
+    bench.buffers.commit(step())
+    inputs = bench.inputs(hidden, torch.randn(23, SIZE))
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(operator.OP, inputs, test_utils=checks)
+
+
+def test_compiled_equals_eager() -> None:
+    bench, hidden = rig(0), torch.randn(23, SIZE)
+    residual = torch.randn(23, SIZE)
+    bench.buffers.commit(step())
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        rows = rows * 2
+        operator.OP(*bench.inputs(rows, residual))
+        return rows + 1
+
+    eager = forward(hidden)
+    compiled = torch.compile(forward, fullgraph=True, dynamic=True)(hidden)
+    torch.testing.assert_close(compiled, eager)
