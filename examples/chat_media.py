@@ -111,8 +111,8 @@ def show(name: str, text: str, report: dict[str, Any] | None) -> bool:
     risk = "unknown" if report["risk"] is None else f"{report['risk']:.3f}"
     say(
         f"            {report['mode']} {report['policy']} ({report['strategy']}, version "
-        f"{report['version']}): strength {report['strength']:.3f}, risk {risk}, "
-        f"{report['rows']} rows steered\n"
+        f"{report['version']}): coefficient {report['coefficient']:.3f}, risk {risk}, "
+        f"{report['rows_verified']} rows verified\n"
     )
     return True
 

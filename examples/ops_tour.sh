@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A day in the life of an operator, on the demo model: shadow, a look at the rates, a canary of 10 %,
+# A day in the life of an operator, on the demo model: shadow, a look at the rates, a split of 10 %,
 # enforce, a broken policy file, a rollback; with the metrics and the audit lines that came of it.
 #
 #   make serve once, stop it, then:   examples/ops_tour.sh [FOLDER]
@@ -126,10 +126,10 @@ done
 traffic 1
 rates
 
-say "a canary of 10 % gets the steered policy"
-policy shadow '    canary: {policy: steered, share: 0.1, by: request}' | apply
+say "a split of 10 % gets the steered policy"
+policy shadow '    split: {policy: steered, share: 0.1, by: request}' | apply
 traffic 2
-rates | grep -E 'arm="(canary|control)"'
+rates | grep -E 'arm="(treatment|control)"'
 
 say "enforce for everyone"
 policy enforce | apply

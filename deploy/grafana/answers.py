@@ -1,4 +1,4 @@
-"""Panels on what the model says: requests, refusals, and the two sides of a canary split."""
+"""Panels on what the model says: requests, refusals, and the two sides of a traffic split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GLANCE = (
     ),
     Panel(
         "Steered share",
-        "Share of the last hour's answers that earned a strength under a policy that enforces. "
+        "Share of the last hour's answers that earned a coefficient under a policy that enforces. "
         "Adaptive strategies leave harmless requests alone.",
         (
             Query(
@@ -101,7 +101,7 @@ REFUSALS = (
     ),
     Panel(
         "Steered and unsteered answers",
-        "Share of refusals among answers that earned a strength under mode enforce (true), and "
+        "Share of refusals among answers that earned a coefficient under mode enforce (true), and "
         "among all others (false). Risky requests earn one, so that the two are not the same kind "
         "of requests.",
         (Query(refusals(LEXICAL, "steered"), "steered: {{steered}}"),),
@@ -131,17 +131,17 @@ REFUSALS = (
     ),
 )
 
-CANARY = (
+SPLIT = (
     Panel(
-        "Refusal rate, canary against control",
+        "Refusal rate, treatment against control",
         "Share of refusals among judged answers of the last hour on both sides of a split.",
-        (Query(refusals(f'{LEXICAL}, arm=~"canary|control"', "arm"), "{{arm}}"),),
+        (Query(refusals(f'{LEXICAL}, arm=~"treatment|control"', "arm"), "{{arm}}"),),
         unit="percentunit",
         most=1.0,
     ),
     Panel(
         "Distance in standard errors",
-        "How far the canary's refusal rate is from its control's. Beyond 4, and 5 points, an alert "
+        "How far the treatment's refusal rate is from its control's. Beyond 4, and 5 points, an alert "
         "fires.",
         (Query(f"abs(policy:steering_arm_shift:zscore1h{{{MODEL}}})", "{{detector}}"),),
         width=6,
@@ -152,7 +152,7 @@ CANARY = (
         (
             Query(
                 "sum by (arm) (rate(steering_requests_total"
-                f'{{{POLICY}, arm=~"canary|control"}}{EVERY}))',
+                f'{{{POLICY}, arm=~"treatment|control"}}{EVERY}))',
                 "{{arm}}",
             ),
         ),

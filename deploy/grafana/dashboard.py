@@ -14,7 +14,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from deploy.grafana.answers import CANARY, GLANCE, REFUSALS
+from deploy.grafana.answers import SPLIT, GLANCE, REFUSALS
 from deploy.grafana.operation import HEALTH, LATENCY, READINGS
 from deploy.grafana.panels import COLUMNS, SOURCE, build
 
@@ -22,8 +22,8 @@ UID = "refusal-steering"
 SECTIONS = {
     "At a glance": GLANCE,
     "Refusals": REFUSALS,
-    "Canary against control": CANARY,
-    "Risk and strength": READINGS,
+    "Treatment against control": SPLIT,
+    "Risk and coefficient": READINGS,
     "Latency": LATENCY,
     "Health": HEALTH,
 }

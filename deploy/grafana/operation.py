@@ -20,11 +20,11 @@ READINGS = (
         each="modality",
     ),
     Panel(
-        "Strength: $modality",
+        "Coefficient: $modality",
         "Largest coefficient over layers at the last prompt token, in residual-stream units.",
         (
             Query(
-                "sum by (le) (increase(steering_strength_bucket"
+                "sum by (le) (increase(steering_coefficient_bucket"
                 f'{{{POLICY}, modality=~"$modality"}}{EVERY}))'
             ),
         ),
@@ -41,10 +41,10 @@ READINGS = (
     ),
     Panel(
         "Rows steered",
-        "Token rows a second that the device has steered, by policy and mode.",
+        "Token rows a second that the device has verified, by policy and mode.",
         (
             Query(
-                f"sum by (policy, mode) (rate(steering_rows_total{{{POLICY}}}{EVERY}))",
+                f"sum by (policy, mode) (rate(steering_rows_verified_total{{{POLICY}}}{EVERY}))",
                 "{{policy}}, {{mode}}",
             ),
         ),

@@ -14,7 +14,7 @@ from typing import Any
 from refusal_steering.errors import DirectiveError
 
 EXTRA_KEY = "refusal_steering"
-MAX_GAIN = 16.0
+MAX_STRENGTH = 16.0
 # The bits of the media in the worker's tables; the order is part of the bundle's meaning there.
 MEDIA = ("image", "audio", "video")
 
@@ -23,11 +23,11 @@ MEDIA = ("image", "audio", "video")
 class Directive:
     """One request's steering.
 
-    ``gain`` multiplies the coefficients that the bundle earns (0 adds nothing). ``decode_tokens``
+    ``strength`` multiplies the coefficients that the bundle earns (0 adds nothing). ``decode_tokens``
     is how many decode positions after the last prompt token are steered, ``None`` for all.
     ``hold`` keeps the coefficient of the last prompt token for them; else each steered token
     earns its own. ``shadow`` measures everything and adds nothing. ``media`` are those of the
-    request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, gain included, as
+    request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, strength included, as
     a share of the length of its residual stream where its coefficient is earned. ``blend`` is
     set for strategies that draw the logits of the first ``blend_tokens`` generated tokens towards
     the bundle's refusal prototypes, by that share (RAS); ``None`` leaves logits alone.
@@ -36,7 +36,7 @@ class Directive:
     bundle: str
     policy: str
     policy_version: str
-    gain: float = 1.0
+    strength: float = 1.0
     decode_tokens: int | None = None
     hold: bool = True
     shadow: bool = False
@@ -46,9 +46,9 @@ class Directive:
     blend_tokens: int = 0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.gain) or not 0.0 <= self.gain <= MAX_GAIN:
+        if not math.isfinite(self.strength) or not 0.0 <= self.strength <= MAX_STRENGTH:
             raise DirectiveError(
-                f"steering strength is {self.gain}; expected a number from 0 to {MAX_GAIN:g}"
+                f"steering strength is {self.strength}; expected a number from 0 to {MAX_STRENGTH:g}"
             )
         if self.decode_tokens is not None and self.decode_tokens < 0:
             raise DirectiveError(
@@ -65,9 +65,9 @@ class Directive:
             raise DirectiveError(f"media {sorted(unknown)} are unknown; expected some of {MEDIA}")
 
     @property
-    def applied_gain(self) -> float:
+    def applied_strength(self) -> float:
         """What the device multiplies by: 0 in shadow mode."""
-        return 0.0 if self.shadow else self.gain
+        return 0.0 if self.shadow else self.strength
 
     @property
     def applied_blend(self) -> float:
@@ -75,11 +75,11 @@ class Directive:
         return 0.0 if self.shadow or self.blend is None else self.blend
 
     @property
-    def reach(self) -> float:
-        """The largest coefficient before the gain, as a share of the residual stream's length."""
-        if self.dose_limit is None or self.gain == 0.0:
+    def max_dose(self) -> float:
+        """The largest coefficient before the strength, as a share of the residual stream's length."""
+        if self.dose_limit is None or self.strength == 0.0:
             return math.inf
-        return self.dose_limit / self.gain
+        return self.dose_limit / self.strength
 
     @property
     def media_set(self) -> int:
@@ -92,7 +92,7 @@ class Directive:
 
         Blended logits leave no trace in the cache but the tokens that were chosen.
         """
-        return self.applied_gain != 0.0
+        return self.applied_strength != 0.0
 
     def cache_key(self, prompt_length: int) -> str:
         """Names every input of steered key-value entries that the token ids do not name."""
@@ -101,7 +101,7 @@ class Directive:
             (
                 self.policy_version,
                 self.bundle,
-                self.applied_gain.hex(),
+                self.applied_strength.hex(),
                 window,
                 "hold" if self.hold else "each",
                 str(prompt_length),

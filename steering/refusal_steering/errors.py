@@ -25,7 +25,7 @@ class BundleMismatchError(BundleError):
 
 
 class BundleInUseError(BundleError):
-    """No lane is free for a bundle, or the lane is still used by running requests."""
+    """No bundle slot is free for a bundle, or the bundle slot is still used by running requests."""
 
     status = 409
     code = "bundle_in_use"

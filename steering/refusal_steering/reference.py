@@ -27,7 +27,7 @@ class ReferenceSteering:
 
     layers: Mapping[int, LayerSteering]
     prompt_length: int
-    gain: float = 1.0
+    strength: float = 1.0
     decode_tokens: int | None = None
     hold: bool = True
     media: tuple[str, ...] = ()
@@ -49,14 +49,14 @@ class ReferenceSteering:
             held = self.hold and at > start
             value = earned[start] if held else self._earn(layer, rows[row])
             earned[at] = value
-            rows[row] += (value * self.gain * layer.direction).to(rows.dtype)
+            rows[row] += (value * self.strength * layer.direction).to(rows.dtype)
         return rows
 
     def _earn(self, layer: LayerSteering, row: Tensor) -> float:
         value = float(layer.coefficient(row, self.media))
-        if self.dose_limit is None or self.gain == 0.0:
+        if self.dose_limit is None or self.strength == 0.0:
             return value
-        bound = self.dose_limit / self.gain * float(row.float().norm())
+        bound = self.dose_limit / self.strength * float(row.float().norm())
         return max(-bound, min(bound, value))
 
     def mix(self, step: int, logits: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ class Reading:
     """What one engine step measured for one request.
 
     ``position`` is the absolute position of the token; ``coefficients`` one number per steered
-    layer, before the gain; ``rows`` how many token rows the device has steered so far, counted
+    layer, before the strength; ``rows`` how many token rows the device has steered so far, counted
     by every layer and the smallest count taken. ``dose`` is the largest coefficient of any layer
-    as a share of the residual stream's length there, before the gain; ``blended`` how many rows of
+    as a share of the residual stream's length there, before the strength; ``blended`` how many rows of
     logits were blended. ``failure`` is set instead when the worker could not steer the request.
     """
 
@@ -93,13 +93,13 @@ class Trace:
     def dose(self) -> float:
         """Largest change as a share of the residual stream's length, at the last prompt token.
 
-        Gain included; in shadow mode what would have been added.
+        Strength included; in shadow mode what would have been added.
         """
-        return self.readings[0].dose * self.directive.gain if self.readings else 0.0
+        return self.readings[0].dose * self.directive.strength if self.readings else 0.0
 
     @property
-    def strength(self) -> float:
-        """Largest applied coefficient over layers at the last prompt token, gain included.
+    def coefficient(self) -> float:
+        """Largest applied coefficient over layers at the last prompt token, strength included.
 
         For strategies that blend logits: the share blended in. In shadow mode: what would have
         been applied.
@@ -107,7 +107,7 @@ class Trace:
         if self.directive.blend is not None:
             return self.directive.blend
         first = self.readings[0].coefficients if self.readings else ()
-        return max(first, key=abs, default=0.0) * self.directive.gain
+        return max(first, key=abs, default=0.0) * self.directive.strength
 
     @property
     def risk(self) -> float:

@@ -150,8 +150,8 @@ class Bench:
         extra = None
         if number < variant.steered:
             digest = self.bundles[variant.strategy].digest
-            gain = 0.5 + number / BATCH
-            directive = Directive(digest, "bench", "v", gain, None, variant.hold)
+            strength = 0.5 + number / BATCH
+            directive = Directive(digest, "bench", "v", strength, None, variant.hold)
             extra = {EXTRA_KEY: directive.to_wire()}
         return SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True, extra_args=extra)
 

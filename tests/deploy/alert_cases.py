@@ -223,29 +223,29 @@ CASES = (
         step="15m",
     ),
     Case(
-        "SteeringCanaryArmMoved",
+        "SteeringSplitMoved",
         "twice the refusals of the control",
         {
-            **judged("0+4x90", "0+6x90", arm="canary"),
+            **judged("0+4x90", "0+6x90", arm="treatment"),
             **judged("0+2x90", "0+8x90", arm="control"),
         },
         "80m",
-        ("SteeringCanaryArmMoved",),
+        ("SteeringSplitMoved",),
     ),
     Case(
-        "SteeringCanaryArmMoved",
+        "SteeringSplitMoved",
         "as often as the control",
         {
-            **judged("0+2x90", "0+8x90", arm="canary"),
+            **judged("0+2x90", "0+8x90", arm="treatment"),
             **judged("0+20x90", "0+80x90", arm="control"),
         },
         "80m",
     ),
     Case(
-        "SteeringCanaryArmMoved",
-        "six canary answers say nothing",
+        "SteeringSplitMoved",
+        "six treatment answers say nothing",
         {
-            **judged("0x60 3x30", "0x60 3x30", arm="canary"),
+            **judged("0x60 3x30", "0x60 3x30", arm="treatment"),
             **judged("0+2x90", "0+8x90", arm="control"),
         },
         "80m",

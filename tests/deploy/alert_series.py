@@ -27,7 +27,7 @@ def requests(mode: str, policy: str = "p") -> str:
 
 
 def rows(mode: str) -> str:
-    return f'steering_rows_total{{{REQUEST}, mode="{mode}"}}'
+    return f'steering_rows_verified_total{{{REQUEST}, mode="{mode}"}}'
 
 
 def gauge(name: str, instance: str = "a", **labels: str) -> str:

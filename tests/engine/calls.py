@@ -13,24 +13,30 @@ _LONG = "Please tell me how to bake a chocolate cake and what the capital of Fra
 CALLS = (
     Call(chat("Say something."), tokens=20),
     Call(chat("Tell me a story."), bundle="static", tokens=24),
-    Call(chat("Say something."), bundle="static", gain=0.5, window=3),
+    Call(chat("Say something."), bundle="static", strength=0.5, window=3),
     Call(chat("Describe this image.", ("image",)), ("image",), bundle="omni", tokens=20),
-    Call(chat("What?", ("audio",)), ("audio",), bundle="omni", hold=False, window=4, gain=2.0),
+    Call(chat("What?", ("audio",)), ("audio",), bundle="omni", hold=False, window=4, strength=2.0),
     Call(chat("Look.", _ALL), _ALL, bundle="omni", hold=False, tokens=12),
     Call(chat("Describe this image.", ("image2",)), ("image2",)),
-    Call(chat(_LONG), bundle="omni", hold=False, gain=0.7, tokens=18),
+    Call(chat(_LONG), bundle="omni", hold=False, strength=0.7, tokens=18),
     Call(chat(_LONG), tokens=10),
-    Call(chat("Say something."), bundle="static", gain=0.0, tokens=20),
+    Call(chat("Say something."), bundle="static", strength=0.0, tokens=20),
     Call(chat("Describe this image.", ("image2",)), ("image2",), bundle="omni", shadow=True),
     Call(chat("One two three."), bundle="static", window=0, tokens=9),
     Call(chat("Look.", ("image2",)), ("image2",), bundle="mars", tokens=12),
-    Call(chat("Look.", _ALL), _ALL, bundle="mars", gain=1.5, window=2, dose_limit=0.3),
+    Call(chat("Look.", _ALL), _ALL, bundle="mars", strength=1.5, window=2, dose_limit=0.3),
     Call(chat(_LONG), bundle="mars", hold=False, dose_limit=0.2, tokens=8),
-    Call(chat("Tell me a story."), bundle="ras", gain=0.0, window=2, blend=0.9),
-    Call(chat(_LONG, ("image",)), ("image",), bundle="ras", gain=0.0, window=2, blend=0.4),
-    Call(chat("Say something."), bundle="ras", gain=0.0, window=2, blend=0.0, tokens=20),
+    Call(chat("Tell me a story."), bundle="ras", strength=0.0, window=2, blend=0.9),
+    Call(chat(_LONG, ("image",)), ("image",), bundle="ras", strength=0.0, window=2, blend=0.4),
+    Call(chat("Say something."), bundle="ras", strength=0.0, window=2, blend=0.0, tokens=20),
     Call(
-        chat("Say something."), bundle="ras", gain=0.0, window=2, blend=0.8, shadow=True, tokens=20
+        chat("Say something."),
+        bundle="ras",
+        strength=0.0,
+        window=2,
+        blend=0.8,
+        shadow=True,
+        tokens=20,
     ),
 )
 MIXED = (
@@ -48,7 +54,7 @@ CROWD = (
                 chat(f"{number} one two three four five six. " * 3),
                 bundle=(None, "static", "omni", "omni", "ras")[number % 5],
                 hold=number % 5 != 3,
-                gain=0.5 + 0.1 * number,
+                strength=0.5 + 0.1 * number,
                 window=None if number % 3 else 6,
                 blend=0.7 if number % 5 == 4 else None,
                 tokens=72,
@@ -74,11 +80,11 @@ def _orders(name: str, steered: Call) -> tuple[Scene, ...]:
         Scene(f"{name}: steered, steered", (steered, steered), together=False),
         Scene(f"{name}: unsteered, unsteered", (plain, plain), together=False),
         Scene(
-            f"{name}: other gain, version",
-            (steered, replace(steered, gain=0.5), replace(steered, version="v2"), steered),
+            f"{name}: other strength, version",
+            (steered, replace(steered, strength=0.5), replace(steered, version="v2"), steered),
             together=False,
         ),
-        Scene(f"{name}: other gain cold", (replace(steered, gain=0.5),)),
+        Scene(f"{name}: other strength cold", (replace(steered, strength=0.5),)),
     )
 
 
@@ -100,9 +106,9 @@ PEERS = (
         (
             _GOOD,
             Call(chat("One."), raw_wire=_BROKEN),
-            Call(chat("Two."), raw_wire={"gain": "x"}),
+            Call(chat("Two."), raw_wire={"strength": "x"}),
             Call(chat("Three."), raw_wire={**_BROKEN, "layer": 999}),
-            Call(chat("Four."), raw_wire={**_BROKEN, "gain": float("nan")}),
+            Call(chat("Four."), raw_wire={**_BROKEN, "strength": float("nan")}),
             Call(chat("Five."), bundle="not-loaded"),
             _PLAIN,
         ),
@@ -124,20 +130,20 @@ PEERS = (
     ),
     Scene(
         "client writes our key",
-        (replace(_PLAIN, extra_args={"refusal_steering": {**_BROKEN, "gain": 9.0}}),),
+        (replace(_PLAIN, extra_args={"refusal_steering": {**_BROKEN, "strength": 9.0}}),),
     ),
     Scene("neighbour ends early", (replace(_GOOD, tokens=16), replace(_PLAIN, tokens=2))),
     Scene(
         "thirty-two strengths",
         tuple(
-            Call(chat("Tell me a story."), bundle="static", gain=0.25 + 0.05 * i, tokens=6)
+            Call(chat("Tell me a story."), bundle="static", strength=0.25 + 0.05 * i, tokens=6)
             for i in range(32)
         ),
     ),
     Scene(
         "thirty-two strengths alone",
         tuple(
-            Call(chat("Tell me a story."), bundle="static", gain=0.25 + 0.05 * i, tokens=6)
+            Call(chat("Tell me a story."), bundle="static", strength=0.25 + 0.05 * i, tokens=6)
             for i in range(0, 32, 6)
         ),
         together=False,

@@ -130,7 +130,7 @@ class Player:
             bundle=known.digest if known else call["bundle"],
             policy="test",
             policy_version=call["version"],
-            gain=call["gain"],
+            strength=call["strength"],
             decode_tokens=call["window"],
             hold=call["hold"],
             shadow=call["shadow"],
@@ -147,7 +147,7 @@ _COUNT = 0
 class _RawDirective:
     """Lets a test put something unreadable on the wire, as a bug of ours would."""
 
-    gain = 1.0
+    strength = 1.0
     decode_tokens = None
     blend = None
     blend_tokens = 0

@@ -17,7 +17,7 @@ class Call:
     media: tuple[str, ...] = ()
     tokens: int = 16
     bundle: str | None = None
-    gain: float = 1.0
+    strength: float = 1.0
     window: int | None = None
     hold: bool = True
     shadow: bool = False
@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """One choice of one call. ``coefficients`` [reading][layer], before the gain."""
+    """One choice of one call. ``coefficients`` [reading][layer], before the strength."""
 
     tokens: list[int]
     logprobs: list[float]

@@ -60,7 +60,7 @@ def calls(model: Path) -> tuple[Call, ...]:
         for name in RESIDUAL:
             window = load_bundle(BUNDLES / name).manifest.window
             steered = replace(plain, bundle=name, window=window.decode_tokens, hold=window.hold)
-            made += [steered, replace(steered, gain=0.0), replace(steered, shadow=True)]
+            made += [steered, replace(steered, strength=0.0), replace(steered, shadow=True)]
     return tuple(made)
 
 
@@ -110,7 +110,7 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
     cold = dict(zip(plain, answers[: len(plain)], strict=True))
     warm = dict(zip(plain, answers[len(plain) :], strict=True))
     for call, mine in zip(calls, steered.scene("alone"), strict=True):
-        if call.bundle is None or call.gain == 0 or call.shadow:
+        if call.bundle is None or call.strength == 0 or call.shadow:
             expected = (warm if call.bundle else cold)[call.unsteered()]
             assert (mine.tokens, mine.logprobs) == (expected.tokens, expected.logprobs)
             assert mine.cached == expected.cached
@@ -135,11 +135,11 @@ def test_output_and_strength_equal_the_reference(
 ) -> None:
     hf = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
     for call, answer in zip(calls, steered.scene("alone"), strict=True):
-        if call.bundle is None or call.shadow or call.gain == 0:
+        if call.bundle is None or call.shadow or call.strength == 0:
             continue
         bundle = load_bundle(BUNDLES / call.bundle)
         state = ReferenceSteering(
-            bundle.layers, len(call.prompt), call.gain, call.window, call.hold
+            bundle.layers, len(call.prompt), call.strength, call.window, call.hold
         )
         tokens, scores = greedy(hf, {"input_ids": torch.tensor([call.prompt])}, 12, state)
         logprobs = [float(s[t]) for s, t in zip(scores, tokens, strict=True)]

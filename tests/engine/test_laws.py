@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
 
 ENGINES = ("eager", "compiled", "v2", "captured", "chunked")
 STEERED = [i for i, call in enumerate(CALLS) if call.bundle]
-TOUCHED = [i for i in STEERED if (CALLS[i].gain or CALLS[i].blend) and not CALLS[i].shadow]
+TOUCHED = [i for i in STEERED if (CALLS[i].strength or CALLS[i].blend) and not CALLS[i].shadow]
 UNTOUCHED = [i for i in range(len(CALLS)) if i not in TOUCHED]
 
 

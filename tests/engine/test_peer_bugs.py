@@ -81,7 +81,7 @@ def test_distinct_strengths_do_not_run_out(run: Outcome) -> None:
 
 def test_strength_zero_after_steering_adds_nothing(outcome: Outcomes) -> None:
     run = outcome("eager")
-    zero = next(i for i, call in enumerate(calls.CALLS) if call.bundle and call.gain == 0)
+    zero = next(i for i, call in enumerate(calls.CALLS) if call.bundle and call.strength == 0)
     assert run.scene("together")[zero].tokens == run.scene("plain")[zero].tokens
 
 

@@ -63,9 +63,9 @@ def test_another_strength_or_version_shares_only_what_comes_before(
     outcome: Outcomes, engine: str, prompt: str
 ) -> None:
     run = outcome(engine)
-    full, half, version, again = run.scene(f"{prompt}: other gain, version")
+    full, half, version, again = run.scene(f"{prompt}: other strength, version")
     assert [a.cached for a in (half, version, again)] == [SHARED[prompt]] * 3
-    laws.same([half], run.scene(f"{prompt}: other gain cold"))
+    laws.same([half], run.scene(f"{prompt}: other strength cold"))
     laws.same([version, again], [full, full])
 
 

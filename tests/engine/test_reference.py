@@ -56,7 +56,7 @@ class Reference:
             state = ReferenceSteering(
                 self.bundles[call.bundle].layers,
                 inputs["input_ids"].shape[1],
-                0.0 if call.shadow else call.gain,
+                0.0 if call.shadow else call.strength,
                 call.window,
                 call.hold,
                 media=tuple({kind.rstrip("2") for kind in call.media}),

@@ -60,7 +60,7 @@ async def play_round(engine: Any, bundle: Any, order: dict[str, Any]) -> dict[st
 
 
 async def ask(engine: Any, bundle: Any, order: dict[str, Any], number: int) -> Any:
-    """One request of a round, steered with one of ``strengths`` gains, or not at all."""
+    """One request of a round, steered with one of ``strengths`` strengths, or not at all."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -76,8 +76,8 @@ async def ask(engine: Any, bundle: Any, order: dict[str, Any], number: int) -> A
     )
     directive = None
     if order["strengths"]:
-        gain = 0.5 + (number % order["strengths"]) / order["strengths"]
-        directive = Directive(bundle.digest, "bench", "v", gain, None, order["hold"])
+        strength = 0.5 + (number % order["strengths"]) / order["strengths"]
+        directive = Directive(bundle.digest, "bench", "v", strength, None, order["hold"])
     ids = [100 + (7 * number + at) % 800 for at in range(order["prompt"])]
     with steering_context(directive):
         stream = engine.generate({"prompt_token_ids": ids}, params, f"{time.monotonic_ns()}")

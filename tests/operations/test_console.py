@@ -131,7 +131,7 @@ def test_an_operator_sees_the_traffic_and_plays_in_a_browser(site: Site, page: A
     assert "off" in rows.first.inner_text()
     page.fill("#message", QUESTION)
     page.select_option("#with", "static")
-    page.fill("#gain", "2")
+    page.fill("#strength", "2")
     page.fill("#tokens", "8")
     page.click("#play")
     page.get_by_text("Done.", exact=True).wait_for()

@@ -37,7 +37,7 @@ def prometheus(running: Site, tmp_path_factory: pytest.TempPathFactory) -> Itera
     address = running.ops.url.removeprefix("http://")
     with watching(address, tmp_path_factory.mktemp("prometheus")) as found:
         eventually(lambda: [value for _, value in found.vector("up")] == [1.0])
-        split = policy(canary={"policy": "static", "share": 0.5})
+        split = policy(split={"policy": "static", "share": 0.5})
         assert running.put(split, running.version).status_code == 200
         # A series is born with its first event; only the second makes an increase.
         for _ in range(2):
@@ -86,7 +86,7 @@ def test_the_server_is_up_and_what_is_scraped_is_what_it_says(
     (target,) = prometheus.get("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     assert prometheus.vector("up{job='refusal-server'}")[0][1] == 1.0
-    for name in ("steering_requests_total", "steering_rows_total", "steering_risk_count"):
+    for name in ("steering_requests_total", "steering_rows_verified_total", "steering_risk_count"):
         assert prometheus.value(f"sum({name})") == site.ops.metric(name) > 0
     version = prometheus.vector("steering_policy_info == 1")
     assert [labels["version"] for labels, _ in version] == [site.version]
@@ -123,7 +123,7 @@ def test_figures_of_the_traffic_are_right(prometheus: Prometheus) -> None:
     for selector, least, most in (
         ('strategy="ras"', 1, 2),
         ('modality="image"', 1, 2),
-        ('arm=~"canary|control"', 21, 42),
+        ('arm=~"treatment|control"', 21, 42),
     ):
         growth, increase = grown(selector)
         assert least <= growth <= most, selector

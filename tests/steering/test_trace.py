@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from refusal_steering.directive import MAX_GAIN, Directive
+from refusal_steering.directive import MAX_STRENGTH, Directive
 from refusal_steering.errors import DirectiveError, SteeringUnavailableError
 from refusal_steering.trace import Reading, Trace
 
@@ -22,10 +22,10 @@ def test_directive_survives_the_wire() -> None:
     assert Directive.from_wire(directive.to_wire()) == directive
 
 
-@pytest.mark.parametrize("gain", [-0.1, math.nan, math.inf, MAX_GAIN * 1.01])
-def test_gain_out_of_range_is_refused(gain: float) -> None:
+@pytest.mark.parametrize("strength", [-0.1, math.nan, math.inf, MAX_STRENGTH * 1.01])
+def test_gain_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(DirectiveError, match="strength"):
-        Directive("d", "p", "v", gain)
+        Directive("d", "p", "v", strength)
 
 
 def test_negative_window_is_refused() -> None:
@@ -101,8 +101,8 @@ def test_recomputed_positions_keep_their_first_reading() -> None:
     assert trace.rows == 2
 
 
-def test_strength_is_the_largest_coefficient_with_gain() -> None:
+def test_strength_is_the_largest_coefficient_with_strength() -> None:
     trace = Trace(Directive("d", "p", "v", 2.0))
     trace.add(reading(9, 1))
-    assert trace.strength == -6.0
+    assert trace.coefficient == -6.0
     assert trace.risk == pytest.approx(1 / (1 + math.exp(-1.0)))

@@ -88,13 +88,13 @@ class Observer:
         self._metrics.count_request(labels, ending.outcome)
         self._metrics.observe_overhead(labels, ending.overhead)
         measured = [trace for trace in ending.traces if trace.readings]
-        strength, risk = report.strength(measured), report.risk(call.choice, measured)
-        rows = report.rows(call.choice, measured)
+        coefficient, risk = report.coefficient(measured), report.risk(call.choice, measured)
+        rows = report.rows_verified(call.choice, measured)
         if measured and ending.outcome != "error":
-            self._metrics.observe(labels, strength, risk, rows)
+            self._metrics.observe(labels, coefficient, risk, rows)
             policy, version = call.choice.policy.name, call.choice.version
-            trace_span.annotate(policy, version, strength, risk, rows)
-        steered = call.choice.policy.rule.mode == "enforce" and strength != 0.0
+            trace_span.annotate(policy, version, coefficient, risk, rows)
+        steered = call.choice.policy.rule.mode == "enforce" and coefficient != 0.0
         if ending.judged:
             self._judged(ending, labels, steered)
         if self._audit is not None and call.choice.steers:
@@ -139,11 +139,11 @@ class Observer:
             mode=choice.policy.rule.mode,
             strategy=choice.policy.strategy,
             bundle=bundle.digest if bundle else None,
-            requested_strength=choice.strength,
-            strength=report.strength(measured),
+            strength=choice.strength,
+            coefficient=report.coefficient(measured),
             dose=max((trace.dose for trace in measured), default=0.0),
             risk=report.risk(choice, measured),
-            rows=report.rows(choice, measured),
+            rows_verified=report.rows_verified(choice, measured),
             outcome=ending.outcome,
             detector=self._lexical.name if ending.judged else None,
             error=ending.error,
@@ -174,8 +174,8 @@ def _entry(ending: Ending, measured: Sequence[Trace]) -> RecentRequest:
         arm=choice.arm,
         modality=call.modality,
         outcome=ending.outcome,
-        strength=report.rounded(report.strength(measured)) if measured else None,
+        coefficient=report.rounded(report.coefficient(measured)) if measured else None,
         risk=report.rounded(report.risk(choice, measured)) if measured else None,
-        rows=report.rows(choice, measured),
+        rows_verified=report.rows_verified(choice, measured),
         seconds=round(time.perf_counter() - call.admitted_at, 6),
     )

@@ -43,13 +43,13 @@ class RefusalGuard:
         """Whether steering adds anything to this request, found out as cheaply as it can be."""
         if directive.blend is not None:
             return directive.blend > 0.0
-        if directive.gain == 0.0:
+        if directive.strength == 0.0:
             return False
         if call.choice.policy.strategy == "static" or not directive.hold:
             # A constant is always earned; without hold, later tokens earn their own.
             return True
         first = await self._draft(call, directive, 1)
-        return first.traces[0].strength != 0.0
+        return first.traces[0].coefficient != 0.0
 
     async def _draft(self, call: ChatCall, directive: Directive, tokens: int) -> InternalReply:
         fields = drafted(call.request)

@@ -13,16 +13,16 @@ HEADER = "x-steering"
 
 
 def header(choice: SteeringChoice, traces: Sequence[Trace]) -> str:
-    """The header's value; while an answer is streamed, ``rows`` counts those before it began."""
+    """The header's value; while an answer is streamed, ``rows_verified`` counts those before it began."""
     measured = [trace for trace in traces if trace.readings]
     fields = {
         "policy": choice.policy.name,
         "version": choice.version,
         "strategy": choice.policy.strategy,
         "mode": choice.policy.rule.mode,
-        "strength": _number(strength(measured)),
+        "coefficient": _number(coefficient(measured)),
         "risk": _number(risk(choice, measured)),
-        "rows": str(rows(choice, measured)),
+        "rows_verified": str(rows_verified(choice, measured)),
     }
     if choice.arm is not None:
         fields["arm"] = choice.arm
@@ -48,13 +48,13 @@ def body(choice: SteeringChoice, traces: Sequence[Trace], max_tokens: int) -> di
         "bundle": bundle.digest if bundle else None,
         "layers": list(bundle.manifest.layers) if bundle else [],
         "mode": choice.policy.rule.mode,
-        "requested_strength": choice.strength,
-        "strength": rounded(strength(traces)),
+        "strength": choice.strength,
+        "coefficient": rounded(coefficient(traces)),
         "risk": rounded(risk(choice, traces)),
         "dose": rounded(max((trace.dose for trace in traces), default=0.0)),
         "dose_limit": choice.dose_limit,
         "media": list(choice.media),
-        "rows": rows(choice, traces),
+        "rows_verified": rows_verified(choice, traces),
         "blended": _applied(choice, [trace.blended for trace in traces]),
         "window": window.model_dump() if window else None,
         "tokens": tokens[:max_tokens],
@@ -67,9 +67,9 @@ def body(choice: SteeringChoice, traces: Sequence[Trace], max_tokens: int) -> di
     return content
 
 
-def strength(traces: Sequence[Trace]) -> float:
-    """The largest strength over the choices of one request."""
-    return max((trace.strength for trace in traces), key=abs, default=0.0)
+def coefficient(traces: Sequence[Trace]) -> float:
+    """The largest coefficient over the choices of one request."""
+    return max((trace.coefficient for trace in traces), key=abs, default=0.0)
 
 
 def risk(choice: SteeringChoice, traces: Sequence[Trace]) -> float:
@@ -79,7 +79,7 @@ def risk(choice: SteeringChoice, traces: Sequence[Trace]) -> float:
     return traces[0].risk if traces else math.nan
 
 
-def rows(choice: SteeringChoice, traces: Sequence[Trace]) -> int:
+def rows_verified(choice: SteeringChoice, traces: Sequence[Trace]) -> int:
     """Token rows that steering was added to, rows of logits where it blends; none in shadow."""
     return _applied(choice, [t.blended if choice.policy.blends else t.rows for t in traces])
 

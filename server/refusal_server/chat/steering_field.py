@@ -32,7 +32,7 @@ class SteeringChoice:
     """One request's policy, at one version, with its strength.
 
     ``media`` are those that the request brings. ``assessment`` is its risk, for strategies that
-    must know it before the answer. ``arm`` is set where a canary has drawn the policy.
+    must know it before the answer. ``arm`` is set where a split has drawn the policy.
     """
 
     policy: Policy
@@ -83,7 +83,7 @@ class SteeringChoice:
     def probe(self) -> Directive | None:
         """What measures the prompt under this policy's bundle and adds nothing."""
         found = self._directive(0.0 if self.policy.blends else None)
-        return None if found is None else replace(found, gain=0.0, shadow=True)
+        return None if found is None else replace(found, strength=0.0, shadow=True)
 
     def _directive(self, blend: float | None) -> Directive | None:
         bundle, window = self.policy.bundle, self.policy.window
@@ -94,7 +94,7 @@ class SteeringChoice:
             policy=self.policy.name,
             policy_version=self.version,
             # A blending bundle's layers are silent: they measure.
-            gain=self.strength if blend is None else 0.0,
+            strength=self.strength if blend is None else 0.0,
             decode_tokens=window.decode_tokens,
             hold=window.hold,
             shadow=self.policy.rule.mode == "shadow",
@@ -127,7 +127,7 @@ def parse_ask(value: Any) -> SteeringAsk:
 def choose(ask: SteeringAsk, policies: PolicySet, origin: Origin = UNKNOWN) -> SteeringChoice:
     """Resolve the ask; nothing is clamped, what is not allowed is refused.
 
-    A canary draws among the requests that name neither a policy nor a strength.
+    A split draws among the requests that name neither a policy nor a strength.
     """
     policy = _named(_wanted(ask, policies, origin), policies, ask)
     if not policies.allows(policy, origin.caller):

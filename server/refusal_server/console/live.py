@@ -20,7 +20,7 @@ _STEP_SECONDS = 4.0
 _WINDOW_SECONDS = 60.0
 _FRESH_SECONDS = 1.0
 _COUNTED = ("requests", "responses", "failures", "denied", "fail_open")
-_MEASURED = ("strength", "risk")
+_MEASURED = ("coefficient", "risk")
 _WANTED = (
     *(f"steering_{name}_total" for name in _COUNTED),
     *(f"steering_{name}_{part}" for name in _MEASURED for part in ("bucket", "sum")),
@@ -121,7 +121,7 @@ def _modality(samples: list[Sample], name: str) -> dict[str, Any]:
         "requests": _sum(samples, "requests", modality=name),
         "judged": _sum(samples, "responses", **judged),
         "refusals": _sum(samples, "responses", outcome="refusal", **judged),
-        "strength": _distribution(samples, "strength", name),
+        "coefficient": _distribution(samples, "coefficient", name),
         "risk": _distribution(samples, "risk", name),
     }
 

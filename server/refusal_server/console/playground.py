@@ -153,15 +153,15 @@ def _shown(call: ChatCall, answer: Response) -> dict[str, Any]:
         "finish_reason": choice["finish_reason"],
         "modality": call.modality,
         "risk": report["risk"] if report else None,
-        "strength": report["strength"] if report else None,
-        "rows": report["rows"] if report else 0,
+        "coefficient": report["coefficient"] if report else None,
+        "rows_verified": report["rows_verified"] if report else 0,
         "tokens": _tokens(call, report, tokens) if report else [],
         "omitted": report["tokens_omitted"] if report else 0,
     }
 
 
 def _tokens(call: ChatCall, report: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
-    """What shaped each token of the answer: the reading of the token before it, gain included."""
+    """What shaped each token of the answer: the reading of the token before it, strength included."""
     readings = report["tokens"]
     first = readings[0]["position"] if readings else 0
     found = []
@@ -170,7 +170,7 @@ def _tokens(call: ChatCall, report: dict[str, Any], texts: list[str]) -> list[di
         found.append(
             {
                 "text": texts[place] if 0 <= place < len(texts) else None,
-                "strength": _strength(call, report, reading["coefficients"], place),
+                "coefficient": _coefficient(call, report, reading["coefficients"], place),
                 "steered": call.choice.policy.rule.mode == "enforce"
                 and place < _steered_tokens(call, report),
             }
@@ -178,10 +178,10 @@ def _tokens(call: ChatCall, report: dict[str, Any], texts: list[str]) -> list[di
     return found
 
 
-def _strength(call: ChatCall, report: dict[str, Any], values: list[float], place: int) -> float:
+def _coefficient(call: ChatCall, report: dict[str, Any], values: list[float], place: int) -> float:
     """The largest coefficient over layers; where logits are blended, the share blended in."""
     if call.choice.policy.blends:
-        return float(report["strength"] or 0.0) if place < _steered_tokens(call, report) else 0.0
+        return float(report["coefficient"] or 0.0) if place < _steered_tokens(call, report) else 0.0
     return float(max(values, key=abs, default=0.0) * call.choice.strength)
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from refusal_steering.bundle import Medium, Window
-from refusal_steering.directive import MAX_GAIN
+from refusal_steering.directive import MAX_STRENGTH
 
 Mode = Literal["off", "shadow", "enforce"]
-Gain = Annotated[FiniteFloat, Field(ge=0.0, le=MAX_GAIN, strict=True)]
+Strength = Annotated[FiniteFloat, Field(ge=0.0, le=MAX_STRENGTH, strict=True)]
 Dose = Annotated[FiniteFloat, Field(gt=0.0, strict=True)]
 Share = Annotated[FiniteFloat, Field(ge=0.0, le=1.0, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -22,7 +22,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CanarySplit(_Frozen):
+class TrafficSplit(_Frozen):
     """A share of the requests that get a policy unasked gets ``policy`` instead.
 
     Whether one does is a hash of ``salt`` and what ``by`` names: the request's id, the caller's
@@ -50,15 +50,15 @@ class PolicyRule(_Frozen):
 
     mode: Mode
     bundle: str | None = None
-    strength: Gain = 1.0
-    floor: Gain | None = None
-    ceiling: Gain = 2.0
+    strength: Strength = 1.0
+    floor: Strength | None = None
+    ceiling: Strength = 2.0
     window: Window | None = None
     dose_limit: Dose | None = None
     caps: dict[Medium, Dose] = Field(default_factory=dict)
     selectable: bool = False
     models: tuple[str, ...] | None = Field(default=None, min_length=1)
-    canary: CanarySplit | None = None
+    split: TrafficSplit | None = None
     description: str = ""
 
     @property
@@ -96,12 +96,12 @@ class PolicyFile(_Frozen):
         for tenant, policy in self.tenants.items():
             self._require(f"tenants.{tenant}", policy)
         for name, rule in self.policies.items():
-            if rule.canary is None:
+            if rule.split is None:
                 continue
-            where, other = f"policies.{name}.canary", rule.canary.policy
+            where, other = f"policies.{name}.split", rule.split.policy
             self._require(where, other)
-            if other == name or self.policies[other].canary is not None:
-                raise ValueError(f"{where}: {other!r} is {name!r} itself or has a canary too")
+            if other == name or self.policies[other].split is not None:
+                raise ValueError(f"{where}: {other!r} is {name!r} itself or has a split too")
         return self
 
     def _require(self, where: str, policy: str) -> None:
@@ -112,7 +112,7 @@ class PolicyFile(_Frozen):
 KNOWN_KEYS = (
     *(field.alias or name for name, field in PolicyFile.model_fields.items()),
     *PolicyRule.model_fields,
-    *CanarySplit.model_fields,
+    *TrafficSplit.model_fields,
     *Window.model_fields,
 )
 

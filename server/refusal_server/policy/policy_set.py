@@ -22,7 +22,7 @@ from refusal_server.files.yaml_file import (
 )
 from refusal_server.policy.policy_file import (
     KNOWN_KEYS,
-    CanarySplit,
+    TrafficSplit,
     PolicyFile,
     PolicyRule,
 )
@@ -30,7 +30,7 @@ from refusal_steering.bundle import SteeringBundle, Window, load_bundle
 from refusal_steering.directive import MEDIA
 from refusal_steering.errors import BundleError
 
-Arm = Literal["canary", "control"]
+Arm = Literal["treatment", "control"]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -123,15 +123,15 @@ class PolicySet:
         return policy.rule.selectable or (own is not None and policy.at_least_as_strong_as(own))
 
     def split(self, policy: Policy, origin: Origin) -> tuple[Policy, Arm | None]:
-        """What a request gets whose policy is ``policy`` unasked, and its arm of the canary."""
-        canary = policy.rule.canary
-        subject = None if canary is None else _subject(canary, origin)
-        if canary is None or subject is None:
+        """What a request gets whose policy is ``policy`` unasked, and its arm of the split."""
+        split = policy.rule.split
+        subject = None if split is None else _subject(split, origin)
+        if split is None or subject is None:
             return policy, None
-        place = "\0".join((canary.salt, policy.name, canary.policy, subject))
+        place = "\0".join((split.salt, policy.name, split.policy, subject))
         drawn = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8]) / 2**64
-        if drawn < canary.share:
-            return self.policies[canary.policy], "canary"
+        if drawn < split.share:
+            return self.policies[split.policy], "treatment"
         return policy, "control"
 
 
@@ -196,9 +196,9 @@ def _invalid(path: Path, problem: str) -> FileError:
 def _contradictions(policies: Mapping[str, Policy]) -> Iterator[str]:
     for policy in policies.values():
         yield from _meaningless_fields(policy)
-        canary = policy.rule.canary
-        if canary is not None and canary.policy in policies:
-            yield from _unsafe_canary(policy, canary, policies[canary.policy])
+        split = policy.rule.split
+        if split is not None and split.policy in policies:
+            yield from _unsafe_split(policy, split, policies[split.policy])
 
 
 def _meaningless_fields(policy: Policy) -> Iterator[str]:
@@ -213,23 +213,23 @@ def _meaningless_fields(policy: Policy) -> Iterator[str]:
             )
 
 
-def _unsafe_canary(control: Policy, canary: CanarySplit, other: Policy) -> Iterator[str]:
-    where = f"policies.{control.name}.canary"
+def _unsafe_split(control: Policy, split: TrafficSplit, other: Policy) -> Iterator[str]:
+    where = f"policies.{control.name}.split"
     if other.rule.models != control.rule.models:
         yield f"{where}: {other.name!r} is for other models than {control.name!r}"
     # Callers choose their ids, and so their arm.
     may_be_named = other.rule.selectable or other.at_least_as_strong_as(control)
-    if canary.by != "key" and not may_be_named:
+    if split.by != "key" and not may_be_named:
         yield (
             f"{where}: {other.name!r} is weaker than {control.name!r}, and callers could reach it "
             "by trying ids; split `by: key`, or make it selectable"
         )
 
 
-def _subject(canary: CanarySplit, origin: Origin) -> str | None:
-    if canary.by == "key":
+def _subject(split: TrafficSplit, origin: Origin) -> str | None:
+    if split.by == "key":
         return origin.caller.name
-    if canary.by == "user" and origin.user:
+    if split.by == "user" and origin.user:
         return origin.user
     return origin.request_id
 

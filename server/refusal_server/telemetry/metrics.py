@@ -25,7 +25,7 @@ Labels = tuple[str, str, str]
 
 _POLICY = ("policy", "strategy", "mode")
 _REQUEST = (*_POLICY, "modality", "arm")
-_STRENGTHS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+_COEFFICIENTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _PASS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _DETECTOR_SECONDS = (0.00001, 0.0001, 0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -52,7 +52,7 @@ class RequestLabels:
 class Metrics:
     """One server's counters; ``model_name`` is the served name.
 
-    ``labels`` are policy, strategy and mode. ``arm`` is the side of a canary split that a
+    ``labels`` are policy, strategy and mode. ``arm`` is the side of a traffic split that a
     request fell on, ``none`` where its policy was not drawn.
     """
 
@@ -78,10 +78,10 @@ class Metrics:
             "outcome",
             "detector",
         )
-        self._strength = make.histogram(
-            "strength",
-            "Largest coefficient over layers at the last prompt token, gain included.",
-            _STRENGTHS,
+        self._coefficient = make.histogram(
+            "coefficient",
+            "Largest coefficient over layers at the last prompt token, strength included.",
+            _COEFFICIENTS,
             *_REQUEST,
         )
         self._risk = make.histogram(
@@ -103,7 +103,11 @@ class Metrics:
             *_POLICY,
             "outcome",
         )
-        self._rows = make.counter("rows", "Token rows steered on the device.", *_POLICY)
+        self._rows_verified = make.counter(
+            "rows_verified",
+            "Token rows that the device has verified as steered, with any coefficient.",
+            *_POLICY,
+        )
         self._failures = make.counter(
             "failures", "Requests ended with an error because steering had no proof.", *_POLICY
         )
@@ -181,12 +185,14 @@ class Metrics:
         """Count a detector's verdict on one answer."""
         self._responses(*labels.all, "true" if steered else "false", outcome, detector).inc()
 
-    def observe(self, labels: RequestLabels, strength: float, risk: float, rows: int) -> None:
+    def observe(
+        self, labels: RequestLabels, coefficient: float, risk: float, rows_verified: int
+    ) -> None:
         """Record what the device measured for one request."""
-        self._strength(*labels.all).observe(abs(strength))
+        self._coefficient(*labels.all).observe(abs(coefficient))
         if math.isfinite(risk):
             self._risk(*labels.all).observe(risk)
-        self._rows(labels.policy, labels.strategy, labels.mode).inc(rows)
+        self._rows_verified(labels.policy, labels.strategy, labels.mode).inc(rows_verified)
 
     def observe_overhead(self, labels: RequestLabels, seconds: float) -> None:
         """Record what one request has cost this process."""

@@ -17,8 +17,8 @@ def _now() -> str:
 class RecentRequest:
     """One request that has ended; ``key`` is the key's name.
 
-    ``strength`` and ``risk`` are what the device measured, ``None`` where it measured nothing;
-    ``rows`` are those steered; ``seconds`` is the time from admission to the end.
+    ``coefficient`` and ``risk`` are what the device measured, ``None`` where it measured nothing;
+    ``rows_verified`` are the rows proven steered; ``seconds`` is the time from admission to the end.
     """
 
     request_id: str
@@ -31,9 +31,9 @@ class RecentRequest:
     arm: Arm | None
     modality: str
     outcome: str
-    strength: float | None
+    coefficient: float | None
     risk: float | None
-    rows: int
+    rows_verified: int
     seconds: float
     time: str = field(default_factory=_now)
 

@@ -13,7 +13,9 @@ except ImportError:  # Tracing is optional; vLLM brings the package, a slimmer e
     _current_span = None
 
 
-def annotate(policy: str, version: str, strength: float, risk: float, rows: int) -> None:
+def annotate(
+    policy: str, version: str, coefficient: float, risk: float, rows_verified: int
+) -> None:
     """Set attributes ``steering.*`` on the current span if it is recording."""
     if _current_span is None:
         return
@@ -22,7 +24,7 @@ def annotate(policy: str, version: str, strength: float, risk: float, rows: int)
         return
     span.set_attribute("steering.policy", policy)
     span.set_attribute("steering.version", version)
-    span.set_attribute("steering.rows", rows)
-    for name, value in (("strength", strength), ("risk", risk)):
+    span.set_attribute("steering.rows_verified", rows_verified)
+    for name, value in (("coefficient", coefficient), ("risk", risk)):
         if math.isfinite(value):
             span.set_attribute(f"steering.{name}", value)

@@ -32,7 +32,7 @@ def answer_all(
     """Greedy answers of at most ``tokens`` tokens, in the order of ``prompts``."""
     answers = [""] * len(prompts)
     for batch in subject.batches(prompts, _BATCH_SIZE):
-        state = steering and BatchSteering(steering.layers, steering.window, steering.gain)
+        state = steering and BatchSteering(steering.layers, steering.window, steering.strength)
         for row, ids in zip(batch.rows, _greedy(subject, batch, tokens, state, blend), strict=True):
             answers[row] = subject.tokenizer.decode(ids, skip_special_tokens=True)
     return answers

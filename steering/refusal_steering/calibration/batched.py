@@ -22,7 +22,7 @@ class BatchSteering:
 
     layers: Mapping[int, LayerSteering]
     window: Window
-    gain: float = 1.0
+    strength: float = 1.0
     step: int = 0
     earned: dict[int, Tensor] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class BatchSteering:
         if self.step == 0:
             self.earned[index] = value
         moved = hidden.clone()
-        moved[:, -1] += (value.unsqueeze(-1) * self.gain * layer.direction).to(hidden.dtype)
+        moved[:, -1] += (value.unsqueeze(-1) * self.strength * layer.direction).to(hidden.dtype)
         return moved
 
 

@@ -22,10 +22,10 @@ Project = Callable[[Tensor], Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _LaneRows:
-    """The blended rows [m] of one lane: place in the batch, answer token, share."""
+class _BundleSlotRows:
+    """The blended rows [m] of one bundle slot: place in the batch, answer token, share."""
 
-    lane: int
+    bundle_slot: int
     index: Tensor
     token: Tensor
     share: Tensor
@@ -36,7 +36,7 @@ class _Step:
     """What the next rows of logits get; ``requests`` is how many rows there must be."""
 
     requests: int
-    lanes: tuple[_LaneRows, ...]
+    bundle_slots: tuple[_BundleSlotRows, ...]
     owner: Tensor
     beginning: Tensor
 
@@ -51,7 +51,7 @@ class LogitsBlend:
         self._tables: dict[int, Tensor | None] = {}
         self._step: _Step | None = None
 
-    def load(self, lane: int, prototypes: RefusalPrototypes) -> None:
+    def load(self, bundle_slot: int, prototypes: RefusalPrototypes) -> None:
         """Compute the prototypes' logits; raises :class:`BundleError` where that is impossible."""
         if self._project is None:
             raise BundleError(
@@ -60,11 +60,11 @@ class LogitsBlend:
         table = self._project(prototypes.states.to(self._device))
         if table is not None and not torch.isfinite(table).all():
             raise BundleError("the model gives no finite logits for the bundle's prototypes")
-        self._tables[lane] = None if table is None else table.float()
+        self._tables[bundle_slot] = None if table is None else table.float()
 
-    def clear(self, lane: int) -> None:
-        """Forget the prototypes of ``lane``."""
-        self._tables.pop(lane, None)
+    def clear(self, bundle_slot: int) -> None:
+        """Forget the prototypes of ``bundle_slot``."""
+        self._tables.pop(bundle_slot, None)
 
     def rest(self) -> None:
         """Blend nothing until the next :meth:`commit`."""
@@ -75,12 +75,14 @@ class LogitsBlend:
         self._step = None
         if not rows:
             return
-        lanes = sorted({row.lane for row in rows if row.share > 0.0})
+        bundle_slots = sorted({row.bundle_slot for row in rows if row.share > 0.0})
         self._step = _Step(
             requests=requests,
-            lanes=tuple(
-                self._lane_rows(lane, [r for r in rows if r.lane == lane and r.share > 0.0])
-                for lane in lanes
+            bundle_slots=tuple(
+                self._bundle_slot_rows(
+                    bundle_slot, [r for r in rows if r.bundle_slot == bundle_slot and r.share > 0.0]
+                )
+                for bundle_slot in bundle_slots
             ),
             owner=self._put([row.owner for row in rows]),
             beginning=self._put([row.owner for row in rows if row.token == 0]),
@@ -97,8 +99,8 @@ class LogitsBlend:
             return None
         if logits.shape[0] != step.requests:
             return f"the engine gives {logits.shape[0]} rows of logits for {step.requests} requests"
-        for rows in step.lanes:
-            table = self._tables[rows.lane]
+        for rows in step.bundle_slots:
+            table = self._tables[rows.bundle_slot]
             if table is None or table.shape[1] != logits.shape[1]:
                 return "the prototypes' logits do not fit the model's"
             share = rows.share.unsqueeze(1)
@@ -109,9 +111,9 @@ class LogitsBlend:
         self.counts.index_add_(0, step.owner, torch.ones_like(step.owner, dtype=torch.float32))
         return None
 
-    def _lane_rows(self, lane: int, rows: Sequence[BlendedRow]) -> _LaneRows:
-        return _LaneRows(
-            lane=lane,
+    def _bundle_slot_rows(self, bundle_slot: int, rows: Sequence[BlendedRow]) -> _BundleSlotRows:
+        return _BundleSlotRows(
+            bundle_slot=bundle_slot,
             index=self._put([row.at for row in rows]),
             token=self._put([row.token for row in rows]),
             share=self._put([row.share for row in rows], torch.float32),

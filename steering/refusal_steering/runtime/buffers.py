@@ -23,34 +23,34 @@ from refusal_steering.runtime.plan import (
 
 @dataclass(frozen=True, slots=True)
 class Earning:
-    """The rows [m] of one lane and set of media that compute a coefficient, and where it goes.
+    """The rows [m] of one bundle slot and set of media that compute a coefficient, and where it goes.
 
-    ``reach`` [m] float32 bounds it as a share of the residual stream's length.
+    ``max_dose`` [m] float32 bounds it as a share of the residual stream's length.
     """
 
-    lane: int
+    bundle_slot: int
     variant: int
     index: Tensor
     slot: Tensor
-    reach: Tensor
+    max_dose: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRows:
-    """Only the steered rows of a step: index, slot, owner, lane [n] int64 and gain [n] float32.
+    """Only the steered rows of a step: index, slot, owner, bundle slot [n] int64 and strength [n] float32.
 
-    ``ones`` [n] counts them. ``only_lane`` is their lane where they have but one. ``silent`` says
-    that every gain is zero, so the stream must not be touched at all.
+    ``ones`` [n] counts them. ``only_bundle_slot`` is their bundle slot where they have but one. ``silent`` says
+    that every strength is zero, so the stream must not be touched at all.
     """
 
     index: Tensor
     slot: Tensor
     owner: Tensor
-    lane: Tensor
-    gain: Tensor
+    bundle_slot: Tensor
+    strength: Tensor
     ones: Tensor
     earning: tuple[Earning, ...]
-    only_lane: int | None
+    only_bundle_slot: int | None
     silent: bool
     whole_batch: bool
 
@@ -58,9 +58,9 @@ class LiveRows:
 class StepBuffers:
     """Persistent, padded buffers and the live rows of the current step.
 
-    ``tokens`` [3, R] int64 is slot, lane and owner by token row; ``gain`` [R] float32;
-    ``computing`` [4, R] int64 is row index, slot, lane and variant (lane and set of media) of the
-    rows that compute, ``reach`` [R] float32 the bound of what they earn.
+    ``tokens`` [3, R] int64 is slot, bundle slot and owner by token row; ``strength`` [R] float32;
+    ``computing`` [4, R] int64 is row index, slot, bundle slot and variant (bundle slot and set of media) of the
+    rows that compute, ``max_dose`` [R] float32 the bound of what they earn.
     """
 
     def __init__(self, graph_rows: int, device: torch.device):
@@ -68,9 +68,9 @@ class StepBuffers:
         self.graph_rows = graph_rows
         self.device = device
         self.tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
-        self.gain = torch.zeros(size, dtype=torch.float32, device=device)
+        self.strength = torch.zeros(size, dtype=torch.float32, device=device)
         self.computing = torch.zeros(4, size, dtype=torch.int64, device=device)
-        self.reach = torch.zeros(size, dtype=torch.float32, device=device)
+        self.max_dose = torch.zeros(size, dtype=torch.float32, device=device)
         self.live: LiveRows | None = None
         self._dirty = True
         self.clear()
@@ -80,10 +80,10 @@ class StepBuffers:
         self.live = None
         if self._dirty:
             self.tokens.zero_()
-            self.gain.zero_()
+            self.strength.zero_()
             self.computing.zero_()
             self.computing[1].fill_(TRASH_SLOT)
-            self.reach.zero_()
+            self.max_dose.zero_()
             self._dirty = False
 
     def commit(self, plan: StepPlan) -> None:
@@ -98,50 +98,50 @@ class StepBuffers:
 
     def _live(self, plan: StepPlan) -> LiveRows:
         columns = list(zip(*plan.rows, strict=True))
-        index, slot, owner, lane = (self.put(column) for column in columns[:4])
-        lanes = {row.lane for row in plan.rows}
+        index, slot, owner, bundle_slot = (self.put(column) for column in columns[:4])
+        bundle_slots = {row.bundle_slot for row in plan.rows}
         computing: dict[tuple[int, int], list[SteeredRow]] = {}
         for row in plan.rows:
             if row.computes:
-                computing.setdefault((row.lane, row.variant), []).append(row)
+                computing.setdefault((row.bundle_slot, row.variant), []).append(row)
         return LiveRows(
             index=index,
             slot=slot,
             owner=owner,
-            lane=lane,
-            gain=self.put(columns[4], torch.float32),
+            bundle_slot=bundle_slot,
+            strength=self.put(columns[4], torch.float32),
             ones=torch.ones(len(plan.rows), dtype=torch.float32, device=self.device),
             earning=tuple(self._earning(*key, rows) for key, rows in computing.items()),
-            only_lane=min(lanes) if len(lanes) == 1 else None,
+            only_bundle_slot=min(bundle_slots) if len(bundle_slots) == 1 else None,
             silent=not any(columns[4]),
             whole_batch=len(plan.rows) == plan.tokens,
         )
 
-    def _earning(self, lane: int, variant: int, rows: Sequence[SteeredRow]) -> Earning:
+    def _earning(self, bundle_slot: int, variant: int, rows: Sequence[SteeredRow]) -> Earning:
         return Earning(
-            lane,
+            bundle_slot,
             variant,
             index=self.put([row.at for row in rows]),
             slot=self.put([row.slot for row in rows]),
-            reach=self.put([row.reach for row in rows], torch.float32),
+            max_dose=self.put([row.max_dose for row in rows], torch.float32),
         )
 
     def _fill(self, plan: StepPlan) -> None:
         size = plan.tokens
         tokens = torch.zeros(3, size, dtype=torch.int64)
-        tokens[0], gain = NULL_SLOT, torch.zeros(size)
+        tokens[0], strength = NULL_SLOT, torch.zeros(size)
         index = torch.tensor([row.at for row in plan.rows])
-        tokens[:, index] = torch.tensor([(r.slot, r.lane, r.owner) for r in plan.rows]).T
-        gain[index] = torch.tensor([row.gain for row in plan.rows])
+        tokens[:, index] = torch.tensor([(r.slot, r.bundle_slot, r.owner) for r in plan.rows]).T
+        strength[index] = torch.tensor([row.strength for row in plan.rows])
         self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
-        self.gain[:size].copy_(self._stage(gain), non_blocking=True)
+        self.strength[:size].copy_(self._stage(strength), non_blocking=True)
         earning = [row for row in plan.rows if row.computes]
         if earning:
-            places = torch.tensor([(r.at, r.slot, r.lane, r.variant) for r in earning]).T
-            reach = torch.tensor([row.reach for row in earning])
+            places = torch.tensor([(r.at, r.slot, r.bundle_slot, r.variant) for r in earning]).T
+            max_dose = torch.tensor([row.max_dose for row in earning])
             count = len(earning)
             self.computing[:, :count].copy_(self._stage(places.contiguous()), non_blocking=True)
-            self.reach[:count].copy_(self._stage(reach), non_blocking=True)
+            self.max_dose[:count].copy_(self._stage(max_dose), non_blocking=True)
         self._dirty = True
 
     def put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:

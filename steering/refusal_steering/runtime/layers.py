@@ -97,11 +97,11 @@ def _steered_class(original: type[nn.Module], split: bool) -> type[nn.Module]:
             # vLLM's Transformers backend has a batch dimension of one.
             hidden if hidden.dim() == 2 else hidden.view(-1, hidden.shape[-1]),
             residual,
-            self._steering_ledger,
+            self._steering_state,
             self._steering_tokens,
-            self._steering_gain,
+            self._steering_strength,
             self._steering_computing,
-            self._steering_reach,
+            self._steering_max_dose,
             self._steering_weight,
             self._steering_bias,
             self._steering_output,
@@ -117,11 +117,11 @@ def _steered_class(original: type[nn.Module], split: bool) -> type[nn.Module]:
 
 def _graph_inputs(bank: LayerBank, buffers: StepBuffers) -> dict[str, Tensor]:
     return {
-        "ledger": bank.ledger,
+        "state": bank.state,
         "tokens": buffers.tokens,
-        "gain": buffers.gain,
+        "strength": buffers.strength,
         "computing": buffers.computing,
-        "reach": buffers.reach,
+        "max_dose": buffers.max_dose,
         "weight": bank.weight,
         "bias": bank.bias,
         "output": bank.output,

@@ -23,8 +23,8 @@ from refusal_steering.runtime.buffers import LiveRows, StepBuffers
 _ENGINES: dict[int, StepBuffers] = {}
 
 _SCHEMA = (
-    "steer(Tensor(a!) hidden, Tensor? residual, Tensor(b!) ledger, Tensor tokens, Tensor gain, "
-    "Tensor computing, Tensor reach, Tensor weight, Tensor bias, Tensor output, Tensor scalars, "
+    "steer(Tensor(a!) hidden, Tensor? residual, Tensor(b!) state, Tensor tokens, Tensor strength, "
+    "Tensor computing, Tensor max_dose, Tensor weight, Tensor bias, Tensor output, Tensor scalars, "
     "Tensor direction, int engine) -> ()"
 )
 _LIBRARY = torch.library.Library("refusal_steering", "DEF")
@@ -41,11 +41,11 @@ def register_engine(buffers: StepBuffers) -> int:
 def _steer(
     hidden: Tensor,
     residual: Tensor | None,
-    ledger: Tensor,
+    state: Tensor,
     tokens: Tensor,
-    gain: Tensor,
+    strength: Tensor,
     computing: Tensor,
-    reach: Tensor,
+    max_dose: Tensor,
     weight: Tensor,
     bias: Tensor,
     output: Tensor,
@@ -57,9 +57,11 @@ def _steer(
     bank = (weight, bias, output, scalars)
     if hidden.shape[0] > buffers.graph_rows:
         if buffers.live is not None:
-            _steer_live(hidden, residual, ledger, bank, direction, buffers.live)
+            _steer_live(hidden, residual, state, bank, direction, buffers.live)
     else:
-        _steer_padded(hidden, residual, ledger, bank, direction, (tokens, gain, computing, reach))
+        _steer_padded(
+            hidden, residual, state, bank, direction, (tokens, strength, computing, max_dose)
+        )
 
 
 _LIBRARY.impl("steer", _steer, "CompositeExplicitAutograd")
@@ -67,24 +69,26 @@ _LIBRARY._register_fake("steer", lambda *_: None)
 
 
 def _earn(
-    stream: Tensor, lanes: Tensor, variants: Tensor, bank: tuple[Tensor, ...]
+    stream: Tensor, bundle_slots: Tensor, variants: Tensor, bank: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients and risk logits [m] of float32 rows [m, H], per-row lanes and variants [m]."""
+    """Coefficients and risk logits [m] of float32 rows [m, H], per-row bundle slots and variants [m]."""
     weight, bias, output, scalars = bank
     count, units = output.shape
     hidden = torch.mm(stream, weight.T).view(-1, count, 1 + units)
-    mine = hidden.gather(1, lanes.view(-1, 1, 1).expand(-1, 1, 1 + units)).squeeze(1)
+    mine = hidden.gather(1, bundle_slots.view(-1, 1, 1).expand(-1, 1, 1 + units)).squeeze(1)
     mine = mine + bias.index_select(0, variants)
-    limits = scalars.index_select(0, lanes)
-    raw = (mine[:, 1:].relu() * output.index_select(0, lanes)).sum(-1) + limits[:, OUTPUT_BIAS]
+    limits = scalars.index_select(0, bundle_slots)
+    raw = (mine[:, 1:].relu() * output.index_select(0, bundle_slots)).sum(-1) + limits[
+        :, OUTPUT_BIAS
+    ]
     return raw.maximum(limits[:, FLOOR]).minimum(limits[:, CEILING]), mine[:, 0]
 
 
-def _entry(stream: Tensor, coefficient: Tensor, risk: Tensor, reach: Tensor) -> Tensor:
-    """Ledger entries [m, 4]: the coefficient is kept within ``reach`` times the row's length."""
+def _entry(stream: Tensor, coefficient: Tensor, risk: Tensor, max_dose: Tensor) -> Tensor:
+    """State table entries [m, 4]: the coefficient is kept within ``max_dose`` times the row's length."""
     length = stream.norm(dim=-1)
     # No bound on a row of length 0 is inf * 0, which must stay no bound.
-    bound = (reach * length).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    bound = (max_dose * length).nan_to_num(nan=torch.inf, posinf=torch.inf)
     kept = coefficient.minimum(bound).maximum(-bound)
     dose = kept.abs() / length.clamp(min=torch.finfo(torch.float32).tiny)
     return torch.stack((kept, risk, torch.zeros_like(risk), dose), dim=1)
@@ -93,28 +97,28 @@ def _entry(stream: Tensor, coefficient: Tensor, risk: Tensor, reach: Tensor) -> 
 def _steer_padded(
     hidden: Tensor,
     residual: Tensor | None,
-    ledger: Tensor,
+    state: Tensor,
     bank: tuple[Tensor, ...],
     direction: Tensor,
     step: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
     """The captured form: fixed shapes, no host state, padding rows write the trash slot."""
     count = hidden.shape[0]
-    tokens, gain, computing, reach = (tensor[..., :count] for tensor in step)
-    index, slot, lane, variant = computing
+    tokens, strength, computing, max_dose = (tensor[..., :count] for tensor in step)
+    index, slot, bundle_slot, variant = computing
     stream = _stream(hidden, residual, index)
-    coefficient, risk = _earn(stream, lane, variant, bank)
-    ledger.index_copy_(0, slot, _entry(stream, coefficient, risk, reach))
-    slots, lanes, owners = tokens
-    ledger.select(1, ROWS).index_add_(0, owners, torch.ones_like(gain))
-    amount = ledger.select(1, COEFFICIENT).index_select(0, slots) * gain
-    hidden.add_((amount.unsqueeze(1) * direction.index_select(0, lanes)).to(hidden.dtype))
+    coefficient, risk = _earn(stream, bundle_slot, variant, bank)
+    state.index_copy_(0, slot, _entry(stream, coefficient, risk, max_dose))
+    slots, bundle_slots, owners = tokens
+    state.select(1, ROWS).index_add_(0, owners, torch.ones_like(strength))
+    amount = state.select(1, COEFFICIENT).index_select(0, slots) * strength
+    hidden.add_((amount.unsqueeze(1) * direction.index_select(0, bundle_slots)).to(hidden.dtype))
 
 
 def _steer_live(
     hidden: Tensor,
     residual: Tensor | None,
-    ledger: Tensor,
+    state: Tensor,
     bank: tuple[Tensor, ...],
     direction: Tensor,
     live: LiveRows,
@@ -123,23 +127,23 @@ def _steer_live(
     weight, bias, output, scalars = bank
     block = 1 + output.shape[1]
     for earning in live.earning:
-        lane = earning.lane
-        part = slice(lane * block, (lane + 1) * block)
+        bundle_slot = earning.bundle_slot
+        part = slice(bundle_slot * block, (bundle_slot + 1) * block)
         stream = _stream(hidden, residual, earning.index)
         units = torch.addmm(bias[earning.variant], stream, weight[part].T)
-        offset, floor, ceiling = scalars[lane].unbind()
-        raw = torch.addmv(offset, units[:, 1:].relu(), output[lane])
+        offset, floor, ceiling = scalars[bundle_slot].unbind()
+        raw = torch.addmv(offset, units[:, 1:].relu(), output[bundle_slot])
         coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
-        entry = _entry(stream, coefficient, risk, earning.reach)
-        ledger.index_copy_(0, earning.slot, entry)
-    ledger.select(1, ROWS).index_add_(0, live.owner, live.ones)
+        entry = _entry(stream, coefficient, risk, earning.max_dose)
+        state.index_copy_(0, earning.slot, entry)
+    state.select(1, ROWS).index_add_(0, live.owner, live.ones)
     if live.silent:
         return
-    amount = ledger.select(1, COEFFICIENT).index_select(0, live.slot) * live.gain
-    if live.only_lane is None:
-        change = amount.unsqueeze(1) * direction.index_select(0, live.lane)
+    amount = state.select(1, COEFFICIENT).index_select(0, live.slot) * live.strength
+    if live.only_bundle_slot is None:
+        change = amount.unsqueeze(1) * direction.index_select(0, live.bundle_slot)
     else:
-        change = torch.outer(amount, direction[live.only_lane])
+        change = torch.outer(amount, direction[live.only_bundle_slot])
     if live.whole_batch and hidden.shape[0] == change.shape[0]:
         hidden.add_(change.to(hidden.dtype))
     else:

@@ -1,6 +1,6 @@
-"""The plan of one engine step: which token rows are steered, by which lane, with which gain.
+"""The plan of one engine step: which token rows are steered, by which bundle slot, with which strength.
 
-Slots hold a request's coefficient in every layer's ledger. Slot 0 is zero for ever and belongs
+Slots hold a request's coefficient in every layer's state. Slot 0 is zero for ever and belongs
 to every row that is not steered; slot 1 takes the writes of padding rows and is never read.
 Requests own one slot each; scratch slots behind them serve single rows for one step.
 """
@@ -21,29 +21,29 @@ class SteeredRow(NamedTuple):
     """One token row: ``at`` is its index in the flat batch and what steers it.
 
     ``slot`` holds its coefficient, ``owner`` counts it; ``computes`` says that the row's own
-    residual stream sets the coefficient in ``slot``, re-centred as ``variant`` of the lane says
-    and bounded by ``reach`` as a share of the stream's length.
+    residual stream sets the coefficient in ``slot``, re-centred as ``variant`` of the bundle slot says
+    and bounded by ``max_dose`` as a share of the stream's length.
     """
 
     at: int
     slot: int
     owner: int
-    lane: int
-    gain: float
+    bundle_slot: int
+    strength: float
     computes: bool
     variant: int
-    reach: float
+    max_dose: float
 
 
 class BlendedRow(NamedTuple):
     """One row of logits: ``at`` is its request's place in the batch, ``token`` which answer token.
 
-    ``share`` of the lane's prototype is blended in; ``owner`` counts it.
+    ``share`` of the bundle slot's prototype is blended in; ``owner`` counts it.
     """
 
     at: int
     owner: int
-    lane: int
+    bundle_slot: int
     token: int
     share: float
 
@@ -58,7 +58,7 @@ class Report(NamedTuple):
     position: int
     slot: int
     owner: int
-    lane: int
+    bundle_slot: int
     blends: bool
 
 
@@ -79,7 +79,7 @@ IDLE = StepPlan(0)
 @dataclass(slots=True)
 class _Request:
     directive: Directive
-    lane: int
+    bundle_slot: int
     slot: int
     start: int
     last: float = field(init=False)
@@ -92,12 +92,12 @@ class _Request:
 class SlotTable:
     """Who owns which slot, from admission to the end; preemption changes nothing here.
 
-    ``slots`` is how many requests can be known at once; the ledger needs
+    ``slots`` is how many requests can be known at once; the state needs
     ``FIRST_SLOT + slots + scratch`` rows, one scratch slot per row of the largest step.
     """
 
     def __init__(self, slots: int, scratch: int):
-        self.ledger_rows = FIRST_SLOT + slots + scratch
+        self.state_rows = FIRST_SLOT + slots + scratch
         self._scratch = FIRST_SLOT + slots
         self._free = list(range(FIRST_SLOT + slots - 1, FIRST_SLOT - 1, -1))
         self._requests: dict[str, _Request] = {}
@@ -109,18 +109,20 @@ class SlotTable:
         return len(self._requests)
 
     @property
-    def lanes_in_use(self) -> frozenset[int]:
-        """Lanes that a known request is steered by."""
-        return frozenset(request.lane for request in self._requests.values())
+    def bundle_slots_in_use(self) -> frozenset[int]:
+        """Bundle slots that a known request is steered by."""
+        return frozenset(request.bundle_slot for request in self._requests.values())
 
-    def admit(self, request_id: str, prompt_length: int, directive: Directive, lane: int) -> bool:
+    def admit(
+        self, request_id: str, prompt_length: int, directive: Directive, bundle_slot: int
+    ) -> bool:
         """Give a request its slot; ``False`` when none is free. Known requests keep theirs."""
         if request_id in self._requests:
             return True
         if not self._free:
             return False
         slot = self._free.pop()
-        self._requests[request_id] = _Request(directive, lane, slot, prompt_length - 1)
+        self._requests[request_id] = _Request(directive, bundle_slot, slot, prompt_length - 1)
         return True
 
     def release(self, request_ids: Iterable[str]) -> None:
@@ -177,18 +179,20 @@ def _row(request: _Request, at: int, slot: int, position: int) -> SteeredRow:
         at=at,
         slot=slot,
         owner=request.slot,
-        lane=request.lane,
-        gain=request.directive.applied_gain,
+        bundle_slot=request.bundle_slot,
+        strength=request.directive.applied_strength,
         computes=position == request.start or not request.directive.hold,
-        variant=request.lane * MEDIA_SETS + request.directive.media_set,
-        reach=request.directive.reach,
+        variant=request.bundle_slot * MEDIA_SETS + request.directive.media_set,
+        max_dose=request.directive.max_dose,
     )
 
 
 def _report(request_id: str, request: _Request, position: int, slot: int) -> Report:
     blends = request.directive.blend_tokens > 0
-    return Report(request_id, position, slot, request.slot, request.lane, blends)
+    return Report(request_id, position, slot, request.slot, request.bundle_slot, blends)
 
 
 def _blend(request: _Request, place: int, token: int) -> BlendedRow:
-    return BlendedRow(place, request.slot, request.lane, token, request.directive.applied_blend)
+    return BlendedRow(
+        place, request.slot, request.bundle_slot, token, request.directive.applied_blend
+    )

@@ -1,4 +1,4 @@
-"""Steering of one engine worker: bundles in lanes, requests in slots, one plan a step.
+"""Steering of one engine worker: bundles in bundle slots, requests in slots, one plan a step.
 
 Knows nothing of vLLM. Nothing here raises for what a request says: such a request gets a failed
 reading, is not steered, and must not be answered; its neighbours go on.
@@ -47,7 +47,7 @@ class Capacity:
     largest step that may be replayed from a captured graph (0: none is captured).
     """
 
-    lanes: int
+    bundle_slots: int
     units: int
     requests: int
     tokens: int
@@ -69,17 +69,17 @@ class ResidualSteering:
     ):
         self._sizes = (hidden_size, num_layers)
         self._slots = SlotTable(capacity.requests, capacity.tokens)
-        self._lanes: list[str | None] = [""] + [None] * capacity.lanes
-        # Of each lane: which of the engine's layers its bundle steers.
-        self._lane_layers: dict[int, tuple[int, ...]] = {}
+        self._bundle_slots: list[str | None] = [""] + [None] * capacity.bundle_slots
+        # Of each bundle slot: which of the engine's layers its bundle steers.
+        self._bundle_slot_layers: dict[int, tuple[int, ...]] = {}
         self._buffers = StepBuffers(capacity.graph_rows, device)
         self._banks = {
             index: LayerBank(
-                len(self._lanes), capacity.units, hidden_size, self._slots.ledger_rows, device
+                len(self._bundle_slots), capacity.units, hidden_size, self._slots.state_rows, device
             )
             for index in sorted(layers)
         }
-        self._blend = LogitsBlend(self._slots.ledger_rows, device, project)
+        self._blend = LogitsBlend(self._slots.state_rows, device, project)
         self._engine = operator.register_engine(self._buffers)
         attach(layers, self._banks, self._buffers, self._engine)
         self._failed: dict[str, str] = {}
@@ -94,42 +94,42 @@ class ResidualSteering:
     @property
     def bundles(self) -> tuple[str, ...]:
         """Digests of the loaded bundles."""
-        return tuple(digest for digest in self._lanes if digest)
+        return tuple(digest for digest in self._bundle_slots if digest)
 
     def load(self, packed: bytes) -> str:
-        """Put a bundle into a free lane and return its digest; loading it twice is harmless."""
+        """Put a bundle into a free bundle slot and return its digest; loading it twice is harmless."""
         bundle = unpack(packed)
-        if bundle.digest in self._lanes:
+        if bundle.digest in self._bundle_slots:
             return bundle.digest
         self._check(bundle)
-        if None not in self._lanes:
+        if None not in self._bundle_slots:
             raise BundleInUseError(
-                f"all {len(self._lanes) - 1} lanes hold a bundle; retire one, or restart with more"
+                f"all {len(self._bundle_slots) - 1} bundle slots hold a bundle; retire one, or restart with more"
             )
-        lane = self._lanes.index(None)
+        bundle_slot = self._bundle_slots.index(None)
         if bundle.prototypes is not None:
-            self._blend.load(lane, bundle.prototypes)
+            self._blend.load(bundle_slot, bundle.prototypes)
         for index, bank in self._banks.items():
             layer = bundle.layers.get(index)
             if layer is None:
-                bank.clear(lane)
+                bank.clear(bundle_slot)
             else:
-                bank.load(lane, layer)
-        self._lane_layers[lane] = tuple(
+                bank.load(bundle_slot, layer)
+        self._bundle_slot_layers[bundle_slot] = tuple(
             place for place, index in enumerate(self._banks) if index in bundle.layers
         )
-        self._lanes[lane] = bundle.digest
+        self._bundle_slots[bundle_slot] = bundle.digest
         return bundle.digest
 
     def retire(self, keep: Collection[str]) -> tuple[str, ...]:
-        """Free the lanes of all bundles but ``keep`` and those that a known request still uses."""
-        busy, freed = self._slots.lanes_in_use, []
-        for lane, digest in enumerate(self._lanes):
-            if digest and digest not in keep and lane not in busy:
+        """Free the bundle slots of all bundles but ``keep`` and those that a known request still uses."""
+        busy, freed = self._slots.bundle_slots_in_use, []
+        for bundle_slot, digest in enumerate(self._bundle_slots):
+            if digest and digest not in keep and bundle_slot not in busy:
                 for bank in self._banks.values():
-                    bank.clear(lane)
-                self._blend.clear(lane)
-                self._lanes[lane] = None
+                    bank.clear(bundle_slot)
+                self._blend.clear(bundle_slot)
+                self._bundle_slots[bundle_slot] = None
                 freed.append(digest)
         return tuple(freed)
 
@@ -139,11 +139,11 @@ class ResidualSteering:
             directive = Directive.from_wire(wire)  # type: ignore[arg-type]
             if prompt_length < 1:
                 raise SteeringError("its prompt has no token ids")
-            lane = self._lane_of(directive.bundle)
+            bundle_slot = self._bundle_slot_of(directive.bundle)
         except Exception as error:
             self._fail(request_id, str(error))
             return
-        if not self._slots.admit(request_id, prompt_length, directive, lane):
+        if not self._slots.admit(request_id, prompt_length, directive, bundle_slot):
             self._fail(request_id, "every steering slot of the engine is taken")
 
     def release(self, request_ids: Iterable[str]) -> None:
@@ -203,15 +203,15 @@ class ResidualSteering:
             return (lambda: failed) if failed else None
         gathered = self._gather(reports)
         wait = _to_host(gathered)
-        layers = [self._lane_layers[report.lane] for report in reports]
+        layers = [self._bundle_slot_layers[report.bundle_slot] for report in reports]
         return lambda: {**_readings(reports, layers, wait()), **failed}
 
     def _gather(self, reports: Sequence[Report]) -> Tensor:
-        """Ledger entries [layers + 1, reports, 4]: by slot, rows by owner, at last the blends."""
+        """State table entries [layers + 1, reports, 4]: by slot, rows by owner, at last the blends."""
         count = len(reports)
         places = [report.slot for report in reports] + [report.owner for report in reports]
         index = self._buffers.put(places)
-        entries = torch.stack([bank.ledger[index] for bank in self._banks.values()])
+        entries = torch.stack([bank.state[index] for bank in self._banks.values()])
         gathered = entries.new_zeros(len(self._banks) + 1, count, entries.shape[-1])
         gathered[:-1] = entries[:, :count]
         gathered[:-1, :, ROWS] = entries[:, count:, ROWS]
@@ -227,10 +227,10 @@ class ResidualSteering:
                 f"for layers {list(self._banks)}; restart it with this bundle in its policy"
             )
 
-    def _lane_of(self, digest: str) -> int:
-        if not digest or digest not in self._lanes:
+    def _bundle_slot_of(self, digest: str) -> int:
+        if not digest or digest not in self._bundle_slots:
             raise SteeringError(f"bundle {digest[:12]!r} is not loaded in this worker")
-        return self._lanes.index(digest)
+        return self._bundle_slots.index(digest)
 
     def _fail(self, request_id: str, reason: str) -> None:
         logger.error("request %s cannot be steered: %s", request_id, reason)

@@ -29,8 +29,8 @@ async def run_canary(engine_client: Any, bundle: SteeringBundle) -> None:
     # The first run fills the prefix cache: all that are compared then find the same blocks.
     await _first_logprobs(engine_client, canary, None)
     plain = await _first_logprobs(engine_client, canary, None)
-    silent = await _first_logprobs(engine_client, canary, _directive(bundle, gain=0.0))
-    steered = await _first_logprobs(engine_client, canary, _directive(bundle, gain=1.0))
+    silent = await _first_logprobs(engine_client, canary, _directive(bundle, strength=0.0))
+    steered = await _first_logprobs(engine_client, canary, _directive(bundle, strength=1.0))
     drift = max((abs(silent[t] - plain[t]) for t in plain if t in silent), default=math.inf)
     if drift > _SAME:
         raise CanaryError(
@@ -39,17 +39,17 @@ async def run_canary(engine_client: Any, bundle: SteeringBundle) -> None:
     _compare(canary, name, plain, steered)
 
 
-def _directive(bundle: SteeringBundle, gain: float) -> Directive:
+def _directive(bundle: SteeringBundle, strength: float) -> Directive:
     window, prototypes = bundle.manifest.window, bundle.prototypes
     return Directive(
         bundle=bundle.digest,
         policy="canary",
         policy_version="canary",
-        gain=gain if prototypes is None else 0.0,
+        strength=strength if prototypes is None else 0.0,
         decode_tokens=window.decode_tokens,
         hold=window.hold,
         dose_limit=bundle.manifest.dose_limit,
-        blend=None if prototypes is None else CANARY_BLEND * gain,
+        blend=None if prototypes is None else CANARY_BLEND * strength,
         blend_tokens=0 if prototypes is None else prototypes.count,
     )
 

@@ -76,7 +76,7 @@ class Collector:
             bundle=self._silent.digest,
             policy="collect",
             policy_version=name,
-            gain=0.0,
+            strength=0.0,
             decode_tokens=0,
         )
 
@@ -95,7 +95,7 @@ def collecting(model: str, **engine: Any) -> Iterator[Collector]:
     layers, hidden = config.get_total_num_hidden_layers(), config.get_hidden_size()
     with tempfile.TemporaryDirectory() as folder:
         silent = _silent_bundle(Path(folder), model, hidden, layers)
-    options = EngineOptions(layers=(0,), lanes=1, units=0)
+    options = EngineOptions(layers=(0,), bundle_slots=1, units=0)
     # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
     modest = {"kv_cache_memory_bytes": _CPU_CACHE} if current_platform.is_cpu() else {}
     llm = LLM(model=model, enforce_eager=True, **{**modest, **engine, **options.to_engine()})

@@ -22,12 +22,12 @@ _FORM = 2
 class EngineOptions:
     """What the worker must know before the model is compiled; fixed until a restart.
 
-    ``layers`` to put the operator behind; ``lanes`` for bundles; ``units`` is the widest
+    ``layers`` to put the operator behind; ``bundle_slots`` for bundles; ``units`` is the widest
     adapter that fits; ``graph_rows`` overrides the size up to which graphs are assumed.
     """
 
     layers: tuple[int, ...] = ()
-    lanes: int = 8
+    bundle_slots: int = 8
     units: int = 64
     graph_rows: int | None = None
     form: int = _FORM
@@ -42,7 +42,7 @@ class EngineOptions:
         widest = max((bundle.hidden_units for bundle in known), default=0)
         return cls(
             layers=tuple(sorted(layers)),
-            lanes=max(8, 2 * len(known)),
+            bundle_slots=max(8, 2 * len(known)),
             units=max(64, widest),
         )
 

@@ -144,7 +144,7 @@ class SteeringGateway:
         _require(all(bundle.digest in answer["bundles"] for answer in answers), "load the bundle")
 
     async def retire(self, keep: Collection[str]) -> None:
-        """Free the lanes of bundles that are not in ``keep`` and that no request uses."""
+        """Free the bundle slots of bundles that are not in ``keep`` and that no request uses."""
         await self._ask("refusal_steering_retire", sorted(keep))
 
     async def acknowledge(self, policy_version: str, bundles: Collection[str]) -> None:

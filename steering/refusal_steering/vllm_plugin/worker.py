@@ -73,7 +73,7 @@ class SteeringMixin:
         return self._acknowledge(lambda steering: steering.load(packed))
 
     def refusal_steering_retire(self, keep: Sequence[str]) -> dict[str, Any]:
-        """Free the lanes of all other bundles that no request uses."""
+        """Free the bundle slots of all other bundles that no request uses."""
         return self._acknowledge(lambda steering: steering.retire(set(keep)))
 
     def refusal_steering_acknowledge(
@@ -131,7 +131,7 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
     layers = _decoder_layers(worker)
     scheduler = config.scheduler_config
     capacity = Capacity(
-        lanes=options.lanes,
+        bundle_slots=options.bundle_slots,
         units=options.units,
         requests=max(1024, 4 * scheduler.max_num_seqs),
         tokens=scheduler.max_num_batched_tokens,

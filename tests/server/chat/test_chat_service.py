@@ -207,7 +207,7 @@ def test_a_stream_with_report(rig: Rig) -> None:
     assert events[:2] == [CHUNK, WORD]
     assert json.loads(events[2].removeprefix("data: "))["steering"]["rows"] == 3
     assert events[3:] == [DONE]
-    assert rig.count("steering_rows_total") == 3
+    assert rig.count("steering_rows_verified_total") == 3
     assert rig.count("steering_requests_total", outcome="answer") == 1
 
 

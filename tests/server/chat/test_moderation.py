@@ -79,7 +79,7 @@ def test_nothing_is_steered_and_one_token_is_asked(rig: ModerationRig, policy: s
     assert call.request.max_completion_tokens == 1
     assert call.directive is not None
     assert call.directive.shadow
-    assert (call.directive.applied_gain, call.directive.applied_blend) == (0.0, 0.0)
+    assert (call.directive.applied_strength, call.directive.applied_blend) == (0.0, 0.0)
 
 
 def test_the_threshold_decides(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_form_whose_draft_refuses_is_refused(rig: Rig, form: dict[str, Any]) -
     assert body["header"]["rows"] == "1"
     assert body["steering"]["strength"] == 2.0
     assert rig.count("steering_requests_total", outcome="refusal") == 1
-    assert rig.count("steering_rows_total") == 1
+    assert rig.count("steering_rows_verified_total") == 1
 
 
 @pytest.mark.parametrize("form", FORMS)

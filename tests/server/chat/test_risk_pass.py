@@ -105,7 +105,7 @@ def test_strength_multiplies_the_risk_up_to_the_cap(
     directive = half.script.of("answer")[0].directive
     assert directive is not None
     assert directive.blend == pytest.approx(blend)
-    assert (directive.gain, directive.blend_tokens, directive.decode_tokens) == (0.0, 3, 2)
+    assert (directive.strength, directive.blend_tokens, directive.decode_tokens) == (0.0, 3, 2)
 
 
 def test_the_risk_pass_asks_about_the_request_and_nothing_else_of_it(rig: Rig) -> None:
@@ -189,7 +189,7 @@ def test_outside_the_grey_zone_the_forward_pass_decides(
     probe, answer = (call.directive for call in rig.script.calls)
     assert probe is not None
     assert answer is not None
-    assert (probe.applied_gain, probe.applied_blend, probe.shadow) == (0.0, 0.0, True)
+    assert (probe.applied_strength, probe.applied_blend, probe.shadow) == (0.0, 0.0, True)
     assert probe.media == ("image",)
     assert answer.blend == blend
     assert answer.shadow == policy.startswith("shadow")

@@ -36,12 +36,14 @@ def test_one_message_is_answered_steered_and_plain(operator: Operator) -> None:
     assert len({entry["request_id"] for entry in entries}) == 2
 
 
-@pytest.mark.parametrize("gain", [1.0, 1.75])
-def test_bars_are_the_largest_coefficients_times_the_gain(operator: Operator, gain: float) -> None:
-    tokens = operator.play(strength=gain).json()["steered"]["tokens"]
+@pytest.mark.parametrize("strength", [1.0, 1.75])
+def test_bars_are_the_largest_coefficients_times_the_strength(
+    operator: Operator, strength: float
+) -> None:
+    tokens = operator.play(strength=strength).json()["steered"]["tokens"]
     assert len(tokens) == 10
     for place, token in enumerate(tokens):
-        assert token["strength"] == pytest.approx(COEFFICIENTS[place] * gain)
+        assert token["strength"] == pytest.approx(COEFFICIENTS[place] * strength)
         assert token["steered"]
 
 

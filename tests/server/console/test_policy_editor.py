@@ -52,7 +52,7 @@ def test_a_check_lists_every_problem_by_line_and_changes_nothing(
         ("\x00", None),
         (
             "default: a\npolicies:\n  a: {mode: off, selectable: true}\n"
-            "  b:\n    mode: enforce\n    bundle: static\n    canary: {policy: c, share: 1}\n"
+            "  b:\n    mode: enforce\n    bundle: static\n    split: {policy: c, share: 1}\n"
             "  c: {mode: off}\n",
             7,
         ),

@@ -245,7 +245,7 @@ def test_metrics_hold_the_engines_and_ours(server: LiveServer) -> None:
     assert "vllm:num_requests_running" in exposition
     assert server.metric("steering_canary_passed") == 1
     assert server.metric("steering_fail_open_total") == 0
-    assert server.metric("steering_rows_total", policy="adaptive") > 0
+    assert server.metric("steering_rows_verified_total", policy="adaptive") > 0
     assert "steering:" not in exposition
 
 

@@ -65,7 +65,7 @@ def test_shadow_measures_and_adds_nothing(tmp_path: Path) -> None:
         parse_ask({"policy": "shadow"}), load_policy_set(write(tmp_path, policies=rules))
     )
     assert choice.directive is not None
-    assert choice.directive.applied_gain == 0
+    assert choice.directive.applied_strength == 0
 
 
 @pytest.mark.parametrize("strength", [0.5, 1, 2.0])

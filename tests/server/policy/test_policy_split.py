@@ -24,15 +24,15 @@ from refusal_server.telemetry.metrics import Metrics
 from tests.server.fixtures.bundles import write_bundle
 
 MAIN: dict[str, Any] = {"mode": "enforce", "bundle": "b"}
-CANARY: dict[str, Any] = {"policy": "next", "share": 0.1}
+SPLIT: dict[str, Any] = {"policy": "next", "share": 0.1}
 IDS = [f"request-{number}" for number in range(10_000)]
 
 
-def load(folder: Path, canary: dict[str, Any] | None = None, **changes: Any) -> PolicySet:
+def load(folder: Path, split: dict[str, Any] | None = None, **changes: Any) -> PolicySet:
     if not (folder / "b").exists():
         write_bundle(folder / "b", hidden=8)
     rules = {
-        "main": MAIN | ({} if canary is None else {"canary": CANARY | canary}),
+        "main": MAIN | ({} if split is None else {"treatment": SPLIT | split}),
         "next": MAIN | {"strength": 1.5},
         "lax": MAIN | {"floor": 0.0},
         "off": {"mode": "off"},
@@ -78,7 +78,7 @@ def test_the_arm_follows_the_policy_and_is_in_header_and_report(tmp_path: Path) 
     arms = {choice.policy.name: choice for choice in (pick(policies, request_id=i) for i in IDS)}
     assert {name: choice.arm for name, choice in arms.items()} == {
         "main": "control",
-        "next": "canary",
+        "next": "treatment",
     }
     for choice in arms.values():
         assert report.header(choice, []).endswith(f";arm={choice.arm}")
@@ -94,7 +94,7 @@ def test_who_names_a_policy_or_a_strength_is_not_drawn(tmp_path: Path) -> None:
     for value in ({"policy": "main"}, {"strength": 1.2}):
         choice = pick(policies, value, request_id="1")
         assert (choice.policy.name, choice.arm) == ("main", None)
-    assert pick(policies, {"report": True}, request_id="1").arm == "canary"
+    assert pick(policies, {"report": True}, request_id="1").arm == "treatment"
 
 
 def test_by_user_a_user_stays_in_one_arm_whatever_the_request(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_by_user_a_user_stays_in_one_arm_whatever_the_request(tmp_path: Path) ->
         user: {pick(policies, request_id=i, user=user).arm for i in IDS[:20]} for user in IDS[:200]
     }
     assert all(len(seen) == 1 for seen in arms.values())
-    assert {arm for seen in arms.values() for arm in seen} == {"canary", "control"}
+    assert {arm for seen in arms.values() for arm in seen} == {"treatment", "control"}
     assert len({pick(policies, request_id=i).arm for i in IDS[:50]}) == 2
 
 
@@ -116,12 +116,12 @@ def test_by_key_a_key_stays_in_one_arm_and_nobody_without_one_is_drawn(tmp_path:
         }
         assert len(arms) == 1
         seen |= arms
-    assert seen == {"canary", "control"}
+    assert seen == {"treatment", "control"}
     assert pick(policies, request_id="1").arm is None
 
 
 @pytest.mark.parametrize(
-    ("canary", "rules", "says"),
+    ("treatment", "rules", "says"),
     [
         ({"policy": "none"}, {}, "is not one of"),
         ({"policy": "main"}, {}, "itself"),
@@ -129,23 +129,23 @@ def test_by_key_a_key_stays_in_one_arm_and_nobody_without_one_is_drawn(tmp_path:
         ({"share": "half"}, {}, "share"),
         ({"by": "tenant"}, {}, "by"),
         ({"shair": 0.1}, {}, "Did you mean 'share'"),
-        ({}, {"next": MAIN | {"canary": CANARY | {"policy": "off"}}}, "has a canary too"),
+        ({}, {"next": MAIN | {"treatment": SPLIT | {"policy": "off"}}}, "has a split too"),
         ({"policy": "lax"}, {}, "weaker"),
         ({"policy": "off", "by": "user"}, {}, "weaker"),
         ({}, {"next": MAIN | {"models": ["m"]}}, "other models"),
     ],
 )
 def test_a_canary_that_makes_no_sense_is_refused(
-    tmp_path: Path, canary: dict[str, Any], rules: dict[str, Any], says: str
+    tmp_path: Path, split: dict[str, Any], rules: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(FileError, match=says):
-        load(tmp_path, canary, rules=rules)
+        load(tmp_path, split, rules=rules)
     problems = policy_problems(tmp_path / "policy.yaml")
     assert len(problems) == 1
     assert says in problems[0]
 
 
-def test_a_weaker_canary_may_be_split_by_key_or_be_selectable(tmp_path: Path) -> None:
+def test_a_weaker_split_may_be_split_by_key_or_be_selectable(tmp_path: Path) -> None:
     load(tmp_path, {"policy": "lax", "by": "key"})
     load(tmp_path, {"policy": "lax"}, rules={"lax": MAIN | {"floor": 0.0, "selectable": True}})
 

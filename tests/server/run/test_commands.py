@@ -76,7 +76,7 @@ def test_the_schema_names_every_field_of_a_file(capsys: pytest.CaptureFixture[st
     assert set(schema["properties"]) == names
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert schema["additionalProperties"] is False
-    assert "CanarySplit" in schema["$defs"]
+    assert "TrafficSplit" in schema["$defs"]
 
 
 def findings(*arguments: str) -> dict[str, list[Finding]]:

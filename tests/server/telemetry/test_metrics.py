@@ -85,9 +85,9 @@ def test_names_that_operators_know_stay(tmp_path: Path) -> None:
     for name in (
         "steering_requests_total",
         "steering_responses_total",
-        "steering_strength_bucket",
+        "steering_coefficient_bucket",
         "steering_risk_bucket",
-        "steering_rows_total",
+        "steering_rows_verified_total",
         "steering_failures_total",
         "steering_denied_total",
         "steering_fail_open_total",
@@ -148,7 +148,7 @@ def test_a_sampled_detector_counts_under_its_own_name(tmp_path: Path) -> None:
 
 
 def test_arms_are_kept_apart(tmp_path: Path) -> None:
-    rule = {"mode": "enforce", "bundle": "omnisteer", "canary": {"policy": "static", "share": 0.5}}
+    rule = {"mode": "enforce", "bundle": "omnisteer", "split": {"policy": "static", "share": 0.5}}
     rig = Rig(tmp_path, Script(), {"split": rule})
     rig.policies = _with_default(tmp_path, "split")
 
@@ -161,13 +161,13 @@ def test_arms_are_kept_apart(tmp_path: Path) -> None:
 
     for number in range(40):
         asyncio.run(ask(number))
-    canary, control = (
-        rig.count("steering_requests_total", arm=arm) for arm in ("canary", "control")
+    treatment, control = (
+        rig.count("steering_requests_total", arm=arm) for arm in ("treatment", "control")
     )
-    assert canary > 0
+    assert treatment > 0
     assert control > 0
-    assert canary + control == 40
-    assert rig.count("steering_requests_total", arm="canary", policy="static") == canary
+    assert treatment + control == 40
+    assert rig.count("steering_requests_total", arm="treatment", policy="static") == treatment
 
 
 def _with_default(folder: Path, name: str):  # type: ignore[no-untyped-def]
@@ -232,7 +232,7 @@ def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
     name = "steering_requests_total"
     labels = sorted(["m", "p", "static", "enforce", "text", "none", "refusal"])
     assert found[name, *labels] == 2
-    assert found["steering_rows_total", *sorted(["m", "p", "static", "enforce"])] == 6
+    assert found["steering_rows_verified_total", *sorted(["m", "p", "static", "enforce"])] == 6
     assert found["steering_policy_info", "m", "one"] == 0
     assert found["steering_policy_info", "m", "two"] == 1
     assert found["steering_detector_confusion", "fn", "lexical"] == 3

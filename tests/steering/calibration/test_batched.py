@@ -67,7 +67,7 @@ def test_steered_batches_equal_the_reference(
 
 
 def test_gain_zero_is_unsteered(subject: Subject) -> None:
-    off = BatchSteering(layers(), Window(), gain=0.0)
+    off = BatchSteering(layers(), Window(), strength=0.0)
     assert answer_all(subject, PROMPTS, STEPS, off) == answer_all(subject, PROMPTS, STEPS)
 
 

@@ -50,7 +50,7 @@ def clusters(harmful: int = 120, harmless: int = 60) -> tuple[Tensor, Tensor]:
     return hidden, labels
 
 
-def gain(vector: Tensor, hidden: Tensor, harmful: Tensor, how: Training) -> float:
+def strength(vector: Tensor, hidden: Tensor, harmful: Tensor, how: Training) -> float:
     """Mean coefficient of harmful rows; 0 where training gives nothing that earns."""
     try:
         facts = train_layer(vector, hidden, harmful, how).facts
@@ -121,8 +121,8 @@ def test_without_k_max_the_ceiling_is_the_largest_coefficient_of_a_harmful_row()
 def test_long_vectors_kill_the_published_loss_but_not_the_scale_free_one() -> None:
     """Trap 5 in training: with N = 400 the published adapter earns nothing worth having."""
     hidden, harmful = clusters()
-    assert gain(vector(400.0), hidden, harmful, HOW) > 0.2 * 400.0
-    assert gain(vector(400.0), hidden, harmful, replace(HOW, preset=QWEN)) < 0.01 * 400.0
+    assert strength(vector(400.0), hidden, harmful, HOW) > 0.2 * 400.0
+    assert strength(vector(400.0), hidden, harmful, replace(HOW, preset=QWEN)) < 0.01 * 400.0
 
 
 def test_centred_thresholds_do_not_see_a_common_offset() -> None:
@@ -132,7 +132,9 @@ def test_centred_thresholds_do_not_see_a_common_offset() -> None:
     here, there = (train_layer(vector(), rows, harmful, centred) for rows in (hidden, shifted))
     assert there.facts.offset - here.facts.offset == pytest.approx(10.0, abs=1e-3)
     assert there.facts.fires_harmful > 0.95
-    assert gain(vector(), shifted, harmful, HOW) < 0.2 * gain(vector(), shifted, harmful, centred)
+    assert strength(vector(), shifted, harmful, HOW) < 0.2 * strength(
+        vector(), shifted, harmful, centred
+    )
 
 
 @pytest.mark.parametrize(("bad", "good"), [(7, 3), (3, 7), (4, 4)])
@@ -179,11 +181,11 @@ def test_the_chain_asks_for_rows_with_the_finished_layers() -> None:
     assert chained[3].facts.projection_before == pytest.approx(
         opened[1].facts.projection_after, rel=1e-4
     )
-    gains = [
+    strengths = [
         done[3].facts.projection_after - done[3].facts.projection_before
         for done in (chained, opened)
     ]
-    assert gains[0] < 0.5 * gains[1]
+    assert strengths[0] < 0.5 * strengths[1]
 
 
 def test_recollected_rows_are_those_of_the_steered_model(subject: Subject) -> None:

@@ -57,7 +57,7 @@ class Rig:
             {1: self.layer},
             hidden_size=SIZE,
             num_layers=4,
-            capacity=Capacity(lanes=2, units=4, requests=8, tokens=32, graph_rows=0),
+            capacity=Capacity(bundle_slots=2, units=4, requests=8, tokens=32, graph_rows=0),
             device=torch.device("cpu"),
             project=project,
         )
@@ -65,7 +65,7 @@ class Rig:
         self.steering.load(self.bundle.packed)
 
     def admit(self, name: str, blend: float | None, shadow: bool = False) -> None:
-        wire = {"bundle": self.bundle.digest, "policy": "p", "policy_version": "v", "gain": 0.0}
+        wire = {"bundle": self.bundle.digest, "policy": "p", "policy_version": "v", "strength": 0.0}
         tokens = 0 if blend is None else PROTOTYPES
         extra = {"decode_tokens": 2, "blend": blend, "blend_tokens": tokens, "shadow": shadow}
         self.steering.admit(name, 4, wire | extra)

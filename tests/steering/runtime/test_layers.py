@@ -137,7 +137,7 @@ def steer_first_unit(
         {1: steered},
         hidden_size=SIZE,
         num_layers=3,
-        capacity=Capacity(lanes=2, units=4, requests=4, tokens=8, graph_rows=graph_rows),
+        capacity=Capacity(bundle_slots=2, units=4, requests=4, tokens=8, graph_rows=graph_rows),
         device=torch.device("cpu"),
     )
     load(engine, steering, SIZE)

@@ -33,9 +33,9 @@ class Rig:
 
     def inputs(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> tuple[Any, ...]:
         b, s = self.bank, self.buffers
-        step = (s.tokens, s.gain, s.computing, s.reach)
+        step = (s.tokens, s.strength, s.computing, s.max_dose)
         bank = (b.weight, b.bias, b.output, b.scalars, b.direction)
-        return (hidden, residual, b.ledger, *step, *bank, self.engine)
+        return (hidden, residual, b.state, *step, *bank, self.engine)
 
     def run(self, plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> Any:
         self.buffers.commit(plan)
@@ -80,34 +80,45 @@ LIMIT = {1: None, 2: 0.4, 3: 0.05}
 
 
 def rig(graph_rows: int) -> Rig:
-    table_rows = SlotTable(8, TOKENS).ledger_rows
+    table_rows = SlotTable(8, TOKENS).state_rows
     bank = LayerBank(5, UNITS, SIZE, table_rows, CPU)
-    for lane, steering in LAYERS.items():
-        bank.load(lane, steering)
+    for bundle_slot, steering in LAYERS.items():
+        bank.load(bundle_slot, steering)
     buffers = StepBuffers(graph_rows, CPU)
     return Rig(bank, buffers, operator.register_engine(buffers))
 
 
 def step() -> StepPlan:
-    """Four requests in one batch of 23 rows: lanes 1 (each row), none, 2 (held), 3 (static).
+    """Four requests in one batch of 23 rows: bundle slots 1 (each row), none, 2 (held), 3 (static).
 
-    Lane 1 has offsets and media, lane 2 media without offsets, lanes 2 and 3 a limited dose.
+    Bundle slot 1 has offsets and media, bundle slot 2 media without offsets, bundle slots 2 and 3 a limited dose.
     """
     table = SlotTable(8, TOKENS)
-    for name, lane, hold, gain in (("a", 1, False, 1.5), ("c", 2, True, 1.0), ("d", 3, True, 0.5)):
+    for name, bundle_slot, hold, strength in (
+        ("a", 1, False, 1.5),
+        ("c", 2, True, 1.0),
+        ("d", 3, True, 0.5),
+    ):
         directive = Directive(
-            "b", "p", "v", gain, None, hold, media=MEDIA[lane], dose_limit=LIMIT[lane]
+            "b",
+            "p",
+            "v",
+            strength,
+            None,
+            hold,
+            media=MEDIA[bundle_slot],
+            dose_limit=LIMIT[bundle_slot],
         )
-        table.admit(name, 6, directive, lane)
+        table.admit(name, 6, directive, bundle_slot)
     return table.plan(["a", "x", "c", "d"], [0, 0, 5, 2], [8, 5, 1, 9])
 
 
-def coefficient(lane: int, gain: float, row: torch.Tensor) -> torch.Tensor:
+def coefficient(bundle_slot: int, strength: float, row: torch.Tensor) -> torch.Tensor:
     """The formula in plain words, from float32 ``row``."""
-    earned, limit = LAYERS[lane].coefficient(row, MEDIA[lane]), LIMIT[lane]
+    earned, limit = LAYERS[bundle_slot].coefficient(row, MEDIA[bundle_slot]), LIMIT[bundle_slot]
     if limit is None:
         return earned
-    bound = limit / gain * row.norm()
+    bound = limit / strength * row.norm()
     return earned.clamp(-bound, bound)
 
 
@@ -115,10 +126,10 @@ def expected(plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None
     stream = hidden.float() if residual is None else hidden.float() + residual.float()
     steered, held = hidden.clone(), {}
     for row in plan.rows:
-        steering = LAYERS[row.lane]
+        steering = LAYERS[row.bundle_slot]
         if row.computes:
-            held[row.slot] = coefficient(row.lane, row.gain, stream[row.at])
-        change = held[row.slot] * row.gain * steering.direction
+            held[row.slot] = coefficient(row.bundle_slot, row.strength, stream[row.at])
+        change = held[row.slot] * row.strength * steering.direction
         steered[row.at] += change.to(hidden.dtype)
     return steered
 
@@ -144,26 +155,28 @@ def test_ledger_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
     bench.run(plan, hidden, None)
     for report in plan.reports:
         own = [row for row in plan.rows if row.owner == report.owner]
-        assert bench.bank.ledger[report.owner, ROWS] == len(own)
+        assert bench.bank.state[report.owner, ROWS] == len(own)
         row = next(row for row in reversed(own) if row.slot == report.slot)
         if row.computes:
-            entry = bench.bank.ledger[report.slot]
-            steering = LAYERS[row.lane]
-            kept = float(coefficient(row.lane, row.gain, hidden[row.at]))
+            entry = bench.bank.state[report.slot]
+            steering = LAYERS[row.bundle_slot]
+            kept = float(coefficient(row.bundle_slot, row.strength, hidden[row.at]))
             assert entry[COEFFICIENT] == pytest.approx(kept, rel=1e-4)
             assert entry[RISK] == pytest.approx(
-                float(steering.risk_logit(hidden[row.at], MEDIA[row.lane])), rel=1e-4, abs=1e-5
+                float(steering.risk_logit(hidden[row.at], MEDIA[row.bundle_slot])),
+                rel=1e-4,
+                abs=1e-5,
             )
             assert entry[DOSE] == pytest.approx(abs(kept) / float(hidden[row.at].norm()), rel=1e-4)
-    assert bench.bank.ledger[NULL_SLOT, COEFFICIENT] == 0
+    assert bench.bank.state[NULL_SLOT, COEFFICIENT] == 0
 
 
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])
 def test_no_token_gets_more_than_its_limit(graph_rows: int) -> None:
     plan, hidden = step(), torch.randn(23, SIZE)
     change = (rig(graph_rows).run(plan, hidden, None) - hidden).norm(dim=-1)
-    computed = [row for row in plan.rows if row.computes and LIMIT[row.lane] is not None]
-    share = {row.lane: float(change[row.at] / hidden[row.at].norm()) for row in computed}
+    computed = [row for row in plan.rows if row.computes and LIMIT[row.bundle_slot] is not None]
+    share = {row.bundle_slot: float(change[row.at] / hidden[row.at].norm()) for row in computed}
     assert share[3] == pytest.approx(0.05, rel=1e-4), "the limit is below the static coefficient"
     assert share[2] <= 0.4 * 1.0001
 

@@ -32,14 +32,14 @@ def steered_positions(table: SlotTable, cuts: list[int]) -> list[int]:
 )
 def test_only_absolute_positions_decide(cuts: list[int], window: int | None, hold: bool) -> None:
     table = SlotTable(slots=4, scratch=64)
-    assert table.admit("r", PROMPT, directive(decode_tokens=window, hold=hold), lane=1)
+    assert table.admit("r", PROMPT, directive(decode_tokens=window, hold=hold), bundle_slot=1)
     end = sum(cuts) if window is None else min(sum(cuts), PROMPT + window)
     assert steered_positions(table, cuts) == list(range(PROMPT - 1, end))
 
 
 def test_holding_rows_share_one_slot_and_only_the_last_prompt_token_computes() -> None:
     table = SlotTable(slots=4, scratch=64)
-    table.admit("r", PROMPT, directive(), lane=2)
+    table.admit("r", PROMPT, directive(), bundle_slot=2)
     rows = table.plan(["r"], [0], [PROMPT + 3]).rows
     assert {row.slot for row in rows} == {rows[0].owner}
     assert [row.computes for row in rows] == [True, False, False, False]
@@ -47,8 +47,8 @@ def test_holding_rows_share_one_slot_and_only_the_last_prompt_token_computes() -
 
 def test_rows_that_earn_their_own_strength_never_share_a_slot() -> None:
     table = SlotTable(slots=4, scratch=64)
-    table.admit("a", PROMPT, directive(hold=False), lane=1)
-    table.admit("b", PROMPT, directive(hold=False), lane=2)
+    table.admit("a", PROMPT, directive(hold=False), bundle_slot=1)
+    table.admit("b", PROMPT, directive(hold=False), bundle_slot=2)
     rows = table.plan(["a", "b"], [PROMPT, PROMPT], [4, 4]).rows
     assert len({row.slot for row in rows}) == 8
     assert all(row.computes for row in rows)
@@ -75,6 +75,6 @@ def test_slot_zero_and_the_trash_slot_are_never_given_away() -> None:
 def test_lanes_of_known_requests_are_in_use() -> None:
     table = SlotTable(slots=2, scratch=1)
     table.admit("a", 1, directive(), 3)
-    assert table.lanes_in_use == {3}
+    assert table.bundle_slots_in_use == {3}
     table.release(["a"])
-    assert not table.lanes_in_use
+    assert not table.bundle_slots_in_use

@@ -44,7 +44,7 @@ class Rig:
             {1: self.layer},
             hidden_size=SIZE,
             num_layers=4,
-            capacity=Capacity(lanes=2, units=4, requests=requests, tokens=16, graph_rows=0),
+            capacity=Capacity(bundle_slots=2, units=4, requests=requests, tokens=16, graph_rows=0),
             device=torch.device("cpu"),
         )
         self.bundle = bundle(folder, "first")
@@ -77,7 +77,7 @@ def test_an_admitted_request_is_steered_and_read(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"bundle": "none"}, {"gain": "x"}, {"vector": [1.0]}, {"gain": -1.0}]
+    "changes", [{"bundle": "none"}, {"strength": "x"}, {"vector": [1.0]}, {"strength": -1.0}]
 )
 def test_an_unreadable_request_fails_alone(rig: Rig, changes: dict[str, Any]) -> None:
     rig.steering.admit("bad", 1, rig.wire(**changes))
@@ -134,7 +134,7 @@ def test_a_busy_lane_is_not_retired(rig: Rig) -> None:
 
 def test_lanes_run_out_openly(rig: Rig, tmp_path: Path) -> None:
     rig.steering.load(bundle(tmp_path, "second").packed)
-    with pytest.raises(BundleInUseError, match="lanes"):
+    with pytest.raises(BundleInUseError, match="bundle_slots"):
         rig.steering.load(bundle(tmp_path, "third").packed)
     rig.steering.load(rig.bundle.packed)
 
@@ -153,5 +153,5 @@ def test_a_new_bundle_in_an_old_lane_leaves_nothing_behind(rig: Rig, tmp_path: P
     rig.steering.retire([])
     other = bundle(tmp_path, "other")
     rig.steering.load(other.packed)
-    rig.steering.admit("r", 1, rig.wire(bundle=other.digest, gain=2.0))
+    rig.steering.admit("r", 1, rig.wire(bundle=other.digest, strength=2.0))
     assert rig.step(("r", 0, 1))[0].tolist() == [7.0]

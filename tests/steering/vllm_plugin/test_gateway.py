@@ -114,7 +114,7 @@ async def test_an_unsteered_request_is_left_alone() -> None:
 
 async def test_a_clients_directive_is_stripped_and_its_object_kept() -> None:
     engine = FakeEngine([None])
-    extra = {EXTRA_KEY: {"gain": 9.0}, "mine": 1}
+    extra = {EXTRA_KEY: {"strength": 9.0}, "mine": 1}
     await run(engine, None, extra)
     assert engine.seen[0][1] == {"mine": 1}
     assert EXTRA_KEY in extra, "the caller's own parameters are not changed"

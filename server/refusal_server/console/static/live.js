@@ -54,14 +54,14 @@ function figures(found) {
   show("modalities-table", table(["modality", "requests", "judged", "refused"],
     modalities.map(({ name, requests, judged, refusals }) => [name, requests, judged, refusals])));
   distribution(modalities, "risk", 1);
-  distribution(modalities, "strength", null);
+  distribution(modalities, "coefficient", null);
 }
 
 function recent({ requests }) {
   if (!requests.length) return show("recent", NOTHING);
   const outcome = (name) =>
     el("span", { class: `badge ${{ refusal: "refused", error: "bad" }[name] ?? ""}` }, name);
-  const head = ["time", "outcome", "modality", "policy", "mode", "key", "risk", "strength", "rows",
+  const head = ["time", "outcome", "modality", "policy", "mode", "key", "risk", "coefficient", "rows verified",
     "seconds", "request"];
   const rows = requests.map((request) => [
     new Date(request.time).toLocaleTimeString("en-GB"),
@@ -71,8 +71,8 @@ function recent({ requests }) {
     request.mode,
     request.key ?? "",
     number(request.risk),
-    number(request.strength),
-    request.rows,
+    number(request.coefficient),
+    request.rows_verified,
     request.seconds.toFixed(2),
     request.request_id,
   ]);

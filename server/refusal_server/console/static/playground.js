@@ -1,4 +1,4 @@
-// One message with and without steering, side by side, with the strength of every token.
+// One message with and without steering, side by side, with the coefficient of every token.
 
 import { byId, call, el, number } from "./dom.js";
 import { tokenBar } from "./pictures.js";
@@ -36,26 +36,26 @@ async function media() {
 }
 
 function bars({ tokens, mode }) {
-  const most = Math.max(...tokens.map(({ strength }) => Math.abs(strength)), 1e-9);
-  return el("ol", { class: "bars", "aria-label": "Strength of every token" },
-    ...tokens.map(({ text, strength, steered }, place) => {
+  const most = Math.max(...tokens.map(({ coefficient }) => Math.abs(coefficient)), 1e-9);
+  return el("ol", { class: "bars", "aria-label": "Coefficient of every token" },
+    ...tokens.map(({ text, coefficient, steered }, place) => {
       const shown = (text ?? String(place + 1)).replaceAll("\n", "↵");
-      const label = `${shown}: ${number(strength)}`
+      const label = `${shown}: ${number(coefficient)}`
         + (steered ? "" : mode === "shadow" ? ", measured only" : ", outside the window");
       return el("li", steered ? {} : { class: "unsteered" },
-        tokenBar(Math.abs(strength) / most, label),
+        tokenBar(Math.abs(coefficient) / most, label),
         el("span", { class: "token", "aria-hidden": "true" }, shown));
     }));
 }
 
 function measured(side) {
-  const facts = [`risk ${number(side.risk)}`, `strength ${number(side.strength)}`,
-    `${side.rows} rows steered`];
-  const most = Math.max(...side.tokens.map(({ strength }) => Math.abs(strength)), 0);
+  const facts = [`risk ${number(side.risk)}`, `coefficient ${number(side.coefficient)}`,
+    `${side.rows_verified} rows verified`];
+  const most = Math.max(...side.tokens.map(({ coefficient }) => Math.abs(coefficient)), 0);
   return [
     el("p", { class: "hint" }, facts.join(", ")),
     bars(side),
-    el("p", { class: "hint" }, `Strength that shaped each token; the highest bar is ${number(most)}. `
+    el("p", { class: "hint" }, `Coefficient that shaped each token; the highest bar is ${number(most)}. `
       + "Grey: measured, not applied."
       + (side.omitted ? ` ${side.omitted} more tokens are not in the report.` : "")),
   ];

@@ -37,11 +37,11 @@ class Answered:
     mode: str
     strategy: str
     bundle: str | None
-    requested_strength: float
     strength: float
+    coefficient: float
     dose: float
     risk: float
-    rows: int
+    rows_verified: int
     outcome: str
     detector: str | None
     error: str | None

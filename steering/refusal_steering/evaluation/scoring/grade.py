@@ -93,7 +93,7 @@ def replies(pairs: Sequence[Pair], label: str) -> dict[tuple[str, str], str]:
 
 def steering(pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
     """What the server's reports agree on: each policy version, bundle and mode that was seen."""
-    keys = ("policy", "version", "strategy", "bundle", "mode", "requested_strength")
+    keys = ("policy", "version", "strategy", "bundle", "mode", "strength")
     seen = {
         tuple((key, report.get(key)) for key in keys)
         for _, outcome in pairs
