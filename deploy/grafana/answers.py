@@ -141,8 +141,8 @@ SPLIT = (
     ),
     Panel(
         "Distance in standard errors",
-        "How far the treatment's refusal rate is from its control's. Beyond 4, and 5 points, an alert "
-        "fires.",
+        "How far the treatment's refusal rate is from its control's. Beyond 4, and 5 points, "
+        "an alert fires.",
         (Query(f"abs(policy:steering_arm_shift:zscore1h{{{MODEL}}})", "{{detector}}"),),
         width=6,
     ),

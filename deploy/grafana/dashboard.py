@@ -14,7 +14,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from deploy.grafana.answers import SPLIT, GLANCE, REFUSALS
+from deploy.grafana.answers import GLANCE, REFUSALS, SPLIT
 from deploy.grafana.operation import HEALTH, LATENCY, READINGS
 from deploy.grafana.panels import COLUMNS, SOURCE, build
 

@@ -23,12 +23,12 @@ MEDIA = ("image", "audio", "video")
 class Directive:
     """One request's steering.
 
-    ``strength`` multiplies the coefficients that the bundle earns (0 adds nothing). ``decode_tokens``
-    is how many decode positions after the last prompt token are steered, ``None`` for all.
-    ``hold`` keeps the coefficient of the last prompt token for them; else each steered token
-    earns its own. ``shadow`` measures everything and adds nothing. ``media`` are those of the
-    request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, strength included, as
-    a share of the length of its residual stream where its coefficient is earned. ``blend`` is
+    ``strength`` multiplies the coefficients that the bundle earns (0 adds nothing).
+    ``decode_tokens`` is how many decode positions after the last prompt token are steered, ``None``
+    for all. ``hold`` keeps the coefficient of the last prompt token for them; else each steered
+    token earns its own. ``shadow`` measures everything and adds nothing. ``media`` are those of the
+    request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, strength included,
+    as a share of the length of its residual stream where its coefficient is earned. ``blend`` is
     set for strategies that draw the logits of the first ``blend_tokens`` generated tokens towards
     the bundle's refusal prototypes, by that share (RAS); ``None`` leaves logits alone.
     """
@@ -48,7 +48,7 @@ class Directive:
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength) or not 0.0 <= self.strength <= MAX_STRENGTH:
             raise DirectiveError(
-                f"steering strength is {self.strength}; expected a number from 0 to {MAX_STRENGTH:g}"
+                f"the strength is {self.strength}; expected a number from 0 to {MAX_STRENGTH:g}"
             )
         if self.decode_tokens is not None and self.decode_tokens < 0:
             raise DirectiveError(
@@ -76,7 +76,7 @@ class Directive:
 
     @property
     def max_dose(self) -> float:
-        """The largest coefficient before the strength, as a share of the residual stream's length."""
+        """The largest coefficient, before the strength, as a share of the stream's length."""
         if self.dose_limit is None or self.strength == 0.0:
             return math.inf
         return self.dose_limit / self.strength

@@ -17,8 +17,8 @@ class Reading:
 
     ``position`` is the absolute position of the token; ``coefficients`` one number per steered
     layer, before the strength; ``rows`` how many token rows the device has steered so far, counted
-    by every layer and the smallest count taken. ``dose`` is the largest coefficient of any layer
-    as a share of the residual stream's length there, before the strength; ``blended`` how many rows of
+    by every layer and the smallest count taken. ``dose`` is the largest coefficient of any layer as
+    a share of the residual stream's length there, before the strength; ``blended`` how many rows of
     logits were blended. ``failure`` is set instead when the worker could not steer the request.
     """
 

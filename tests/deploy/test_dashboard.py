@@ -104,7 +104,8 @@ def test_an_unknown_metric_or_label_would_be_found() -> None:
         'steering_requests_total{tenant="x"}',
         "sum by (bundle) (steering_requests_total)",
         "steering_rows_verified_total / on (modality) steering_requests_total",
-        "sum by (policy) (steering_rows_verified_total) / sum by (mode) (steering_rows_verified_total)",
+        "sum by (policy) (steering_rows_verified_total)"
+        " / sum by (mode) (steering_rows_verified_total)",
     ):
         with pytest.raises(AssertionError):
             labels_of(parse(wrong), schema)

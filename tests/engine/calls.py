@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.engine.media import chat
-from tests.engine.spec import Call, Scene
+from tests.engine.spec import Call, Scenario
 
 _ALL = ("image", "audio", "video")
 _LONG = "Please tell me how to bake a chocolate cake and what the capital of France is. " * 6
@@ -40,15 +40,15 @@ CALLS = (
     ),
 )
 MIXED = (
-    Scene("together", CALLS),
-    Scene("alone", CALLS, together=False),
-    Scene("plain", tuple(call.unsteered() for call in CALLS), together=False),
+    Scenario("together", CALLS),
+    Scenario("alone", CALLS, together=False),
+    Scenario("plain", tuple(call.unsteered() for call in CALLS), together=False),
 )
 PLAIN = (MIXED[2],)
 
-CROWD = (
-    Scene(
-        "crowd",
+CROWDED = (
+    Scenario(
+        "crowded",
         tuple(
             Call(
                 chat(f"{number} one two three four five six. " * 3),
@@ -70,21 +70,21 @@ _STEERED = Call(_IDS[:70], bundle="omni", hold=False)
 _EXACT = Call(_IDS[:64], bundle="static")
 
 
-def _orders(name: str, steered: Call) -> tuple[Scene, ...]:
+def _orders(name: str, steered: Call) -> tuple[Scenario, ...]:
     plain = steered.unsteered()
     return (
-        Scene(f"{name}: unsteered cold", (plain,)),
-        Scene(f"{name}: steered cold", (steered,)),
-        Scene(f"{name}: steered, unsteered", (steered, plain), together=False),
-        Scene(f"{name}: unsteered, steered", (plain, steered), together=False),
-        Scene(f"{name}: steered, steered", (steered, steered), together=False),
-        Scene(f"{name}: unsteered, unsteered", (plain, plain), together=False),
-        Scene(
+        Scenario(f"{name}: unsteered cold", (plain,)),
+        Scenario(f"{name}: steered cold", (steered,)),
+        Scenario(f"{name}: steered, unsteered", (steered, plain), together=False),
+        Scenario(f"{name}: unsteered, steered", (plain, steered), together=False),
+        Scenario(f"{name}: steered, steered", (steered, steered), together=False),
+        Scenario(f"{name}: unsteered, unsteered", (plain, plain), together=False),
+        Scenario(
             f"{name}: other strength, version",
             (steered, replace(steered, strength=0.5), replace(steered, version="v2"), steered),
             together=False,
         ),
-        Scene(f"{name}: other strength cold", (replace(steered, strength=0.5),)),
+        Scenario(f"{name}: other strength cold", (replace(steered, strength=0.5),)),
     )
 
 
@@ -92,16 +92,16 @@ NEXT_TURN = replace(_STEERED, tokens=64)
 CACHE = (
     *_orders("inside a block", _STEERED),
     *_orders("ends on a block", _EXACT),
-    Scene("next turn", (), script="next_turn"),
+    Scenario("next turn", (), script="next_turn"),
 )
 
 _BROKEN = {"bundle": "0" * 64, "policy": "p", "policy_version": "v"}
 _GOOD = Call(chat("Tell me a story."), bundle="omni")
 _PLAIN = Call(chat("Say something."))
 PEERS = (
-    Scene("good alone", (_GOOD,)),
-    Scene("plain alone", (_PLAIN,)),
-    Scene(
+    Scenario("good alone", (_GOOD,)),
+    Scenario("plain alone", (_PLAIN,)),
+    Scenario(
         "bad neighbours",
         (
             _GOOD,
@@ -113,9 +113,9 @@ PEERS = (
             _PLAIN,
         ),
     ),
-    Scene("after bad neighbours", (_GOOD, _PLAIN)),
-    Scene("several choices", (replace(_GOOD, n=3), _PLAIN)),
-    Scene(
+    Scenario("after bad neighbours", (_GOOD, _PLAIN)),
+    Scenario("several choices", (replace(_GOOD, n=3), _PLAIN)),
+    Scenario(
         "ids that begin alike",
         (
             replace(_GOOD, request_id="t"),
@@ -124,23 +124,23 @@ PEERS = (
             replace(_PLAIN, request_id="0_t"),
         ),
     ),
-    Scene(
+    Scenario(
         "one id twice",
         (replace(_GOOD, request_id="same"), replace(_PLAIN, request_id="same")),
     ),
-    Scene(
+    Scenario(
         "client writes our key",
         (replace(_PLAIN, extra_args={"refusal_steering": {**_BROKEN, "strength": 9.0}}),),
     ),
-    Scene("neighbour ends early", (replace(_GOOD, tokens=16), replace(_PLAIN, tokens=2))),
-    Scene(
+    Scenario("neighbour ends early", (replace(_GOOD, tokens=16), replace(_PLAIN, tokens=2))),
+    Scenario(
         "thirty-two strengths",
         tuple(
             Call(chat("Tell me a story."), bundle="static", strength=0.25 + 0.05 * i, tokens=6)
             for i in range(32)
         ),
     ),
-    Scene(
+    Scenario(
         "thirty-two strengths alone",
         tuple(
             Call(chat("Tell me a story."), bundle="static", strength=0.25 + 0.05 * i, tokens=6)
@@ -148,17 +148,17 @@ PEERS = (
         ),
         together=False,
     ),
-    Scene("aborted", (replace(_GOOD, tokens=400, abort_after=3), _PLAIN)),
-    Scene("after the abort", (_GOOD, _PLAIN)),
+    Scenario("aborted", (replace(_GOOD, tokens=400, abort_after=3), _PLAIN)),
+    Scenario("after the abort", (_GOOD, _PLAIN)),
 )
 
 RELOAD = (
-    Scene("late before", (replace(_GOOD, bundle="late"),)),
-    Scene("late after", (replace(_GOOD, bundle="late"), _GOOD), script="load_late"),
-    Scene("damaged", (_GOOD,), script="load_damaged"),
-    Scene("foreign", (_GOOD,), script="load_foreign"),
-    Scene("deeper", (_GOOD,), script="load_other_layers"),
-    Scene("acknowledged", (_GOOD,), script="acknowledge"),
-    Scene("not acknowledged", (_GOOD,), script="acknowledge_missing"),
-    Scene("retired", (replace(_GOOD, bundle="late"), _GOOD), script="retire_late"),
+    Scenario("late before", (replace(_GOOD, bundle="late"),)),
+    Scenario("late after", (replace(_GOOD, bundle="late"), _GOOD), script="load_late"),
+    Scenario("damaged", (_GOOD,), script="load_damaged"),
+    Scenario("foreign", (_GOOD,), script="load_foreign"),
+    Scenario("deeper", (_GOOD,), script="load_other_layers"),
+    Scenario("acknowledged", (_GOOD,), script="acknowledge"),
+    Scenario("not acknowledged", (_GOOD,), script="acknowledge_missing"),
+    Scenario("retired", (replace(_GOOD, bundle="late"), _GOOD), script="retire_late"),
 )

@@ -20,18 +20,18 @@ SMALL = {"max_num_batched_tokens": 64}
 
 
 @dataclass(frozen=True)
-class Stage:
+class EngineFixture:
     """The model and the bundles that all runs play with."""
 
     model: Path
     bundles: dict[str, Path]
 
-    def run(self, scenes: Any, *, known: tuple[str, ...] = (), **settings: Any) -> Run:
-        """A run on this stage with the everyday bundles loaded."""
+    def run(self, scenarios: Any, *, known: tuple[str, ...] = (), **settings: Any) -> Run:
+        """A run on this engine_fixture with the everyday bundles loaded."""
         start = ("static", "omni", "mars", "ras")
         return Run(
             str(self.model),
-            scenes,
+            scenarios,
             {name: str(self.bundles[name]) for name in start},
             {name: str(self.bundles[name]) for name in known},
             **settings,
@@ -39,7 +39,7 @@ class Stage:
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> EngineFixture:
     """A tiny omni model in float32 and random bundles for it."""
     folder = tmp_path_factory.mktemp("bundles")
     sizes: dict[str, Any] = {"hidden_size": tiny_omni.HIDDEN, "num_layers": tiny_omni.TEXT_LAYERS}
@@ -56,7 +56,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     make("foreign", "static", 4, hidden_size=64)
     make("deeper", "static", 5, layers=(3,))
     names = ("static", "omni", "mars", "ras", "late", "foreign", "deeper")
-    return Stage(tiny_omni.ensure(cache_folder()), {name: folder / name for name in names})
+    return EngineFixture(tiny_omni.ensure(cache_folder()), {name: folder / name for name in names})
 
 
 def cache_folder() -> Path:
@@ -93,36 +93,38 @@ class Outcomes:
 
 
 @pytest.fixture(scope="session")
-def outcome(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+def outcome(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """Outcomes by name."""
-    return Outcomes(_runs(stage), tmp_path_factory.mktemp("runs"))
+    return Outcomes(_runs(engine_fixture), tmp_path_factory.mktemp("runs"))
 
 
-def _runs(stage: Stage) -> dict[str, Run]:
+def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
     eager = {"enforce_eager": True}
     tight = {**eager, "num_gpu_blocks_override": 20, "max_model_len": 512}
-    whole = stage.run(
-        (*calls.MIXED, *calls.CROWD, *calls.CACHE, *calls.PEERS, *calls.RELOAD),
+    whole = engine_fixture.run(
+        (*calls.MIXED, *calls.CROWDED, *calls.CACHE, *calls.PEERS, *calls.RELOAD),
         known=("late", "foreign", "deeper"),
         engine=eager,
     )
-    idle = replace(stage.run(calls.PLAIN), attach=False, bundles={})
+    idle = replace(engine_fixture.run(calls.PLAIN), attach=False, bundles={})
     disabled = {"REFUSAL_STEERING_DISABLE": "1"}
     return {
         "eager": whole,
         "stock": replace(idle, engine=eager, environment=disabled),
-        "unattached": replace(stage.run(calls.MIXED[:1], engine=eager), attach=False),
-        "compiled": stage.run(calls.MIXED, engine={}),
+        "unattached": replace(engine_fixture.run(calls.MIXED[:1], engine=eager), attach=False),
+        "compiled": engine_fixture.run(calls.MIXED, engine={}),
         "stock-compiled": replace(idle, environment=disabled),
-        "chunked": stage.run(calls.MIXED, engine={**eager, **SMALL}),
-        "preempted": stage.run(calls.CROWD, engine=tight),
-        "v2": stage.run((*calls.MIXED, *calls.CACHE), engine=eager, environment=V2),
+        "chunked": engine_fixture.run(calls.MIXED, engine={**eager, **SMALL}),
+        "preempted": engine_fixture.run(calls.CROWDED, engine=tight),
+        "v2": engine_fixture.run((*calls.MIXED, *calls.CACHE), engine=eager, environment=V2),
         "v2-stock": replace(idle, engine=eager, environment={**V2, **disabled}),
-        "v2-preempted": stage.run(calls.CROWD, engine=tight, environment=V2, graph_rows=2048),
-        "tensor-parallel": stage.run(
+        "v2-preempted": engine_fixture.run(
+            calls.CROWDED, engine=tight, environment=V2, graph_rows=2048
+        ),
+        "tensor-parallel": engine_fixture.run(
             calls.MIXED,
             engine={**eager, "tensor_parallel_size": 2},
             environment={"VLLM_CPU_OMP_THREADS_BIND": "0|1"},
         ),
-        "captured": stage.run(calls.MIXED, engine=eager, graph_rows=8192),
+        "captured": engine_fixture.run(calls.MIXED, engine=eager, graph_rows=8192),
     }

@@ -34,7 +34,7 @@ async def main(run: dict[str, Any]) -> dict[str, Any]:
         if run["attach"]:
             for bundle in bundles.values():
                 await player.gateway.load(bundle)
-        answers = {scene["name"]: await player.play(scene) for scene in run["scenes"]}
+        answers = {scenario["name"]: await player.play(scenario) for scenario in run["scenarios"]}
         return {"answers": answers, "facts": player.facts | await facts(engine)}
     finally:
         engine.shutdown()
@@ -54,22 +54,22 @@ DEFAULTS = {
 
 
 class Player:
-    """Sends the calls of a scene and notes what comes back."""
+    """Sends the calls of a scenario and notes what comes back."""
 
     def __init__(self, engine: Any, gateway: Any, bundles: dict[str, Any]):
         self.engine, self.gateway, self.bundles = engine, gateway, bundles
         self.facts: dict[str, Any] = {}
 
-    async def play(self, scene: dict[str, Any]) -> list[list[dict[str, Any]]]:
-        if scene["script"]:
+    async def play(self, scenario: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        if scenario["script"]:
             from tests.engine import scripts
 
-            self.facts[scene["script"]] = await getattr(scripts, scene["script"])(self)
-        if scene["flush"]:
+            self.facts[scenario["script"]] = await getattr(scripts, scenario["script"])(self)
+        if scenario["flush"]:
             await self.engine.reset_prefix_cache()
-        if scene["together"]:
-            return list(await asyncio.gather(*(self.call(call) for call in scene["calls"])))
-        return [await self.call(call) for call in scene["calls"]]
+        if scenario["together"]:
+            return list(await asyncio.gather(*(self.call(call) for call in scenario["calls"])))
+        return [await self.call(call) for call in scenario["calls"]]
 
     async def call(self, call: dict[str, Any]) -> list[dict[str, Any]]:
         from refusal_steering.vllm_plugin.gateway import steering_context

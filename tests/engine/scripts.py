@@ -1,4 +1,4 @@
-"""What operators do to a running engine, as coroutines that a scene may name."""
+"""What operators do to a running engine, as coroutines that a scenario may name."""
 
 from __future__ import annotations
 

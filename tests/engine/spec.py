@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     """Calls that are sent together (``together``) or one after the other.
 
     ``flush`` empties the prefix cache before. ``script`` names a coroutine of
@@ -52,13 +52,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Run:
-    """One engine with its settings, and the scenes that play on it.
+    """One engine with its settings, and the scenarios that play on it.
 
     ``bundles`` are loaded at start, ``known`` only named for scripts to load later.
     """
 
     model: str
-    scenes: tuple[Scene, ...]
+    scenarios: tuple[Scenario, ...]
     bundles: dict[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
     attach: bool = True
@@ -89,20 +89,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: answers[scene][call][choice], and facts about the engine."""
+    """What a run gave: answers[scenario][call][choice], and facts about the engine."""
 
     answers: dict[str, list[list[Answer]]]
     facts: dict[str, Any]
 
-    def scene(self, name: str) -> list[Answer]:
-        """First choices of a scene, in the order of its calls."""
+    def scenario(self, name: str) -> list[Answer]:
+        """First choices of a scenario, in the order of its calls."""
         return [choices[0] for choices in self.answers[name]]
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Outcome:
         """Read what the driver wrote."""
         answers = {
-            scene: [[Answer(**choice) for choice in choices] for choices in calls]
-            for scene, calls in value["answers"].items()
+            scenario: [[Answer(**choice) for choice in choices] for choices in calls]
+            for scenario, calls in value["answers"].items()
         }
         return cls(answers, value["facts"])

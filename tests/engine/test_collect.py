@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration
 
 from refusal_steering.calibration.activation_file import ActivationFile
-from tests.engine.conftest import Stage
+from tests.engine.conftest import EngineFixture
 from tests.engine.engines import ROOT, environment, one_engine
 from tests.models import tiny_omni
 
@@ -28,7 +28,9 @@ ENGINE = {
 
 
 @pytest.fixture(scope="module")
-def collected(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> ActivationFile:
+def collected(
+    engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactory
+) -> ActivationFile:
     folder = tmp_path_factory.mktemp("collect")
     rows = [
         {"label": ("harmful", "harmless")[n % 2], "prompt": prompt, "split": "tune"}
@@ -36,7 +38,7 @@ def collected(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Activat
     ]
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     command = [sys.executable, "-m", "refusal_steering.tools.cli", "collect"]
-    command += [str(folder / "prompts.jsonl"), "--model", str(stage.model)]
+    command += [str(folder / "prompts.jsonl"), "--model", str(engine_fixture.model)]
     command += ["-o", str(folder / "rows.safetensors"), "--max-model-len", "1024"]
     command += ["--engine-args", json.dumps(ENGINE)]
     with one_engine():
@@ -47,11 +49,13 @@ def collected(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Activat
     return ActivationFile.load(folder / "rows.safetensors")
 
 
-def test_rows_are_those_of_transformers(collected: ActivationFile, stage: Stage) -> None:
+def test_rows_are_those_of_transformers(
+    collected: ActivationFile, engine_fixture: EngineFixture
+) -> None:
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-        stage.model, dtype=torch.float32
+        engine_fixture.model, dtype=torch.float32
     ).eval()
-    tokenizer = AutoTokenizer.from_pretrained(stage.model)
+    tokenizer = AutoTokenizer.from_pretrained(engine_fixture.model)
     for place, prompt in enumerate(PROMPTS):
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False

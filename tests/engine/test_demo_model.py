@@ -16,7 +16,7 @@ from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import ReferenceSteering, greedy
 from tests.engine.conftest import cache_folder
 from tests.engine.engines import ROOT, play_side_by_side
-from tests.engine.spec import Answer, Call, Outcome, Run, Scene
+from tests.engine.spec import Answer, Call, Outcome, Run, Scenario
 
 pytestmark = pytest.mark.engine
 
@@ -68,16 +68,18 @@ def calls(model: Path) -> tuple[Call, ...]:
 def outcomes(
     model: Path, calls: tuple[Call, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> list[Outcome]:
-    scenes = (
-        Scene("together", calls),
-        Scene("alone", calls, together=False),
-        Scene("canary", (), script="canary"),
+    scenarios = (
+        Scenario("together", calls),
+        Scenario("alone", calls, together=False),
+        Scenario("canary", (), script="canary"),
     )
-    plain = Scene("plain", _unsteered(calls) * 2, together=False)
+    plain = Scenario("plain", _unsteered(calls) * 2, together=False)
     disabled = {"REFUSAL_STEERING_DISABLE": "1"}
     stock = replace(_run(model, (plain,)), attach=False, bundles={}, environment=disabled)
     folder = tmp_path_factory.mktemp("demo")
-    return play_side_by_side([_run(model, scenes), stock], [folder / "steered", folder / "stock"])
+    return play_side_by_side(
+        [_run(model, scenarios), stock], [folder / "steered", folder / "stock"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +97,21 @@ def _unsteered(calls: tuple[Call, ...]) -> tuple[Call, ...]:
     return tuple(dict.fromkeys(call.unsteered() for call in calls))
 
 
-def _run(model: Path, scenes: tuple[Scene, ...]) -> Run:
+def _run(model: Path, scenarios: tuple[Scenario, ...]) -> Run:
     engine: dict[str, Any] = {"dtype": "bfloat16", "limit_mm_per_prompt": {}}
     bundles = {name: str(BUNDLES / name) for name in STRATEGIES}
-    return Run(str(model), scenes, bundles, engine=engine)
+    return Run(str(model), scenarios, bundles, engine=engine)
 
 
 def test_idle_zero_and_shadow_equal_stock_vllm(
     steered: Outcome, stock: Outcome, calls: tuple[Call, ...]
 ) -> None:
     assert steered.facts["compiled"] and stock.facts["compiled"]
-    plain, answers = _unsteered(calls), stock.scene("plain")
+    plain, answers = _unsteered(calls), stock.scenario("plain")
     # A prompt's first call finds nothing in the prefix cache, and is the plain one of each prompt.
     cold = dict(zip(plain, answers[: len(plain)], strict=True))
     warm = dict(zip(plain, answers[len(plain) :], strict=True))
-    for call, mine in zip(calls, steered.scene("alone"), strict=True):
+    for call, mine in zip(calls, steered.scenario("alone"), strict=True):
         if call.bundle is None or call.strength == 0 or call.shadow:
             expected = (warm if call.bundle else cold)[call.unsteered()]
             assert (mine.tokens, mine.logprobs) == (expected.tokens, expected.logprobs)
@@ -118,7 +120,7 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
 
 def test_mixed_batch_equals_solo_runs(steered: Outcome, calls: tuple[Call, ...]) -> None:
     for call, one, other in zip(
-        calls, steered.scene("together"), steered.scene("alone"), strict=True
+        calls, steered.scenario("together"), steered.scenario("alone"), strict=True
     ):
         assert one.rows == other.rows
         _close(one, other.tokens, other.logprobs)
@@ -134,7 +136,7 @@ def test_output_and_strength_equal_the_reference(
     steered: Outcome, model: Path, calls: tuple[Call, ...]
 ) -> None:
     hf = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
-    for call, answer in zip(calls, steered.scene("alone"), strict=True):
+    for call, answer in zip(calls, steered.scenario("alone"), strict=True):
         if call.bundle is None or call.shadow or call.strength == 0:
             continue
         bundle = load_bundle(BUNDLES / call.bundle)

@@ -26,7 +26,7 @@ def pick(answers: list[Answer], which: list[int]) -> list[Answer]:
     ("engine", "stock"), [("eager", "stock"), ("compiled", "stock-compiled"), ("v2", "v2-stock")]
 )
 def test_idle_plugin_equals_stock_vllm(outcome: Outcomes, engine: str, stock: str) -> None:
-    laws.bitwise(outcome(engine).scene("plain"), outcome(stock).scene("plain"))
+    laws.bitwise(outcome(engine).scenario("plain"), outcome(stock).scenario("plain"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -34,7 +34,7 @@ def test_unsteered_zero_and_shadow_requests_equal_plain_ones(
     outcome: Outcomes, engine: str
 ) -> None:
     run = outcome(engine)
-    alone, plain = run.scene("alone"), run.scene("plain")
+    alone, plain = run.scenario("alone"), run.scenario("plain")
     laws.bitwise(pick(alone, UNTOUCHED), pick(plain, UNTOUCHED))
 
 
@@ -42,25 +42,25 @@ def test_unsteered_zero_and_shadow_requests_equal_plain_ones(
 def test_steering_changes_what_is_said(outcome: Outcomes, engine: str) -> None:
     run = outcome(engine)
     for steered, plain in zip(
-        pick(run.scene("alone"), TOUCHED), pick(run.scene("plain"), TOUCHED), strict=True
+        pick(run.scenario("alone"), TOUCHED), pick(run.scenario("plain"), TOUCHED), strict=True
     ):
         assert steered.logprobs[0] != plain.logprobs[0], "the first token must be steered already"
     for i in TOUCHED:
         if CALLS[i].window is None or CALLS[i].blend:
-            assert run.scene("alone")[i].tokens != run.scene("plain")[i].tokens
+            assert run.scenario("alone")[i].tokens != run.scenario("plain")[i].tokens
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_mixed_batch_equals_solo_runs(outcome: Outcomes, engine: str) -> None:
-    laws.same(outcome(engine).scene("together"), outcome(engine).scene("alone"))
+    laws.same(outcome(engine).scenario("together"), outcome(engine).scenario("alone"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("scene", ["together", "alone"])
+@pytest.mark.parametrize("scenario", ["together", "alone"])
 def test_every_promised_row_is_steered_and_no_other(
-    outcome: Outcomes, engine: str, scene: str
+    outcome: Outcomes, engine: str, scenario: str
 ) -> None:
-    for call, answer in zip(CALLS, outcome(engine).scene(scene), strict=True):
+    for call, answer in zip(CALLS, outcome(engine).scenario(scenario), strict=True):
         assert answer.rows == (laws.expected_rows(call) if call.bundle else 0)
         assert answer.blended == (0 if call.blend is None else min(call.tokens, PROTOTYPES))
 
@@ -68,7 +68,7 @@ def test_every_promised_row_is_steered_and_no_other(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_request_gets_more_than_its_dose_limit(outcome: Outcomes, engine: str) -> None:
     limited = [i for i, call in enumerate(CALLS) if call.dose_limit is not None]
-    doses = [outcome(engine).scene("together")[i].dose for i in limited]
+    doses = [outcome(engine).scenario("together")[i].dose for i in limited]
     for i, dose in zip(limited, doses, strict=True):
         assert 0 < dose <= (CALLS[i].dose_limit or 0) * 1.0001
     assert any(
@@ -78,13 +78,13 @@ def test_no_request_gets_more_than_its_dose_limit(outcome: Outcomes, engine: str
 
 @pytest.mark.parametrize("other", ["compiled", "v2", "captured", "chunked"])
 def test_engines_agree(outcome: Outcomes, other: str) -> None:
-    laws.same(outcome(other).scene("alone"), outcome("eager").scene("alone"))
-    laws.same(outcome(other).scene("together"), outcome("eager").scene("alone"))
+    laws.same(outcome(other).scenario("alone"), outcome("eager").scenario("alone"))
+    laws.same(outcome(other).scenario("together"), outcome("eager").scenario("alone"))
 
 
 def test_shadow_measures_what_enforcing_would_earn(outcome: Outcomes) -> None:
     shadow = next(i for i, call in enumerate(CALLS) if call.shadow)
-    answer = outcome("eager").scene("alone")[shadow]
+    answer = outcome("eager").scenario("alone")[shadow]
     assert any(value > 0 for value in answer.coefficients[0])
     assert answer.risk is not None and 0 <= answer.risk <= 1
 
@@ -94,14 +94,14 @@ def test_preempted_requests_answer_as_if_never_preempted(outcome: Outcomes, engi
     tight, roomy = outcome(engine), outcome("eager")
     assert tight.facts["preemptions"] > 0, "the run must really preempt"
     assert roomy.facts["preemptions"] == 0
-    laws.same(tight.scene("crowd"), roomy.scene("crowd"))
+    laws.same(tight.scenario("crowded"), roomy.scenario("crowded"))
 
 
 @pytest.mark.slow
 def test_two_tensor_parallel_ranks_equal_one(outcome: Outcomes) -> None:
     run = outcome("tensor-parallel")
-    laws.same(run.scene("together"), outcome("eager").scene("alone"))
-    laws.same(run.scene("plain"), outcome("eager").scene("plain"))
+    laws.same(run.scenario("together"), outcome("eager").scenario("alone"))
+    laws.same(run.scenario("plain"), outcome("eager").scenario("plain"))
 
 
 def test_the_rig_runs_the_second_runner_with_async_scheduling(outcome: Outcomes) -> None:

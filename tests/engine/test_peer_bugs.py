@@ -18,18 +18,18 @@ def run(outcome: Outcomes) -> Outcome:
 
 @pytest.fixture(scope="module")
 def good(run: Outcome) -> Answer:
-    return run.scene("good alone")[0]
+    return run.scenario("good alone")[0]
 
 
 @pytest.fixture(scope="module")
 def plain(run: Outcome) -> Answer:
-    return run.scene("plain alone")[0]
+    return run.scenario("plain alone")[0]
 
 
 def test_a_bad_request_ends_alone_and_is_never_answered(
     run: Outcome, good: Answer, plain: Answer
 ) -> None:
-    first, *bad, last = run.scene("bad neighbours")
+    first, *bad, last = run.scenario("bad neighbours")
     laws.same([first, last], [good, plain])
     for answer in bad:
         assert answer.error is not None and answer.error.startswith("SteeringUnavailableError")
@@ -37,7 +37,7 @@ def test_a_bad_request_ends_alone_and_is_never_answered(
 
 
 def test_the_engine_serves_on_after_bad_requests(run: Outcome, good: Answer, plain: Answer) -> None:
-    laws.same(run.scene("after bad neighbours"), [good, plain])
+    laws.same(run.scenario("after bad neighbours"), [good, plain])
 
 
 def test_every_choice_of_a_request_is_steered(run: Outcome, good: Answer, plain: Answer) -> None:
@@ -51,30 +51,30 @@ def test_every_choice_of_a_request_is_steered(run: Outcome, good: Answer, plain:
 def test_steering_does_not_leak_to_ids_that_begin_alike(
     run: Outcome, good: Answer, plain: Answer
 ) -> None:
-    first, *others = run.scene("ids that begin alike")
+    first, *others = run.scenario("ids that begin alike")
     laws.same([first, *others], [good] + [plain] * len(others))
 
 
 def test_two_requests_may_choose_the_same_id(run: Outcome, good: Answer, plain: Answer) -> None:
-    laws.same(run.scene("one id twice"), [good, plain])
+    laws.same(run.scenario("one id twice"), [good, plain])
 
 
 def test_a_client_cannot_write_a_directive(run: Outcome, plain: Answer) -> None:
-    laws.bitwise(run.scene("client writes our key"), [plain])
+    laws.bitwise(run.scenario("client writes our key"), [plain])
 
 
 def test_prefill_is_steered_on_the_first_runner(good: Answer, outcome: Outcomes) -> None:
-    unsteered = outcome("eager").scene("plain")[1]
+    unsteered = outcome("eager").scenario("plain")[1]
     assert good.logprobs[0] != unsteered.logprobs[0]
 
 
 def test_the_step_after_a_neighbour_ends_is_still_steered(run: Outcome, good: Answer) -> None:
-    laws.same(run.scene("neighbour ends early")[:1], [good])
+    laws.same(run.scenario("neighbour ends early")[:1], [good])
 
 
 def test_distinct_strengths_do_not_run_out(run: Outcome) -> None:
-    together = run.scene("thirty-two strengths")
-    laws.same(together[::6], run.scene("thirty-two strengths alone"))
+    together = run.scenario("thirty-two strengths")
+    laws.same(together[::6], run.scenario("thirty-two strengths alone"))
     assert len({answer.logprobs[0] for answer in together}) == 32
     assert all(answer.rows == 6 for answer in together)
 
@@ -82,22 +82,22 @@ def test_distinct_strengths_do_not_run_out(run: Outcome) -> None:
 def test_strength_zero_after_steering_adds_nothing(outcome: Outcomes) -> None:
     run = outcome("eager")
     zero = next(i for i, call in enumerate(calls.CALLS) if call.bundle and call.strength == 0)
-    assert run.scene("together")[zero].tokens == run.scene("plain")[zero].tokens
+    assert run.scenario("together")[zero].tokens == run.scenario("plain")[zero].tokens
 
 
 def test_an_aborted_request_leaves_no_trace(run: Outcome, good: Answer, plain: Answer) -> None:
-    laws.same(run.scene("aborted")[1:], [plain])
-    laws.same(run.scene("after the abort"), [good, plain])
+    laws.same(run.scenario("aborted")[1:], [plain])
+    laws.same(run.scenario("after the abort"), [good, plain])
 
 
 def test_a_one_token_tail_of_a_prompt_is_no_decode_token(outcome: Outcomes) -> None:
     # Chunks of 64 tokens: the exact prompt of 64 and the one of 70 leave tails, and in the mixed
     # batch decode tokens shift the chunk borders through every length.
-    laws.same(outcome("chunked").scene("together"), outcome("eager").scene("alone"))
+    laws.same(outcome("chunked").scenario("together"), outcome("eager").scenario("alone"))
 
 
 def test_an_engine_without_the_steered_worker_never_answers_unsteered(outcome: Outcomes) -> None:
-    answers = outcome("unattached").scene("together")
+    answers = outcome("unattached").scenario("together")
     for call, answer in zip(calls.CALLS, answers, strict=True):
         assert (answer.error is not None) == (call.bundle is not None)
         assert not (call.bundle and answer.tokens)

@@ -23,10 +23,10 @@ def test_unsteered_after_steered_is_not_polluted(
     outcome: Outcomes, engine: str, prompt: str
 ) -> None:
     run = outcome(engine)
-    steered, plain = run.scene(f"{prompt}: steered, unsteered")
+    steered, plain = run.scenario(f"{prompt}: steered, unsteered")
     assert (steered.cached, plain.cached) == (0, SHARED[prompt])
-    laws.same([plain], run.scene(f"{prompt}: unsteered cold"))
-    laws.same([steered], run.scene(f"{prompt}: steered cold"))
+    laws.same([plain], run.scenario(f"{prompt}: unsteered cold"))
+    laws.same([steered], run.scenario(f"{prompt}: steered cold"))
 
 
 @ENGINES
@@ -35,24 +35,24 @@ def test_steered_after_unsteered_is_steered_in_full(
     outcome: Outcomes, engine: str, prompt: str
 ) -> None:
     run = outcome(engine)
-    plain, steered = run.scene(f"{prompt}: unsteered, steered")
+    plain, steered = run.scenario(f"{prompt}: unsteered, steered")
     assert (plain.cached, steered.cached) == (0, SHARED[prompt])
-    laws.same([steered], run.scene(f"{prompt}: steered cold"))
+    laws.same([steered], run.scenario(f"{prompt}: steered cold"))
 
 
 @ENGINES
 @PROMPTS
 def test_one_policy_shares_with_itself(outcome: Outcomes, engine: str, prompt: str) -> None:
     run = outcome(engine)
-    first, again = run.scene(f"{prompt}: steered, steered")
+    first, again = run.scenario(f"{prompt}: steered, steered")
     assert (first.cached, again.cached) == (0, SHARED[prompt])
-    laws.same([first, again], 2 * run.scene(f"{prompt}: steered cold"))
+    laws.same([first, again], 2 * run.scenario(f"{prompt}: steered cold"))
 
 
 @ENGINES
 @PROMPTS
 def test_plain_requests_still_share(outcome: Outcomes, engine: str, prompt: str) -> None:
-    first, again = outcome(engine).scene(f"{prompt}: unsteered, unsteered")
+    first, again = outcome(engine).scenario(f"{prompt}: unsteered, unsteered")
     assert (first.cached, again.cached) == (0, SHARED[prompt])
     laws.same([again], [first])
 
@@ -63,9 +63,9 @@ def test_another_strength_or_version_shares_only_what_comes_before(
     outcome: Outcomes, engine: str, prompt: str
 ) -> None:
     run = outcome(engine)
-    full, half, version, again = run.scene(f"{prompt}: other strength, version")
+    full, half, version, again = run.scenario(f"{prompt}: other strength, version")
     assert [a.cached for a in (half, version, again)] == [SHARED[prompt]] * 3
-    laws.same([half], run.scene(f"{prompt}: other strength cold"))
+    laws.same([half], run.scenario(f"{prompt}: other strength cold"))
     laws.same([version, again], [full, full])
 
 

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGenerati
 from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import ReferenceSteering, greedy
 from tests.engine.calls import CALLS
-from tests.engine.conftest import Outcomes, Stage
+from tests.engine.conftest import EngineFixture, Outcomes
 from tests.engine.media import build
 from tests.engine.spec import Call
 
@@ -23,12 +23,12 @@ COEFFICIENT = 1e-3
 class Reference:
     """The tiny model in HF transformers, float32, one request at a time."""
 
-    def __init__(self, stage: Stage):
+    def __init__(self, engine_fixture: EngineFixture):
         self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            stage.model, dtype=torch.float32
+            engine_fixture.model, dtype=torch.float32
         ).eval()
-        self.processor = AutoProcessor.from_pretrained(stage.model)
-        self.bundles = {name: load_bundle(path) for name, path in stage.bundles.items()}
+        self.processor = AutoProcessor.from_pretrained(engine_fixture.model)
+        self.bundles = {name: load_bundle(path) for name, path in engine_fixture.bundles.items()}
 
     def inputs(self, call: Call) -> dict[str, Any]:
         data, media = build(call.media), {}
@@ -69,8 +69,8 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference(stage: Stage) -> Reference:
-    return Reference(stage)
+def reference(engine_fixture: EngineFixture) -> Reference:
+    return Reference(engine_fixture)
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)))
@@ -78,7 +78,7 @@ def reference(stage: Stage) -> Reference:
 def test_output_and_strength_equal_the_reference(
     outcome: Outcomes, reference: Reference, engine: str, number: int
 ) -> None:
-    call, answer = CALLS[number], outcome(engine).scene("alone")[number]
+    call, answer = CALLS[number], outcome(engine).scenario("alone")[number]
     tokens, logprobs, state = reference.play(call)
     assert answer.tokens == tokens
     assert answer.logprobs == pytest.approx(logprobs, abs=LOGPROB)

@@ -6,7 +6,7 @@ import pytest
 
 from refusal_steering.bundle import load_bundle
 from tests.engine import laws
-from tests.engine.conftest import Outcomes, Stage
+from tests.engine.conftest import EngineFixture, Outcomes
 from tests.engine.spec import Outcome
 
 pytestmark = pytest.mark.engine
@@ -17,18 +17,20 @@ def run(outcome: Outcomes) -> Outcome:
     return outcome("eager")
 
 
-def test_a_bundle_loads_into_the_running_engine(run: Outcome, stage: Stage) -> None:
-    digest = load_bundle(stage.bundles["late"]).digest
-    assert run.scene("late before")[0].error is not None
-    late, good = run.scene("late after")
+def test_a_bundle_loads_into_the_running_engine(
+    run: Outcome, engine_fixture: EngineFixture
+) -> None:
+    digest = load_bundle(engine_fixture.bundles["late"]).digest
+    assert run.scenario("late before")[0].error is not None
+    late, good = run.scenario("late after")
     assert late.error is None and late.rows == 16
     assert all(digest in held for held in run.facts["load_late"])
-    laws.same([good], run.scene("good alone"))
+    laws.same([good], run.scenario("good alone"))
     assert late.tokens != good.tokens
 
 
 @pytest.mark.parametrize(
-    ("scene", "script", "words"),
+    ("scenario", "script", "words"),
     [
         ("damaged", "load_damaged", "damaged"),
         ("foreign", "load_foreign", "hidden size 64"),
@@ -37,19 +39,21 @@ def test_a_bundle_loads_into_the_running_engine(run: Outcome, stage: Stage) -> N
     ],
 )
 def test_what_cannot_be_loaded_is_refused_and_changes_nothing(
-    run: Outcome, scene: str, script: str, words: str
+    run: Outcome, scenario: str, script: str, words: str
 ) -> None:
     assert words in run.facts[script]
-    laws.same(run.scene(scene), run.scene("good alone"))
+    laws.same(run.scenario(scenario), run.scenario("good alone"))
 
 
 def test_a_policy_version_is_acknowledged_by_every_rank(run: Outcome) -> None:
     assert run.facts["acknowledge"] == ["policy-7"]
 
 
-def test_a_retired_bundle_is_gone_and_fails_closed(run: Outcome, stage: Stage) -> None:
-    digest = load_bundle(stage.bundles["late"]).digest
+def test_a_retired_bundle_is_gone_and_fails_closed(
+    run: Outcome, engine_fixture: EngineFixture
+) -> None:
+    digest = load_bundle(engine_fixture.bundles["late"]).digest
     assert all(digest not in held for held in run.facts["retire_late"])
-    late, good = run.scene("retired")
+    late, good = run.scenario("retired")
     assert late.error is not None and not late.tokens
-    laws.same([good], run.scene("good alone"))
+    laws.same([good], run.scenario("good alone"))

@@ -10,41 +10,41 @@ from tests.engine.calls import CALLS
 from tests.engine.laws import expected_rows
 from tests.engine.test_laws import TOUCHED, UNTOUCHED, pick
 from tests.gpu.agreement import EXACT, Verdict, agree
+from tests.gpu.case_engines import CaseEngines
 from tests.gpu.machine import CUDA
-from tests.gpu.theatre import Theatre
 
-Law = Callable[[Theatre], Verdict]
+Law = Callable[[CaseEngines], Verdict]
 
 
-def settings_are_real(theatre: Theatre) -> Verdict:
+def settings_are_real(engines: CaseEngines) -> Verdict:
     """The runner, the compilation and the graphs that this case is about were really there."""
-    facts, missing = theatre["captured"].facts, []
-    if facts["v2_runner"] != bool(theatre.case.runner):
+    facts, missing = engines["captured"].facts, []
+    if facts["v2_runner"] != bool(engines.case.runner):
         missing.append("the other runner ran")
-    if theatre.case.device == CUDA:
+    if engines.case.device == CUDA:
         if not facts["compiled"]:
             missing.append("nothing was compiled")
-        captured = "Graph capturing finished" in theatre.log("captured")
+        captured = "Graph capturing finished" in engines.log("captured")
         if "FULL" not in facts["graphs"] or not captured:
             missing.append("no full graphs were captured")
     return Verdict(not missing, note="; ".join(missing) or str(facts))
 
 
-def idle_equals_stock(theatre: Theatre) -> Verdict:
+def idle_equals_stock(engines: CaseEngines) -> Verdict:
     """Armed and idle, the engine answers bit for bit as stock vLLM."""
-    return agree(theatre["captured"].scene("plain"), theatre["stock"].scene("plain"), EXACT)
+    return agree(engines["captured"].scenario("plain"), engines["stock"].scenario("plain"), EXACT)
 
 
-def zero_strength_equals_stock(theatre: Theatre) -> Verdict:
+def zero_strength_equals_stock(engines: CaseEngines) -> Verdict:
     """Unsteered, zero and shadow requests answer bit for bit as stock vLLM."""
-    alone, stock = theatre["captured"].scene("alone"), theatre["stock"].scene("plain")
+    alone, stock = engines["captured"].scenario("alone"), engines["stock"].scenario("plain")
     silent = [replace(answer, positions=[], coefficients=[]) for answer in alone]
     return agree(pick(silent, UNTOUCHED), pick(stock, UNTOUCHED), EXACT)
 
 
-def steering_changes_answers(theatre: Theatre) -> Verdict:
+def steering_changes_answers(engines: CaseEngines) -> Verdict:
     """The first token of a steered request knows it; a request steered to its end says other."""
-    alone, plain = theatre["captured"].scene("alone"), theatre["captured"].scene("plain")
+    alone, plain = engines["captured"].scenario("alone"), engines["captured"].scenario("plain")
     first = sum(alone[i].logprobs[:1] != plain[i].logprobs[:1] for i in TOUCHED)
     long = [i for i in TOUCHED if CALLS[i].window is None]
     other = sum(alone[i].tokens != plain[i].tokens for i in long)
@@ -53,45 +53,47 @@ def steering_changes_answers(theatre: Theatre) -> Verdict:
     return Verdict(holds, note=note)
 
 
-def mixed_equals_solo(theatre: Theatre) -> Verdict:
+def mixed_equals_solo(engines: CaseEngines) -> Verdict:
     """Calls that share a batch answer as they do alone."""
-    run = theatre["captured"]
-    return agree(run.scene("together"), run.scene("alone"), theatre.tolerance)
+    run = engines["captured"]
+    return agree(run.scenario("together"), run.scenario("alone"), engines.tolerance)
 
 
-def adaptive_strength_equals_the_reference(theatre: Theatre) -> Verdict:
+def adaptive_strength_equals_the_reference(engines: CaseEngines) -> Verdict:
     """Answers and strengths are those of transformers with hooks, in float32."""
-    return agree(theatre["captured"].scene("alone"), theatre.reference, theatre.tolerance)
+    return agree(engines["captured"].scenario("alone"), engines.reference, engines.tolerance)
 
 
-def captured_equals_eager(theatre: Theatre) -> Verdict:
+def captured_equals_eager(engines: CaseEngines) -> Verdict:
     """Compilation and graphs change nothing."""
-    captured, eager = theatre["captured"].scene("alone"), theatre["eager"].scene("alone")
-    return agree(captured, eager, theatre.tolerance)
+    captured, eager = engines["captured"].scenario("alone"), engines["eager"].scenario("alone")
+    return agree(captured, eager, engines.tolerance)
 
 
-def chunked_equals_whole(theatre: Theatre) -> Verdict:
+def chunked_equals_whole(engines: CaseEngines) -> Verdict:
     """Prompts that come in chunks are steered alike."""
-    chunked, whole = theatre["tight"].scene("alone"), theatre["captured"].scene("alone")
-    return agree(chunked, whole, theatre.tolerance)
+    chunked, whole = engines["tight"].scenario("alone"), engines["captured"].scenario("alone")
+    return agree(chunked, whole, engines.tolerance)
 
 
-def preempted_equals_undisturbed(theatre: Theatre) -> Verdict:
+def preempted_equals_undisturbed(engines: CaseEngines) -> Verdict:
     """Preempted requests answer as if they had never been."""
-    tight, roomy = theatre["tight"], theatre["captured"]
-    verdict = agree(tight.scene("crowd"), roomy.scene("crowd"), theatre.tolerance)
+    tight, roomy = engines["tight"], engines["captured"]
+    verdict = agree(tight.scenario("crowded"), roomy.scenario("crowded"), engines.tolerance)
     happened = tight.facts["preemptions"] > 0 and roomy.facts["preemptions"] == 0
     note = f"{tight.facts['preemptions']} preemptions {verdict.note}"
     return replace(verdict, holds=verdict.holds and happened, note=note)
 
 
-def every_promised_row_is_steered(theatre: Theatre) -> Verdict:
+def every_promised_row_is_steered(engines: CaseEngines) -> Verdict:
     """The device steered as many rows as were promised, and no other."""
     wrong = [
-        f"{name}/{scene}/{number}: {answer.rows}"
+        f"{name}/{scenario}/{number}: {answer.rows}"
         for name in ("captured", "tight")
-        for scene in ("together", "alone")
-        for number, (call, answer) in enumerate(zip(CALLS, theatre[name].scene(scene), strict=True))
+        for scenario in ("together", "alone")
+        for number, (call, answer) in enumerate(
+            zip(CALLS, engines[name].scenario(scenario), strict=True)
+        )
         if answer.rows != (expected_rows(call) if call.bundle else 0)
     ]
     return Verdict(not wrong, 4 * len(CALLS), note="; ".join(wrong))
@@ -112,7 +114,7 @@ LAWS: Sequence[Law] = (
 )
 
 
-def judge(theatre: Theatre, until: float) -> Iterator[Verdict]:
+def judge(engines: CaseEngines, until: float) -> Iterator[Verdict]:
     """Every law's verdict; an engine that does not start fails the laws that need it.
 
     After ``until`` on the monotonic clock the rest counts as not judged, which is not "holds".
@@ -121,12 +123,12 @@ def judge(theatre: Theatre, until: float) -> Iterator[Verdict]:
         if time.monotonic() > until:
             verdict = Verdict(False, note="not judged: out of time")
         else:
-            verdict = _verdict(law, theatre)
+            verdict = _verdict(law, engines)
         yield replace(verdict, law=law.__name__)
 
 
-def _verdict(law: Law, theatre: Theatre) -> Verdict:
+def _verdict(law: Law, engines: CaseEngines) -> Verdict:
     try:
-        return law(theatre)
+        return law(engines)
     except Exception as error:
         return Verdict(False, note=f"{type(error).__name__}: {str(error)[-3000:]}")

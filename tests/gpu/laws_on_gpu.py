@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.gpu import report
+from tests.gpu.case_engines import TOLERANCES, CaseEngines, make_engine_fixture, reference_answers
 from tests.gpu.laws import judge
 from tests.gpu.machine import CPU, CUDA, Case, NoGpuError, describe, register_plugin, require
 from tests.gpu.overhead import measure
 from tests.gpu.report import Report
-from tests.gpu.theatre import TOLERANCES, Theatre, make_stage, reference_answers
 
 NO_GPU, BROKEN = 2, 1
 
@@ -52,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_laws(arguments: argparse.Namespace, work: Path, found: Report, until: float) -> None:
-    stage = make_stage(work / "bundles")
-    answers = reference_answers(stage)
+    engine_fixture = make_engine_fixture(work / "bundles")
+    answers = reference_answers(engine_fixture)
     for runner in arguments.runners:
         for dtype in arguments.dtypes:
             case = Case(runner, dtype, arguments.device)
-            for verdict in judge(Theatre(case, stage, answers, work), until):
+            for verdict in judge(CaseEngines(case, engine_fixture, answers, work), until):
                 found.add_verdict(case.name, verdict)
                 _say(report.line(case.name, verdict) + "\n")
 

@@ -8,11 +8,11 @@ from functools import cache
 import pytest
 import torch
 
-from tests.engine.conftest import Stage
+from tests.engine.conftest import EngineFixture
 from tests.engine.spec import Answer
+from tests.gpu.case_engines import TOLERANCES, CaseEngines, make_engine_fixture, reference_answers
 from tests.gpu.laws import LAWS, Law
 from tests.gpu.machine import CUDA, Case, register_plugin
-from tests.gpu.theatre import TOLERANCES, Theatre, make_stage, reference_answers
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,28 +22,30 @@ pytestmark = [
     ),
 ]
 LIMIT_SECONDS = 3600
-Theatres = Callable[[int, str], Theatre]
+EnginesOf = Callable[[int, str], CaseEngines]
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> EngineFixture:
     folder = tmp_path_factory.mktemp("gpu")
     register_plugin(folder)
-    return make_stage(folder)
+    return make_engine_fixture(folder)
 
 
 @pytest.fixture(scope="module")
-def answers(stage: Stage) -> list[Answer]:
-    return reference_answers(stage)
+def answers(engine_fixture: EngineFixture) -> list[Answer]:
+    return reference_answers(engine_fixture)
 
 
 @pytest.fixture(scope="module")
-def theatre(
-    stage: Stage, answers: list[Answer], tmp_path_factory: pytest.TempPathFactory
-) -> Theatres:
+def engines(
+    engine_fixture: EngineFixture, answers: list[Answer], tmp_path_factory: pytest.TempPathFactory
+) -> EnginesOf:
     @cache
-    def of(runner: int, dtype: str) -> Theatre:
-        return Theatre(Case(runner, dtype, CUDA), stage, answers, tmp_path_factory.mktemp("case"))
+    def of(runner: int, dtype: str) -> CaseEngines:
+        return CaseEngines(
+            Case(runner, dtype, CUDA), engine_fixture, answers, tmp_path_factory.mktemp("case")
+        )
 
     return of
 
@@ -52,6 +54,6 @@ def theatre(
 @pytest.mark.parametrize("runner", [0, 1])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_the_law_holds(theatre: Theatres, runner: int, dtype: str, law: Law) -> None:
-    verdict = law(theatre(runner, dtype))
+def test_the_law_holds(engines: EnginesOf, runner: int, dtype: str, law: Law) -> None:
+    verdict = law(engines(runner, dtype))
     assert verdict.holds, verdict

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from tests.gpu.agreement import Verdict
+from tests.gpu.case_engines import CaseEngines
 from tests.gpu.laws import LAWS, judge
 from tests.gpu.laws_on_gpu import NO_GPU, main
 from tests.gpu.report import Report
-from tests.gpu.theatre import Theatre
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
@@ -40,7 +40,7 @@ class NoEngine:
     ("seconds", "words"), [(60, "the engine did not start"), (-1, "not judged: out of time")]
 )
 def test_a_law_that_was_not_seen_to_hold_does_not_hold(seconds: float, words: str) -> None:
-    verdicts = list(judge(cast(Theatre, NoEngine()), time.monotonic() + seconds))
+    verdicts = list(judge(cast(CaseEngines, NoEngine()), time.monotonic() + seconds))
     assert [verdict.law for verdict in verdicts] == [law.__name__ for law in LAWS]
     assert all(not verdict.holds and words in verdict.note for verdict in verdicts)
 

@@ -10,7 +10,7 @@ from refusal_server.caller import Origin
 from refusal_server.errors import ApiError
 from refusal_server.events import Denied, EventSink
 
-# Beyond it a whole number may not fit into a float.
+# Beyond it a integer may not fit into a float.
 _LARGEST = 1e300
 
 

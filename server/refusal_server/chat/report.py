@@ -13,7 +13,7 @@ HEADER = "x-steering"
 
 
 def header(choice: SteeringChoice, traces: Sequence[Trace]) -> str:
-    """The header's value; while an answer is streamed, ``rows_verified`` counts those before it began."""
+    """The header's value; in a stream, ``rows_verified`` counts the rows before it began."""
     measured = [trace for trace in traces if trace.readings]
     fields = {
         "policy": choice.policy.name,

@@ -48,7 +48,7 @@ def check_fields(body: Mapping[str, Any], limits: Limits) -> None:
     for field in ("max_tokens", "max_completion_tokens"):
         tokens = body.get(field)
         if isinstance(tokens, bool) or (tokens is not None and not isinstance(tokens, int)):
-            raise bad_request(f"{field} must be a whole number.", param=field)
+            raise bad_request(f"{field} must be a integer.", param=field)
         if tokens is not None and tokens < 1:
             raise bad_request(f"{field} must be at least 1.", param=field)
 

@@ -161,7 +161,7 @@ def _shown(call: ChatCall, answer: Response) -> dict[str, Any]:
 
 
 def _tokens(call: ChatCall, report: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
-    """What shaped each token of the answer: the reading of the token before it, strength included."""
+    """The coefficient behind each answer token: the reading of the token before it."""
     readings = report["tokens"]
     first = readings[0]["position"] if readings else 0
     found = []

@@ -22,9 +22,9 @@ from refusal_server.files.yaml_file import (
 )
 from refusal_server.policy.policy_file import (
     KNOWN_KEYS,
-    TrafficSplit,
     PolicyFile,
     PolicyRule,
+    TrafficSplit,
 )
 from refusal_steering.bundle import SteeringBundle, Window, load_bundle
 from refusal_steering.directive import MEDIA

@@ -91,7 +91,7 @@ async def list_recent(request: Request) -> dict[str, Any]:
     """The last requests, the newest first; ``limit`` of them, 50 without it."""
     limit = request.query_params.get("limit", "50")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 6:
-        raise bad_request("limit must be a whole number.", param="limit")
+        raise bad_request("limit must be a integer.", param="limit")
     newest = _service(request).recent.newest(int(limit))
     return {"requests": [asdict(entry) for entry in newest]}
 

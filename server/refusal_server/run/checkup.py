@@ -33,12 +33,12 @@ _OPEN_FILES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check; ``cure`` says what to do unless it is ``ok``."""
+    """The outcome of one check; ``fix`` says what to do unless it is ``ok``."""
 
     check: str
     status: Status
     message: str
-    cure: str = ""
+    fix: str = ""
 
 
 def examine(arguments: Sequence[str]) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def examine(arguments: Sequence[str]) -> Iterator[Finding]:
     try:
         settings = load_settings(arguments)
     except FileError as error:
-        yield Finding("settings", "FAIL", str(error), "mend the settings; nothing else was checked")
+        yield Finding("settings", "FAIL", str(error), "correct the settings; nothing else was checked")
         return
     yield Finding("settings", "ok", f"{settings.config or 'no file'}")
     yield from _safely("ports", lambda: _ports(settings))
@@ -70,8 +70,8 @@ def _safely(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 def _python() -> Iterator[Finding]:
     lowest, beyond = _PYTHONS
     fits = lowest <= sys.version_info[:2] < beyond
-    cure = "" if fits else "use Python 3.11 to 3.13"
-    yield Finding("python", "ok" if fits else "FAIL", platform.python_version(), cure)
+    fix = "" if fits else "use Python 3.11 to 3.13"
+    yield Finding("python", "ok" if fits else "FAIL", platform.python_version(), fix)
 
 
 def _torch() -> Iterator[Finding]:
@@ -92,16 +92,16 @@ def _vllm() -> Iterator[Finding]:
         }
     )
     if len(owners) > 1:
-        cure = "remove all of them and install exactly one, by the extra 'cpu' or 'gpu'"
-        yield Finding("vllm", "FAIL", f"installed {len(owners)} times: {', '.join(owners)}", cure)
+        fix = "remove all of them and install exactly one, by the extra 'cpu' or 'gpu'"
+        yield Finding("vllm", "FAIL", f"installed {len(owners)} times: {', '.join(owners)}", fix)
     yield Finding("vllm", "ok", f"{check_engine()}, every seam is where it is expected")
 
 
 def _open_files() -> Iterator[Finding]:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     enough = limit >= _OPEN_FILES or limit == resource.RLIM_INFINITY
-    cure = "" if enough else f"raise it: ulimit -n {_OPEN_FILES}"
-    yield Finding("open files", "ok" if enough else "warn", f"limit {limit}", cure)
+    fix = "" if enough else f"raise it: ulimit -n {_OPEN_FILES}"
+    yield Finding("open files", "ok" if enough else "warn", f"limit {limit}", fix)
 
 
 def _multiprocess_folder() -> Iterator[Finding]:
@@ -109,11 +109,11 @@ def _multiprocess_folder() -> Iterator[Finding]:
     if value is None:
         yield Finding(name, "ok", "PROMETHEUS_MULTIPROC_DIR is not set")
     elif not os.access(value, os.W_OK) or not Path(value).is_dir():
-        cure = "create it, or unset PROMETHEUS_MULTIPROC_DIR"
-        yield Finding(name, "FAIL", f"{value} is no folder that can be written", cure)
+        fix = "create it, or unset PROMETHEUS_MULTIPROC_DIR"
+        yield Finding(name, "FAIL", f"{value} is no folder that can be written", fix)
     elif any(Path(value).glob("*.db")):
-        cure = "empty it before the server starts"
-        yield Finding(name, "warn", f"{value} holds counts of an earlier run", cure)
+        fix = "empty it before the server starts"
+        yield Finding(name, "warn", f"{value} holds counts of an earlier run", fix)
     else:
         yield Finding(name, "ok", value)
 
@@ -135,8 +135,8 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     check_keys(settings)
     if settings.key is None and settings.keys_file is None:
         local = settings.host in ("127.0.0.1", "::1", "localhost")
-        cure = "" if local else "set keys_file or api_key_file; everybody can use this server"
-        yield Finding("keys", "ok" if local else "warn", "none are needed", cure)
+        fix = "" if local else "set keys_file or api_key_file; everybody can use this server"
+        yield Finding("keys", "ok" if local else "warn", "none are needed", fix)
     secrets = (settings.api_key_file, settings.admin_key_file)
     # The key file holds hashes: reading it gives no key away, writing it makes one.
     for path, forbidden in [*((path, 0o077) for path in secrets), (settings.keys_file, 0o022)]:
@@ -161,7 +161,7 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
         return None
     problems = policy_problems(path)
     for problem in problems:
-        yield Finding("policy", "FAIL", problem, f"mend {path}")
+        yield Finding("policy", "FAIL", problem, f"correct {path}")
     if problems:
         return None
     policies = load_policy_set(path)
@@ -169,9 +169,9 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
     yield Finding("policy", "ok", found)
     if settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
-        cure = "change it at its source instead" if fixed else ""
+        fix = "change it at its source instead" if fixed else ""
         message = "cannot be changed by PUT /admin/policy" if fixed else "can be changed by PUT"
-        yield Finding("policy file", "warn" if fixed else "ok", message, cure)
+        yield Finding("policy file", "warn" if fixed else "ok", message, fix)
     return policies
 
 
@@ -179,9 +179,9 @@ def _canaries(policies: PolicySet) -> Iterator[Finding]:
     for bundle in policies.bundles:
         there = bundle.manifest.canary is not None
         message = "has a canary" if there else "has no canary: a dead hook would not be seen"
-        cure = "" if there else "calibrate it again with one"
+        fix = "" if there else "calibrate it again with one"
         status: Status = "ok" if there else "warn"
-        yield Finding("canary", status, f"{bundle.manifest.name} {message}", cure)
+        yield Finding("canary", status, f"{bundle.manifest.name} {message}", fix)
 
 
 def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:

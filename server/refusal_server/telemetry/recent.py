@@ -18,7 +18,8 @@ class RecentRequest:
     """One request that has ended; ``key`` is the key's name.
 
     ``coefficient`` and ``risk`` are what the device measured, ``None`` where it measured nothing;
-    ``rows_verified`` are the rows proven steered; ``seconds`` is the time from admission to the end.
+    ``rows_verified`` are the rows proven steered; ``seconds`` is the time from admission to the
+    end.
     """
 
     request_id: str

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refusal_steering.calibration.model import Batch, Subject
+from refusal_steering.calibration.model import Batch, CalibrationModel
 
 _BATCH_SIZE = 32
 
@@ -19,23 +19,25 @@ class _DeepestLayerReachedError(Exception):
 
 
 @torch.inference_mode()
-def collect(subject: Subject, prompts: Sequence[str], layers: Sequence[int]) -> dict[int, Tensor]:
+def collect(
+    target: CalibrationModel, prompts: Sequence[str], layers: Sequence[int]
+) -> dict[int, Tensor]:
     """Residual rows [N, H] in float32 for each of ``layers``, in the order of ``prompts``."""
-    size = subject.model.config.get_text_config().hidden_size
+    size = target.model.config.get_text_config().hidden_size
     rows = {layer: torch.empty(len(prompts), size) for layer in layers}
-    for batch in subject.batches(prompts, _BATCH_SIZE):
-        _read_batch(subject, batch, rows)
+    for batch in target.batches(prompts, _BATCH_SIZE):
+        _read_batch(target, batch, rows)
     return rows
 
 
-def _read_batch(subject: Subject, batch: Batch, rows: Mapping[int, Tensor]) -> None:
+def _read_batch(target: CalibrationModel, batch: Batch, rows: Mapping[int, Tensor]) -> None:
     handles = [
-        subject.decoder_layers[layer].register_forward_hook(_reader(layer, batch, rows))
+        target.decoder_layers[layer].register_forward_hook(_reader(layer, batch, rows))
         for layer in rows
     ]
     try:
         with suppress(_DeepestLayerReachedError):
-            subject.model(
+            target.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=batch.positions,

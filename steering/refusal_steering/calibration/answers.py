@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batch_steered
-from refusal_steering.calibration.model import Batch, Subject
+from refusal_steering.calibration.model import Batch, CalibrationModel
 
 _BATCH_SIZE = 32
 
@@ -23,7 +23,7 @@ def is_degenerate(answer: str) -> bool:
 
 @torch.inference_mode()
 def answer_all(
-    subject: Subject,
+    target: CalibrationModel,
     prompts: Sequence[str],
     tokens: int,
     steering: BatchSteering | None = None,
@@ -31,29 +31,29 @@ def answer_all(
 ) -> list[str]:
     """Greedy answers of at most ``tokens`` tokens, in the order of ``prompts``."""
     answers = [""] * len(prompts)
-    for batch in subject.batches(prompts, _BATCH_SIZE):
+    for batch in target.batches(prompts, _BATCH_SIZE):
         state = steering and BatchSteering(steering.layers, steering.window, steering.strength)
-        for row, ids in zip(batch.rows, _greedy(subject, batch, tokens, state, blend), strict=True):
-            answers[row] = subject.tokenizer.decode(ids, skip_special_tokens=True)
+        for row, ids in zip(batch.rows, _greedy(target, batch, tokens, state, blend), strict=True):
+            answers[row] = target.tokenizer.decode(ids, skip_special_tokens=True)
     return answers
 
 
 def _greedy(
-    subject: Subject,
+    target: CalibrationModel,
     batch: Batch,
     tokens: int,
     state: BatchSteering | None,
     blend: BatchBlend | None,
 ) -> list[list[int]]:
-    stop = _stop_tokens(subject)
+    stop = _stop_tokens(target)
     mask, positions, feed = batch.attention_mask, batch.positions, batch.input_ids
     past, chosen = batch.take_prefix(), []
     finished = torch.zeros(len(batch.rows), dtype=torch.bool)
-    with batch_steered(subject.decoder_layers, state):
+    with batch_steered(target.decoder_layers, state):
         for step in range(tokens):
             if state:
                 state.step = step
-            logits, past = _next(subject, feed, mask, positions, past)
+            logits, past = _next(target, feed, mask, positions, past)
             if blend:
                 logits = blend.mix(step, batch.rows, logits.float())
             best = logits.argmax(-1)
@@ -67,9 +67,9 @@ def _greedy(
 
 
 def _next(
-    subject: Subject, feed: Tensor, mask: Tensor, positions: Tensor, past: Any
+    target: CalibrationModel, feed: Tensor, mask: Tensor, positions: Tensor, past: Any
 ) -> tuple[Tensor, Any]:
-    output = subject.model(
+    output = target.model(
         input_ids=feed,
         attention_mask=mask,
         position_ids=positions,
@@ -80,10 +80,10 @@ def _next(
     return output.logits[:, -1], output.past_key_values
 
 
-def _stop_tokens(subject: Subject) -> list[int]:
-    configured = subject.model.generation_config.eos_token_id
+def _stop_tokens(target: CalibrationModel) -> list[int]:
+    configured = target.model.generation_config.eos_token_id
     found = configured if isinstance(configured, list) else [configured]
-    known = {token for token in (*found, subject.tokenizer.eos_token_id) if token is not None}
+    known = {token for token in (*found, target.tokenizer.eos_token_id) if token is not None}
     return sorted(known)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from refusal_steering.bundle import Canary, ModelIdentity, Window
 from refusal_steering.calibration.canary import choose_canary
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleMismatchError, SteeringError
 from refusal_steering.prompts import contrast_set
@@ -25,7 +25,7 @@ class NoCanaryError(SteeringError):
 
 def model_identity(path: Path, name: str | None) -> ModelIdentity:
     """Sizes of the model in a folder, under ``name`` or the folder's own."""
-    return Subject.load(path).identity(name or path.resolve().name)
+    return CalibrationModel.load(path).identity(name or path.resolve().name)
 
 
 def measured_canary(
@@ -36,8 +36,8 @@ def measured_canary(
     Raises :class:`BundleMismatchError` for a model of other sizes than ``model``, and
     :class:`NoCanaryError`.
     """
-    subject = Subject.load(path)
-    found = subject.identity(model.id)
+    target = CalibrationModel.load(path)
+    found = target.identity(model.id)
     if (found.hidden_size, found.num_layers) != (model.hidden_size, model.num_layers):
         raise BundleMismatchError(
             f"the model in {path} has hidden size {found.hidden_size} and {found.num_layers} "
@@ -47,6 +47,6 @@ def measured_canary(
     harmful = [item for item in contrast_set.load_items() if item.harmful and item.split == "train"]
     prompts = [contrast_set.render(item, "list", 0) for item in harmful[::_EVERY]]
     try:
-        return choose_canary(subject, prompts, layers, window)
+        return choose_canary(target, prompts, layers, window)
     except ValueError as error:
         raise NoCanaryError(f"{error}; give a larger dose or k_max") from error

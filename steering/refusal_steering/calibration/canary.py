@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import CANARY_BLEND, Canary, Window
-from refusal_steering.calibration.model import Subject, output_logits
+from refusal_steering.calibration.model import CalibrationModel, output_logits
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.reference import ReferenceSteering, greedy
@@ -21,7 +21,7 @@ _RELATIVE_TOLERANCE = 0.15
 
 
 def choose_canary(
-    subject: Subject,
+    target: CalibrationModel,
     prompts: Iterable[str],
     layers: Mapping[int, LayerSteering],
     window: Window,
@@ -31,8 +31,8 @@ def choose_canary(
 
     Raises :class:`ValueError` when no prompt moves enough tokens well beyond the tolerance.
     """
-    blended = None if prototypes is None else output_logits(subject, prototypes.states)
-    found = [_measure(subject, prompt, layers, window, blended) for prompt in prompts]
+    blended = None if prototypes is None else output_logits(target, prototypes.states)
+    found = [_measure(target, prompt, layers, window, blended) for prompt in prompts]
     usable = [canary for canary in found if canary is not None]
     if not usable:
         raise ValueError("no prompt is moved enough to prove that steering works")
@@ -51,13 +51,13 @@ def moved_tokens(plain: Tensor, steered: Tensor) -> dict[int, float]:
 
 
 def _measure(
-    subject: Subject,
+    target: CalibrationModel,
     prompt: str,
     layers: Mapping[int, LayerSteering],
     window: Window,
     prototypes: Tensor | None,
 ) -> Canary | None:
-    ids = subject.encode(prompt)
+    ids = target.encode(prompt)
     inputs = {"input_ids": torch.tensor([ids])}
     state = ReferenceSteering(
         layers,
@@ -68,8 +68,8 @@ def _measure(
         blend=CANARY_BLEND,
         prototypes=prototypes,
     )
-    plain = greedy(subject.model, inputs, 1)[1][0]
-    steered = greedy(subject.model, inputs, 1, state)[1][0]
+    plain = greedy(target.model, inputs, 1)[1][0]
+    steered = greedy(target.model, inputs, 1, state)[1][0]
     shift = moved_tokens(plain, steered)
     if len(shift) < _FEWEST:
         return None

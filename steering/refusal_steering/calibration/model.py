@@ -40,14 +40,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CalibrationModel:
     """A causal language model and its tokenizer, ready for inference."""
 
     model: Any
     tokenizer: Any
 
     @classmethod
-    def load(cls, path: Path) -> Subject:
+    def load(cls, path: Path) -> CalibrationModel:
         """Read a model folder in its own precision."""
         model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
         return cls(model, AutoTokenizer.from_pretrained(path))
@@ -115,8 +115,8 @@ def _pad_left(
 
 
 @torch.inference_mode()
-def output_logits(subject: Subject, states: Tensor) -> Tensor:
+def output_logits(target: CalibrationModel, states: Tensor) -> Tensor:
     """Logits [..., V] in float32 that the model gives for final states [..., H]."""
-    layer = subject.model.get_output_embeddings()
+    layer = target.model.get_output_embeddings()
     logits: Tensor = layer(states.to(layer.weight.dtype)).float()
     return logits

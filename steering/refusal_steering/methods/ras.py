@@ -16,7 +16,7 @@ from torch import Tensor
 
 from refusal_steering.bundle import RiskPass
 from refusal_steering.calibration.answers import answer_all
-from refusal_steering.calibration.model import Batch, Subject, output_logits
+from refusal_steering.calibration.model import Batch, CalibrationModel, output_logits
 from refusal_steering.detection.refusal_words import reads_as_refusal
 from refusal_steering.errors import SteeringError
 from refusal_steering.prototypes import RefusalPrototypes, risk_of, summarise
@@ -48,13 +48,13 @@ class Openings:
 
 
 def refusal_prototypes(
-    subject: Subject, prompts: Sequence[str], tokens: int, discount: float, fewest: int = 8
+    target: CalibrationModel, prompts: Sequence[str], tokens: int, discount: float, fewest: int = 8
 ) -> RefusalPrototypes:
     """Prototypes from plain harmful ``prompts``; only those that the model refuses take part.
 
     Raises :class:`SteeringError` when fewer than ``fewest`` are refused.
     """
-    answers = answer_all(subject, prompts, 24)
+    answers = answer_all(target, prompts, 24)
     refused = [p for p, answer in zip(prompts, answers, strict=True) if reads_as_refusal(answer)]
     if len(refused) < fewest:
         raise SteeringError(
@@ -63,10 +63,10 @@ def refusal_prototypes(
             "that it refuses, or use another strategy."
         )
     states = torch.cat(
-        [openings(subject, batch, tokens).states for batch in _batches(subject, refused)]
+        [openings(target, batch, tokens).states for batch in _batches(target, refused)]
     )
     mean = states.mean(0)
-    return summarise(mean, output_logits(subject, mean), discount)
+    return summarise(mean, output_logits(target, mean), discount)
 
 
 def risk_question(how: str, question: str, context: str = "") -> str:
@@ -76,7 +76,7 @@ def risk_question(how: str, question: str, context: str = "") -> str:
 
 @torch.inference_mode()
 def similarities(
-    subject: Subject,
+    target: CalibrationModel,
     questions: Sequence[str],
     prototypes: RefusalPrototypes,
     discount: float,
@@ -85,8 +85,8 @@ def similarities(
     """Similarity S [N] of every text question, from the likeliest 20 tokens as when serving."""
     found = torch.empty(len(questions))
     asked = [risk_question(prompt, question) for question in questions]
-    for batch in subject.batches(asked, _BATCH_SIZE):
-        logits = openings(subject, batch, prototypes.count).logits
+    for batch in target.batches(asked, _BATCH_SIZE):
+        logits = openings(target, batch, prototypes.count).logits
         for row, steps in zip(batch.rows, logits.log_softmax(-1), strict=True):
             found[row] = prototypes.similarity([_likeliest(step) for step in steps], discount)
     return found
@@ -116,13 +116,13 @@ def risks(similar: Tensor, how: RiskPass) -> Tensor:
 
 
 @torch.inference_mode()
-def openings(subject: Subject, batch: Batch, tokens: int) -> Openings:
+def openings(target: CalibrationModel, batch: Batch, tokens: int) -> Openings:
     """The first ``tokens`` greedy steps of a batch."""
     feed, mask, positions = batch.input_ids, batch.attention_mask, batch.positions
     past: Any = batch.take_prefix()
     states, logits = [], []
     for _ in range(tokens):
-        output = subject.model.model(
+        output = target.model.model(
             input_ids=feed,
             attention_mask=mask,
             position_ids=positions,
@@ -131,7 +131,7 @@ def openings(subject: Subject, batch: Batch, tokens: int) -> Openings:
         )
         past = output.past_key_values
         states.append(output.last_hidden_state[:, -1])
-        logits.append(output_logits(subject, states[-1]))
+        logits.append(output_logits(target, states[-1]))
         feed = logits[-1].argmax(-1, keepdim=True)
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
@@ -143,5 +143,5 @@ def _likeliest(step: Tensor) -> dict[int, float]:
     return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
 
-def _batches(subject: Subject, prompts: Sequence[str]) -> list[Batch]:
-    return list(subject.batches(prompts, _BATCH_SIZE))
+def _batches(target: CalibrationModel, prompts: Sequence[str]) -> list[Batch]:
+    return list(target.batches(prompts, _BATCH_SIZE))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.directions import Direction
-from refusal_steering.calibration.model import Batch, Subject
+from refusal_steering.calibration.model import Batch, CalibrationModel
 
 _log = logging.getLogger(__name__)
 
@@ -48,24 +48,24 @@ class Refinement:
 
 
 def refined(
-    subject: Subject,
+    target: CalibrationModel,
     prompts: Sequence[str],
     directions: Mapping[int, Direction],
     window: Window,
     how: Refinement,
 ) -> dict[int, Direction]:
     """New unit directions for ``directions``, from harmful ``prompts``; the scales stay."""
-    refusal = _refusal_ids(subject, how.refusal)
-    primed = [_prime(subject, batch) for batch in subject.batches(prompts, how.batch_size)]
+    refusal = _refusal_ids(target, how.refusal)
+    primed = [_prime(target, batch) for batch in target.batches(prompts, how.batch_size)]
     turning = {at: d.unit.clone().requires_grad_() for at, d in directions.items()}
     optimiser = torch.optim.Adam(turning.values(), lr=how.learning_rate)
     rng = random.Random(how.seed)
-    with _frozen(subject.model):
+    with _frozen(target.model):
         for step in range(how.steps):
             doses = {at: _dose(direction, how, rng) for at, direction in directions.items()}
             units = {at: vector / vector.norm() for at, vector in turning.items()}
-            with _pushed(subject, {at: doses[at] * units[at] for at in units}, window):
-                loss = _surprise(subject, primed[step % len(primed)], refusal)
+            with _pushed(target, {at: doses[at] * units[at] for at in units}, window):
+                loss = _surprise(target, primed[step % len(primed)], refusal)
             drift = torch.stack([(units[at] - directions[at].unit).square().sum() for at in units])
             optimiser.zero_grad()
             (loss + how.loyalty * drift.sum()).backward()
@@ -104,8 +104,8 @@ class _Primed:
 
 
 @torch.no_grad()
-def _prime(subject: Subject, batch: Batch) -> _Primed:
-    output = subject.model(
+def _prime(target: CalibrationModel, batch: Batch) -> _Primed:
+    output = target.model(
         input_ids=batch.input_ids[:, :-1],
         attention_mask=batch.attention_mask[:, :-1],
         position_ids=batch.positions[:, :-1],
@@ -116,12 +116,12 @@ def _prime(subject: Subject, batch: Batch) -> _Primed:
     return _Primed(batch, output.past_key_values)
 
 
-def _surprise(subject: Subject, primed: _Primed, refusal: Tensor) -> Tensor:
+def _surprise(target: CalibrationModel, primed: _Primed, refusal: Tensor) -> Tensor:
     """Mean negative log-likelihood per token of the refusal after each prompt."""
     batch, length = primed.batch, refusal.shape[0]
     answer = refusal.expand(len(batch.rows), -1)
     feed = torch.cat([batch.input_ids[:, -1:], answer[:, :-1]], dim=1)
-    logits = subject.model(
+    logits = target.model(
         input_ids=feed,
         attention_mask=torch.cat([batch.attention_mask[:, :-1], torch.ones_like(feed)], dim=1),
         position_ids=batch.positions[:, -1:] + torch.arange(length),
@@ -132,7 +132,9 @@ def _surprise(subject: Subject, primed: _Primed, refusal: Tensor) -> Tensor:
 
 
 @contextmanager
-def _pushed(subject: Subject, pushes: Mapping[int, Tensor], window: Window) -> Iterator[None]:
+def _pushed(
+    target: CalibrationModel, pushes: Mapping[int, Tensor], window: Window
+) -> Iterator[None]:
     rows = None if window.decode_tokens is None else window.decode_tokens + 1
 
     def hook_for(push: Tensor) -> Any:
@@ -144,7 +146,7 @@ def _pushed(subject: Subject, pushes: Mapping[int, Tensor], window: Window) -> I
 
         return hook
 
-    layers = subject.decoder_layers
+    layers = target.decoder_layers
     handles = [layers[at].register_forward_hook(hook_for(push)) for at, push in pushes.items()]
     try:
         yield
@@ -153,6 +155,6 @@ def _pushed(subject: Subject, pushes: Mapping[int, Tensor], window: Window) -> I
             handle.remove()
 
 
-def _refusal_ids(subject: Subject, refusal: str) -> Tensor:
-    ids = subject.tokenizer(refusal, add_special_tokens=False)["input_ids"]
-    return torch.tensor([*ids, subject.tokenizer.eos_token_id])
+def _refusal_ids(target: CalibrationModel, refusal: str) -> Tensor:
+    ids = target.tokenizer(refusal, add_special_tokens=False)["input_ids"]
+    return torch.tensor([*ids, target.tokenizer.eos_token_id])

@@ -17,7 +17,7 @@ from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle, Window, 
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.canary import choose_canary
 from refusal_steering.calibration.conformal import budget_threshold
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.recentring import Offsets, check_offsets, recentred
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.ras import (
@@ -39,12 +39,12 @@ from refusal_steering.pipeline.strategies import (
 )
 from refusal_steering.prompts.contrast_set import render
 from refusal_steering.prompts.corpus import Corpus
-from refusal_steering.prompts.examples import Lesson, Lessons
+from refusal_steering.prompts.examples import Example, Examples
 from refusal_steering.prototypes import RefusalPrototypes
 
 _log = logging.getLogger(__name__)
 _CANARY_PROMPTS = 12
-# Lessons of each form and label whose rows are looked at in all layers.
+# Examples of each form and label whose rows are looked at in all layers.
 _SAMPLE = 60
 
 
@@ -66,12 +66,12 @@ class Built:
     bundles: Mapping[str, SteeringBundle]
     adaptive: Adaptive
     sample: LabelledRows
-    lessons: Lessons
+    examples: Examples
     stages: Stages
 
 
 def build(
-    subject: Subject,
+    target: CalibrationModel,
     corpus: Corpus,
     plan: BuildPlan,
     out: Path,
@@ -85,77 +85,79 @@ def build(
     of another model.
     """
     stages = Stages()
-    identity = subject.identity(name)
+    identity = target.identity(name)
     if offsets:
         check_offsets(offsets, identity)
-    lessons = Lessons.draw(corpus.items, plan.seed, plan.forms)
+    examples = Examples.draw(corpus.items, plan.seed, plan.forms)
     depth = identity.num_layers
     with stages.stage("rows in all layers"):
-        sample = _sample(subject, lessons, depth)
-    with stages.stage("rows of every lesson"):
-        rows = collect(subject, lessons.prompts, plan.steered_layers(depth))
+        sample = _sample(target, examples, depth)
+    with stages.stage("rows of every example"):
+        rows = collect(target, examples.prompts, plan.steered_layers(depth))
     with stages.stage("refusal directions"):
-        directions = refusal_directions(subject, lessons, rows, plan)
+        directions = refusal_directions(target, examples, rows, plan)
     with stages.stage("adapters"):
-        adaptive = adaptive_layers(lessons, rows, directions, plan)
+        adaptive = adaptive_layers(examples, rows, directions, plan)
     with stages.stage("trust region"):
-        mars = _mars(subject, lessons, sample, plan)
+        mars = _mars(target, examples, sample, plan)
     with stages.stage("prototypes and risk pass"):
-        prototypes, risk = _ras(subject, lessons, plan)
+        prototypes, risk = _ras(target, examples, plan)
     parts = _parts(adaptive, mars, prototypes, risk, plan)
     if offsets:
         parts = [replace(part, layers=recentred(part.layers, offsets)) for part in parts]
     with stages.stage("canaries"):
-        facts = _facts(corpus, lessons, plan, adaptive)
-        bundles = {p.strategy: _save(subject, p, out, name, corpus, facts) for p in parts}
-    return Built(bundles, adaptive, sample, lessons, stages)
+        facts = _facts(corpus, examples, plan, adaptive)
+        bundles = {p.strategy: _save(target, p, out, name, corpus, facts) for p in parts}
+    return Built(bundles, adaptive, sample, examples, stages)
 
 
-def _sample(subject: Subject, lessons: Lessons, depth: int) -> LabelledRows:
-    """Rows in all layers of training lessons: all clear ones, and some of every form."""
+def _sample(target: CalibrationModel, examples: Examples, depth: int) -> LabelledRows:
+    """Rows in all layers of training examples: all clear ones, and some of every form."""
     taken: dict[tuple[str, bool], int] = {}
-    chosen: list[Lesson] = []
-    for lesson, clear in zip(lessons.all, lessons.clear.tolist(), strict=True):
-        key = (lesson.form, lesson.item.harmful)
-        everyday = lesson.item.domain != "borderline"
-        if lesson.item.split != "train" or not everyday:
+    chosen: list[Example] = []
+    for example, clear in zip(examples.all, examples.clear.tolist(), strict=True):
+        key = (example.form, example.item.harmful)
+        everyday = example.item.domain != "borderline"
+        if example.item.split != "train" or not everyday:
             continue
         if clear or taken.get(key, 0) < _SAMPLE:
             taken[key] = taken.get(key, 0) + 1
-            chosen.append(lesson)
-    found = collect(subject, [lesson.prompt for lesson in chosen], range(depth))
+            chosen.append(example)
+    found = collect(target, [example.prompt for example in chosen], range(depth))
     return LabelledRows(
         torch.stack([found[layer] for layer in range(depth)]),
-        torch.tensor([lesson.item.harmful for lesson in chosen]),
-        tuple(lesson.form for lesson in chosen),
+        torch.tensor([example.item.harmful for example in chosen]),
+        tuple(example.form for example in chosen),
     )
 
 
 def _mars(
-    subject: Subject, lessons: Lessons, sample: LabelledRows, plan: BuildPlan
+    target: CalibrationModel, examples: Examples, sample: LabelledRows, plan: BuildPlan
 ) -> tuple[int, LayerSteering, GreyZone]:
     """The best layer by text alone, its steering, and the risks that the cascade looks at."""
     best = layer_scores(sample).best
     _log.info("MARS steers layer %d", best)
-    needed = (lessons.clear & ~lessons.tuning) | (lessons.tuning & lessons.own_turn)
-    chosen = lessons.where(needed)
-    rows = collect(subject, chosen.prompts, [best])[best]
+    needed = (examples.clear & ~examples.tuning) | (examples.tuning & examples.one_per_item)
+    chosen = examples.where(needed)
+    rows = collect(target, chosen.prompts, [best])[best]
     layer = trust_region_layer(chosen, rows, plan)
     return best, layer, grey_zone(layer, chosen, rows, plan)
 
 
-def _ras(subject: Subject, lessons: Lessons, plan: BuildPlan) -> tuple[RefusalPrototypes, RiskPass]:
+def _ras(
+    target: CalibrationModel, examples: Examples, plan: BuildPlan
+) -> tuple[RefusalPrototypes, RiskPass]:
     how = plan.ras
     plain = [
-        lesson.prompt
-        for lesson in lessons.all
-        if lesson.form == "plain" and lesson.item.harmful and lesson.item.split == "train"
+        example.prompt
+        for example in examples.all
+        if example.form == "plain" and example.item.harmful and example.item.split == "train"
     ]
-    prototypes = refusal_prototypes(subject, plain[: how.prompts], how.tokens, how.discount)
-    own = (lessons.tuning & lessons.own_turn).nonzero().flatten().tolist()[: how.requests]
-    asked, harmful = [lessons.all[i].prompt for i in own], lessons.harmful[own]
+    prototypes = refusal_prototypes(target, plain[: how.prompts], how.tokens, how.discount)
+    own = (examples.tuning & examples.one_per_item).nonzero().flatten().tolist()[: how.requests]
+    asked, harmful = [examples.all[i].prompt for i in own], examples.harmful[own]
     found = {
-        prompt: similarities(subject, asked, prototypes, how.discount, prompt)
+        prompt: similarities(target, asked, prototypes, how.discount, prompt)
         for prompt in RISK_PROMPTS
     }
     best = max(found, key=lambda prompt: auroc(found[prompt], harmful))
@@ -199,7 +201,12 @@ def _parts(
 
 
 def _save(
-    subject: Subject, part: Part, out: Path, name: str, corpus: Corpus, facts: Mapping[str, Any]
+    target: CalibrationModel,
+    part: Part,
+    out: Path,
+    name: str,
+    corpus: Corpus,
+    facts: Mapping[str, Any],
 ) -> SteeringBundle:
     harmful = corpus.split("train", "harmful")
     step = max(1, len(harmful) // _CANARY_PROMPTS)
@@ -207,9 +214,9 @@ def _save(
     manifest = {
         "name": f"{_slug(name)}-{part.strategy}",
         "strategy": part.strategy,
-        "model": subject.identity(name),
+        "model": target.identity(name),
         "window": part.window,
-        "canary": choose_canary(subject, prompts, part.layers, part.window, part.prototypes),
+        "canary": choose_canary(target, prompts, part.layers, part.window, part.prototypes),
         "calibration": dict(facts),
         **part.more,
     }
@@ -218,11 +225,13 @@ def _save(
     return bundle
 
 
-def _facts(corpus: Corpus, lessons: Lessons, plan: BuildPlan, adaptive: Adaptive) -> dict[str, Any]:
+def _facts(
+    corpus: Corpus, examples: Examples, plan: BuildPlan, adaptive: Adaptive
+) -> dict[str, Any]:
     return {
         "requests": corpus.name,
         "requests_sha256": corpus.sha256,
-        "lessons": len(lessons.all),
+        "examples": len(examples.all),
         "plan": _plain(asdict(plan)),
         "gate": asdict(adaptive.threshold),
     }

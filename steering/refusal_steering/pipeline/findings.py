@@ -13,7 +13,7 @@ from refusal_steering.analysis.separability import roc_curves
 from refusal_steering.analysis.shrinkage import shrinkage
 from refusal_steering.bundle import SteeringBundle, Window
 from refusal_steering.calibration.activations import collect
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.pipeline.build import Built
 from refusal_steering.pipeline.trial import (
     Case,
@@ -50,17 +50,17 @@ _LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
 
 def findings(
-    subject: Subject, corpus: Corpus, built: Built, model: str, created: str
+    target: CalibrationModel, corpus: Corpus, built: Built, model: str, created: str
 ) -> Measurements:
     """Phenomena on held-out rows, and a trial of the strategies on held-out requests."""
     cases = held_out_cases(corpus, _EACH)
     with built.stages.stage("held-out rows"):
-        rows = _rows(subject, cases)
+        rows = _rows(target, cases)
     with built.stages.stage("trial of the strategies"):
-        outcomes = [run_trial(subject, cases, None)]
-        outcomes += [run_trial(subject, cases, built.bundles[name]) for name in _TRIED]
+        outcomes = [run_trial(target, cases, None)]
+        outcomes += [run_trial(target, cases, built.bundles[name]) for name in _TRIED]
     with built.stages.stage("other strengths"):
-        swept = _sweep(subject, cases, built)
+        swept = _sweep(target, cases, built)
     frame = TextFrame.of(built.sample)
     layer = max(built.adaptive.layers)
     return Measurements(
@@ -83,27 +83,27 @@ def findings(
 
 _NOTES = (
     "Refusals are found by a lexical check that reads English; broken text does not count.",
-    "Harmless rows of the evaluation leave borderline wordings out; `refusal-steering evaluate` "
+    "Harmless rows of the evaluation leave borderline templates out; `refusal-steering evaluate` "
     "measures them apart, over HTTP, with more requests.",
 )
 
 
-def _rows(subject: Subject, cases: Sequence[Case]) -> LabelledRows:
-    calm = [case for case in cases if not case.borderline]
-    depth = len(subject.decoder_layers)
-    found = collect(subject, [case.prompt for case in calm], range(depth))
+def _rows(target: CalibrationModel, cases: Sequence[Case]) -> LabelledRows:
+    clear = [case for case in cases if not case.borderline]
+    depth = len(target.decoder_layers)
+    found = collect(target, [case.prompt for case in clear], range(depth))
     return LabelledRows(
         torch.stack([found[layer] for layer in range(depth)]),
-        torch.tensor([case.label == "harmful" for case in calm]),
-        tuple(case.form for case in calm),
+        torch.tensor([case.label == "harmful" for case in clear]),
+        tuple(case.form for case in clear),
     )
 
 
-def _sweep(subject: Subject, cases: Sequence[Case], built: Built) -> list[Outcome]:
+def _sweep(target: CalibrationModel, cases: Sequence[Case], built: Built) -> list[Outcome]:
     """Other strengths than 1 for the strategies of the residual stream, on the list form."""
     listed = _listed(cases)
     return [
-        run_trial(subject, listed, built.bundles[name], strength)
+        run_trial(target, listed, built.bundles[name], strength)
         for name in ("static", "omnisteer")
         for strength in _STRENGTHS
     ]

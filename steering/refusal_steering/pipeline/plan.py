@@ -8,7 +8,7 @@ from refusal_steering.bundle import Window
 from refusal_steering.methods.adapter import Recipe
 from refusal_steering.methods.mars import TrustRegion
 from refusal_steering.methods.refine import Refinement
-from refusal_steering.prompts.contrast_set import FORMS, Form
+from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 
 # Where directions and adapters sit, as shares of the depth: between the middle, where harm is
 # told apart best, and the last quarter, where the answer is settled.
@@ -34,7 +34,7 @@ class RasPlan:
 class BuildPlan:
     """Everything a build decides beforehand.
 
-    ``forms`` are those that lessons take; plain ones give the directions. ``layers`` are the
+    ``forms`` are those that examples take; plain ones give the directions. ``layers`` are the
     steered decoder layers of ``static`` and ``omnisteer``; ``None`` takes three by depth.
     ``budget`` is the share of everyday harmless requests that may be touched, ``saturated`` the
     share of harmful ones that earn anything and get the full dose. ``static_dose`` and
@@ -42,7 +42,7 @@ class BuildPlan:
     harmful requests below it and of harmless ones not above it.
     """
 
-    forms: tuple[Form, ...] = FORMS
+    forms: tuple[AttackForm, ...] = FORMS
     layers: tuple[int, ...] | None = None
     window: Window = field(default_factory=lambda: Window(decode_tokens=3, hold=True))
     recipe: Recipe = field(default_factory=lambda: Recipe(members=4))

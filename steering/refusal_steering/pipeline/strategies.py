@@ -12,7 +12,7 @@ from torch import Tensor
 from refusal_steering.bundle import GreyZone
 from refusal_steering.calibration.conformal import Threshold, budget_threshold
 from refusal_steering.calibration.directions import Direction
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.adapter import (
@@ -25,7 +25,7 @@ from refusal_steering.methods.gate import gate_scores, within_budget
 from refusal_steering.methods.mars import mars_layer
 from refusal_steering.methods.refine import refined
 from refusal_steering.pipeline.plan import BuildPlan
-from refusal_steering.prompts.examples import Lessons
+from refusal_steering.prompts.examples import Examples
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +40,16 @@ class Adaptive:
 
 
 def refusal_directions(
-    subject: Subject, lessons: Lessons, rows: Mapping[int, Tensor], plan: BuildPlan
+    target: CalibrationModel, examples: Examples, rows: Mapping[int, Tensor], plan: BuildPlan
 ) -> dict[int, Direction]:
-    """Difference of means over clear plain lessons, then turned towards the model's refusal."""
-    clear = lessons.clear & ~lessons.tuning
+    """Difference of means over clear plain examples, then turned towards the model's refusal."""
+    clear = examples.clear & ~examples.tuning
     means = {
-        layer: Direction.between(hidden[clear], lessons.harmful[clear])
+        layer: Direction.between(hidden[clear], examples.harmful[clear])
         for layer, hidden in rows.items()
     }
-    prompts = lessons.harmful_sample(plan.refinement.prompts, plan.refinement.seed)
-    directions = refined(subject, prompts, means, plan.window, plan.refinement)
+    prompts = examples.harmful_sample(plan.refinement.prompts, plan.refinement.seed)
+    directions = refined(target, prompts, means, plan.window, plan.refinement)
     for layer, mean in means.items():
         cosine = float(mean.unit @ directions[layer].unit)
         _log.info("layer %d: direction at cosine %.2f of the difference of means", layer, cosine)
@@ -57,34 +57,38 @@ def refusal_directions(
 
 
 def adaptive_layers(
-    lessons: Lessons,
+    examples: Examples,
     rows: Mapping[int, Tensor],
     directions: Mapping[int, Direction],
     plan: BuildPlan,
 ) -> Adaptive:
     """OmniSteer's adapters: trained on the unsteered rows, then held to the budget.
 
-    The budget is split conformal on the everyday tuning requests, one lesson for each.
+    The budget is split conformal on the everyday tuning requests, one example for each.
     """
-    harmful, tuning, learning = lessons.harmful, lessons.tuning, ~lessons.tuning
+    harmful, tuning, learning = examples.harmful, examples.tuning, ~examples.tuning
     raw = {
         layer: train_adapter(
             hidden[learning],
             harmful[learning],
-            lessons.weight[learning],
+            examples.weight[learning],
             directions[layer],
             plan.recipe,
         )
         for layer, hidden in rows.items()
     }
-    calm = tuning & ~harmful & lessons.everyday & lessons.own_turn
-    gated, threshold = within_budget(raw, {at: rows[at][calm] for at in raw}, plan.budget)
+    harmless_tuning = tuning & ~harmful & examples.everyday & examples.one_per_item
+    gated, threshold = within_budget(
+        raw, {at: rows[at][harmless_tuning] for at in raw}, plan.budget
+    )
     tried = tuning & harmful
     layers = {at: sharpened(layer, rows[at][tried], plan.saturated) for at, layer in gated.items()}
     scores = gate_scores(layers, {at: hidden[tried] for at, hidden in rows.items()})
-    _log.info("adapters touch %.1f %% of harmful tuning lessons", 100 * (scores > 0).float().mean())
+    _log.info(
+        "adapters touch %.1f %% of harmful tuning examples", 100 * (scores > 0).float().mean()
+    )
     first = min(layers)
-    probe = train_probe(rows[first][learning], harmful[learning], lessons.weight[learning])
+    probe = train_probe(rows[first][learning], harmful[learning], examples.weight[learning])
     return Adaptive(directions, with_probe(layers, first, *probe), threshold)
 
 
@@ -111,23 +115,23 @@ def silent(layer: LayerSteering) -> LayerSteering:
     )
 
 
-def trust_region_layer(lessons: Lessons, rows: Tensor, plan: BuildPlan) -> LayerSteering:
-    """MARS's layer, from clear plain lessons alone."""
-    clear = lessons.clear & ~lessons.tuning
-    return mars_layer(rows[clear], lessons.harmful[clear], plan.mars)
+def trust_region_layer(examples: Examples, rows: Tensor, plan: BuildPlan) -> LayerSteering:
+    """MARS's layer, from clear plain examples alone."""
+    clear = examples.clear & ~examples.tuning
+    return mars_layer(rows[clear], examples.harmful[clear], plan.mars)
 
 
-def grey_zone(layer: LayerSteering, lessons: Lessons, rows: Tensor, plan: BuildPlan) -> GreyZone:
+def grey_zone(layer: LayerSteering, examples: Examples, rows: Tensor, plan: BuildPlan) -> GreyZone:
     """Risks of the forward pass between which the risk pass is worth its price.
 
     Below ``low`` lie at most a share ``plan.grey_zone[0]`` of harmful tuning requests; above
     ``high`` at most ``1 - plan.grey_zone[1]`` of the harmless ones.
     """
-    share, calm = plan.grey_zone
+    share, harmless_tuning = plan.grey_zone
     risk = torch.sigmoid(layer.risk_logit(rows))
-    own = lessons.tuning & lessons.own_turn & (lessons.everyday | lessons.harmful)
-    high = budget_threshold(risk[own & ~lessons.harmful], 1.0 - calm).value
-    low = float(risk[own & lessons.harmful].quantile(share))
+    own = examples.tuning & examples.one_per_item & (examples.everyday | examples.harmful)
+    high = budget_threshold(risk[own & ~examples.harmful], 1.0 - harmless_tuning).value
+    low = float(risk[own & examples.harmful].quantile(share))
     if low > high:
         raise SteeringError(
             f"the pre-filter alone meets both shares (low {low:.3f} above high {high:.3f}); there "

@@ -11,16 +11,16 @@ import torch
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.calibration.answers import answer_all, is_degenerate
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering
-from refusal_steering.calibration.model import Subject, output_logits
+from refusal_steering.calibration.model import CalibrationModel, output_logits
 from refusal_steering.detection.refusal_words import reads_as_refusal
 from refusal_steering.methods.ras import risks, similarities
 from refusal_steering.prompts.contrast_set import (
     FORMS,
-    Form,
+    AttackForm,
     Item,
     Label,
     render,
-    wordings,
+    templates,
 )
 from refusal_steering.prompts.corpus import Corpus
 
@@ -31,7 +31,7 @@ _TOKENS = 12
 class Case:
     """One held-out prompt."""
 
-    form: Form
+    form: AttackForm
     label: Label
     borderline: bool
     prompt: str
@@ -73,39 +73,42 @@ def held_out_cases(corpus: Corpus, each: int, seed: int = 0) -> list[Case]:
     return cases
 
 
-def _prompt(item: Item, form: Form, rng: random.Random) -> str:
-    return render(item, form, rng.randrange(wordings(form)))
+def _prompt(item: Item, form: AttackForm, rng: random.Random) -> str:
+    return render(item, form, rng.randrange(templates(form)))
 
 
 def run_trial(
-    subject: Subject, cases: Sequence[Case], bundle: SteeringBundle | None, strength: float = 1.0
+    target: CalibrationModel,
+    cases: Sequence[Case],
+    bundle: SteeringBundle | None,
+    strength: float = 1.0,
 ) -> Outcome:
     """Greedy answers under one bundle; ``None`` is the model as it is."""
     prompts = [case.prompt for case in cases]
     if bundle is None:
-        return Outcome("off", 0.0, tuple(answer_all(subject, prompts, _TOKENS)))
+        return Outcome("off", 0.0, tuple(answer_all(target, prompts, _TOKENS)))
     name = bundle.manifest.strategy
     if bundle.prototypes is None:
         state = BatchSteering(bundle.layers, bundle.manifest.window, strength)
-        return Outcome(name, strength, tuple(answer_all(subject, prompts, _TOKENS, state)))
-    blend = _blend(subject, prompts, bundle, strength)
-    answers = answer_all(subject, prompts, _TOKENS, blend=blend)
+        return Outcome(name, strength, tuple(answer_all(target, prompts, _TOKENS, state)))
+    blend = _blend(target, prompts, bundle, strength)
+    answers = answer_all(target, prompts, _TOKENS, blend=blend)
     return Outcome(name, strength, tuple(answers), tuple(blend.shares.tolist()))
 
 
 def _blend(
-    subject: Subject, prompts: Sequence[str], bundle: SteeringBundle, strength: float
+    target: CalibrationModel, prompts: Sequence[str], bundle: SteeringBundle, strength: float
 ) -> BatchBlend:
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
-    similar = similarities(subject, prompts, prototypes, how.discount, how.risk_prompt)
+    similar = similarities(target, prompts, prototypes, how.discount, how.risk_prompt)
     shares = (risks(similar, how) * strength).clamp(max=how.cap)
-    return BatchBlend(torch.as_tensor(shares), output_logits(subject, prototypes.states))
+    return BatchBlend(torch.as_tensor(shares), output_logits(target, prototypes.states))
 
 
-def by_cell(cases: Sequence[Case]) -> Mapping[tuple[Form, Label, bool], list[int]]:
-    """Places of the cases by form, label and whether the wording is borderline."""
-    cells: dict[tuple[Form, Label, bool], list[int]] = {}
+def by_cell(cases: Sequence[Case]) -> Mapping[tuple[AttackForm, Label, bool], list[int]]:
+    """Places of the cases by form, label and whether the template is borderline."""
+    cells: dict[tuple[AttackForm, Label, bool], list[int]] = {}
     for place, case in enumerate(cases):
         cells.setdefault((case.form, case.label, case.borderline), []).append(place)
     return cells

@@ -1,8 +1,8 @@
 """The contrast set: harmful and harmless requests, and the forms in which people send them.
 
 A row of the set is a phrase; :func:`render` puts it into a frame ("Explain how to ...") and the
-frame into a form. The last wording of every form and frame is kept from training, so that a
-preview can say what a bundle does with wordings it has never met.
+frame into a form. The last template of every form and frame is kept from training, so that a
+preview can say what a bundle does with templates it has never met.
 """
 
 from __future__ import annotations
@@ -20,12 +20,22 @@ from refusal_steering.prompts.templates import (
     FRAMES,
     HEADINGS,
     NEW,
-    WORDINGS,
-    Form,
+    TEMPLATES,
+    AttackForm,
     Kind,
 )
 
-__all__ = ["FORMS", "Form", "Item", "Kind", "Label", "Split", "digest", "load_items", "render"]
+__all__ = [
+    "FORMS",
+    "AttackForm",
+    "Item",
+    "Kind",
+    "Label",
+    "Split",
+    "digest",
+    "load_items",
+    "render",
+]
 
 Label = Literal["harmful", "harmless"]
 Split = Literal["train", "tune", "held"]
@@ -67,23 +77,23 @@ def digest() -> str:
     return hashlib.sha256(b"".join(_read(label) for label in get_args(Label))).hexdigest()
 
 
-def wordings(form: Form) -> int:
-    """How many wordings a form has; the last ones are kept from training."""
-    return len(WORDINGS[form])
+def templates(form: AttackForm) -> int:
+    """How many templates a form has; the last ones are kept from training."""
+    return len(TEMPLATES[form])
 
 
-def trained_wordings(form: Form) -> range:
-    """The wordings that training may use."""
-    return range(wordings(form) - NEW[form])
+def trained_templates(form: AttackForm) -> range:
+    """The templates that training may use."""
+    return range(templates(form) - NEW[form])
 
 
-def new_wordings(form: Form) -> range:
-    """The wordings that training never meets; none for a form with one wording."""
-    return range(wordings(form) - NEW[form], wordings(form))
+def new_templates(form: AttackForm) -> range:
+    """The templates that training never meets; none for a form with one template."""
+    return range(templates(form) - NEW[form], templates(form))
 
 
-def render(item: Item, form: Form, wording: int, frame: int = 0) -> str:
-    """The user message for ``item`` in wording number ``wording`` of ``form``.
+def render(item: Item, form: AttackForm, template: int, frame: int = 0) -> str:
+    """The user message for ``item`` in template number ``template`` of ``form``.
 
     ``frame`` counts through the ways to ask that fit the item and its split, alike for both
     labels; where it starts varies from item to item.
@@ -103,7 +113,7 @@ def render(item: Item, form: Form, wording: int, frame: int = 0) -> str:
         "deed": _turn(DEEDS[item.kind], start // 2 + frame),
         "heading": _turn(HEADINGS[item.kind], start // 3 + frame).format(**ways),
     }
-    return WORDINGS[form][wording].format(**fields)
+    return TEMPLATES[form][template].format(**fields)
 
 
 def _frames(item: Item) -> tuple[str, ...]:

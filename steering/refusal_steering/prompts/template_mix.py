@@ -1,4 +1,4 @@
-"""Wordings put together from parts, the same ones every time."""
+"""Templates put together from parts, the same ones every time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 
 from refusal_steering.prompts import template_parts as parts
 
-Form = Literal["plain", "carrier", "list", "role"]
+AttackForm = Literal["plain", "carrier", "list", "role"]
 
 
-def mixed(form: Form, count: int, new: bool = False) -> tuple[str, ...]:
-    """``count`` different wordings of ``form``; ``new`` ones use only parts kept from training."""
+def mixed(form: AttackForm, count: int, new: bool = False) -> tuple[str, ...]:
+    """``count`` different templates of ``form``; ``new`` ones use only parts kept from training."""
     rng = random.Random(f"{form}, {new}")
     found: dict[str, None] = {}
     while len(found) < count:
@@ -31,14 +31,14 @@ def _carrier(rng: random.Random, new: bool) -> str:
 
 
 def _list(rng: random.Random, new: bool) -> str:
-    wording = _pick(rng, parts.LIST_ORDERS, new)
-    wording = wording.replace("{title}", _pick(rng, parts.LIST_TITLES, new))
-    wording = wording.replace("{ask}", _pick(rng, parts.LIST_ASKS, new))
-    return wording.replace("{skeleton}", _pick(rng, parts.LIST_SKELETONS, new))
+    template = _pick(rng, parts.LIST_ORDERS, new)
+    template = template.replace("{title}", _pick(rng, parts.LIST_TITLES, new))
+    template = template.replace("{ask}", _pick(rng, parts.LIST_ASKS, new))
+    return template.replace("{skeleton}", _pick(rng, parts.LIST_SKELETONS, new))
 
 
 def _role(rng: random.Random, new: bool) -> str:
-    wording = _pick(rng, parts.ROLE_ORDERS, new)
+    template = _pick(rng, parts.ROLE_ORDERS, new)
     for name, table in (
         ("persona", parts.ROLE_PERSONAS),
         ("rule", parts.ROLE_RULES),
@@ -47,12 +47,12 @@ def _role(rng: random.Random, new: bool) -> str:
         ("opening", parts.ROLE_OPENINGS),
         ("name", parts.ROLE_NAMES),
     ):
-        wording = wording.replace(f"{{{name}}}", _pick(rng, table, new))
+        template = template.replace(f"{{{name}}}", _pick(rng, table, new))
     # Empty parts leave blanks behind.
-    return re.sub(r" *\n *", "\n", re.sub(r"  +", " ", wording)).strip()
+    return re.sub(r" *\n *", "\n", re.sub(r"  +", " ", template)).strip()
 
 
-_MIXERS: dict[Form, Callable[[random.Random, bool], str]] = {
+_MIXERS: dict[AttackForm, Callable[[random.Random, bool], str]] = {
     "carrier": _carrier,
     "list": _list,
     "role": _role,

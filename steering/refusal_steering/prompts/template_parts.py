@@ -1,8 +1,8 @@
-"""Parts of which wordings are put together: many ways to wrap a request, from a few tables.
+"""Parts of which templates are put together: many ways to wrap a request, from a few tables.
 
 A gate learns the wrapping with the request unless it meets very many wrappings, so training draws
 from products of these tables. The last entries of every table (:data:`KEPT`) are kept from
-training; wordings made of them alone are the ones that a preview calls new.
+training; templates made of them alone are the ones that a preview calls new.
 """
 
 from __future__ import annotations

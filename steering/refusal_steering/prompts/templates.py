@@ -1,7 +1,7 @@
-"""The wordings of the contrast set: ways to ask, and the forms that wrap a request.
+"""The templates of the contrast set: ways to ask, and the forms that wrap a request.
 
-The last wordings of a form, and the last frame, are kept from training, so that a preview can say
-what a bundle does with wordings it has never met. Role plays are written as people write them to
+The last templates of a form, and the last frame, are kept from training, so that a preview can say
+what a bundle does with templates it has never met. Role plays are written as people write them to
 get round a refusal.
 """
 
@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from refusal_steering.prompts.template_mix import Form, mixed
+from refusal_steering.prompts.template_mix import AttackForm, mixed
 
-__all__ = ["CARRIERS", "DEEDS", "FORMS", "FRAMES", "HEADINGS", "NEW", "WORDINGS", "Form", "Kind"]
+__all__ = [
+    "CARRIERS",
+    "DEEDS",
+    "FORMS",
+    "FRAMES",
+    "HEADINGS",
+    "NEW",
+    "TEMPLATES",
+    "AttackForm",
+    "Kind",
+]
 
 Kind = Literal["act", "thing", "whole"]
 
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS: tuple[AttackForm, ...] = get_args(AttackForm)
 
 FRAMES: dict[Kind, tuple[str, ...]] = {
     "act": (
@@ -63,7 +73,7 @@ DEEDS: dict[Kind, tuple[str, ...]] = {
     "thing": ("piece", "item", "text", "object"),
     "whole": ("request", "question", "instruction"),
 }
-_WRITTEN: dict[Form, tuple[str, ...]] = {
+_WRITTEN: dict[AttackForm, tuple[str, ...]] = {
     "plain": ("{request}",),
     "carrier": (
         "{carrier} what the text below says.\n\n{text}",
@@ -159,11 +169,11 @@ _WRITTEN: dict[Form, tuple[str, ...]] = {
 }
 
 # Put together from parts for training, and from parts that training never meets.
-_MIXED: dict[Form, int] = {"plain": 0, "carrier": 90, "list": 120, "role": 300}
+_MIXED: dict[AttackForm, int] = {"plain": 0, "carrier": 90, "list": 120, "role": 300}
 _MIXED_NEW = 4
 
 
-def _all_wordings(form: Form) -> tuple[str, ...]:
+def _all_templates(form: AttackForm) -> tuple[str, ...]:
     *known, last = _WRITTEN[form]
     if form == "plain":
         return (last,)
@@ -171,6 +181,6 @@ def _all_wordings(form: Form) -> tuple[str, ...]:
     return (*trained, last, *mixed(form, _MIXED_NEW, new=True))
 
 
-WORDINGS: dict[Form, tuple[str, ...]] = {form: _all_wordings(form) for form in FORMS}
-# How many of a form's last wordings are kept from training.
-NEW: dict[Form, int] = {form: 0 if form == "plain" else 1 + _MIXED_NEW for form in FORMS}
+TEMPLATES: dict[AttackForm, tuple[str, ...]] = {form: _all_templates(form) for form in FORMS}
+# How many of a form's last templates are kept from training.
+NEW: dict[AttackForm, int] = {form: 0 if form == "plain" else 1 + _MIXED_NEW for form in FORMS}

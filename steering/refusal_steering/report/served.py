@@ -48,7 +48,7 @@ class ServedEvaluation:
 
 
 def read_served(path: Path) -> ServedEvaluation:
-    """Refusals of every policy by form, by the lexical detector; borderline wordings stay out.
+    """Refusals of every policy by form, by the lexical detector; borderline templates stay out.
 
     A broken answer is none, and a request without an answer counts nowhere. Several suites are
     told apart by their names before the form's. Raises :class:`MeasurementsError`.

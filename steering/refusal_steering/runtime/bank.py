@@ -1,7 +1,8 @@
 """The bank of one decoder layer: the tensors of every loaded bundle, at fixed addresses.
 
-A bundle occupies one bundle slot, the same number in every layer. Bundle slot 0 is empty for ever. All shapes
-are fixed when the engine starts, so that captured graphs stay valid when bundles come and go.
+A bundle occupies one bundle slot, the same number in every layer. Bundle slot 0 is empty for ever.
+All shapes are fixed when the engine starts, so that captured graphs stay valid when bundles come
+and go.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ MEDIA_SETS = 1 << len(MEDIA)
 class LayerBank:
     """Float32 tensors of one layer for ``bundle_slots`` bundles of up to ``units`` hidden units.
 
-    ``weight`` [bundle_slots * (1 + units), H] holds per bundle slot the risk probe first, then the hidden
-    units; ``bias`` [bundle_slots * 8, 1 + units] the same per bundle slot and set of media; ``output``
-    [bundle_slots, units]; ``scalars`` [bundle_slots, 3]; ``direction`` [bundle_slots, H]. ``state`` [slots, 4] is what
-    the device writes, by slot: coefficient, risk logit, the number of rows steered, and the
-    coefficient as a share of the residual stream's length.
+    ``weight`` [bundle_slots * (1 + units), H] holds per bundle slot the risk probe first, then the
+    hidden units; ``bias`` [bundle_slots * 8, 1 + units] the same per bundle slot and set of media;
+    ``output`` [bundle_slots, units]; ``scalars`` [bundle_slots, 3]; ``direction`` [bundle_slots,
+    H]. ``state`` [request_slots, 4] is what the device writes, by request slot: coefficient, risk
+    logit, the number of rows steered, and the coefficient as a share of the residual stream's
+    length.
     """
 
     def __init__(
-        self, bundle_slots: int, units: int, hidden_size: int, slots: int, device: torch.device
+        self,
+        bundle_slots: int,
+        units: int,
+        hidden_size: int,
+        request_slots: int,
+        device: torch.device,
     ):
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.float32, device=device)
@@ -43,7 +50,7 @@ class LayerBank:
         self.output = zeros(bundle_slots, units)
         self.scalars = zeros(bundle_slots, 3)
         self.direction = zeros(bundle_slots, hidden_size)
-        self.state = zeros(slots, 4)
+        self.state = zeros(request_slots, 4)
         self.slot_units = [0] * bundle_slots
 
     def rows_of(self, bundle_slot: int) -> slice:
@@ -52,7 +59,7 @@ class LayerBank:
         return slice(start, start + 1 + self.units)
 
     def load(self, bundle_slot: int, layer: LayerSteering) -> None:
-        """Write one bundle's layer into ``bundle_slot``; raises :class:`BundleError` if it is too wide."""
+        """Write a bundle's layer into ``bundle_slot``; raises :class:`BundleError` if too wide."""
         units = layer.hidden_units
         if units > self.units:
             raise BundleError(

@@ -42,10 +42,12 @@ class _Step:
 
 
 class LogitsBlend:
-    """Blends the logits of a step once; ``counts`` [slots] are the rows blended, by slot."""
+    """Blends the logits of a step once; ``counts`` [request_slots] are the rows blended."""
 
-    def __init__(self, slots: int, device: torch.device, project: Project | None = None) -> None:
-        self.counts = torch.zeros(slots, dtype=torch.float32, device=device)
+    def __init__(
+        self, request_slots: int, device: torch.device, project: Project | None = None
+    ) -> None:
+        self.counts = torch.zeros(request_slots, dtype=torch.float32, device=device)
         self._device = device
         self._project = project
         self._tables: dict[int, Tensor | None] = {}

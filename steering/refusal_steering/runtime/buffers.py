@@ -23,7 +23,7 @@ from refusal_steering.runtime.plan import (
 
 @dataclass(frozen=True, slots=True)
 class Earning:
-    """The rows [m] of one bundle slot and set of media that compute a coefficient, and where it goes.
+    """The rows [m] of one bundle slot and media set that compute a coefficient.
 
     ``max_dose`` [m] float32 bounds it as a share of the residual stream's length.
     """
@@ -31,20 +31,22 @@ class Earning:
     bundle_slot: int
     variant: int
     index: Tensor
-    slot: Tensor
+    request_slot: Tensor
     max_dose: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRows:
-    """Only the steered rows of a step: index, slot, owner, bundle slot [n] int64 and strength [n] float32.
+    """Only the steered rows of a step.
 
-    ``ones`` [n] counts them. ``only_bundle_slot`` is their bundle slot where they have but one. ``silent`` says
-    that every strength is zero, so the stream must not be touched at all.
+    ``index``, ``request_slot``, ``owner``, ``bundle_slot`` [n] int64, ``strength`` [n] float32.
+
+    ``ones`` [n] counts them. ``only_bundle_slot`` is their bundle slot where they have but one.
+    ``silent`` says that every strength is zero, so the stream must not be touched at all.
     """
 
     index: Tensor
-    slot: Tensor
+    request_slot: Tensor
     owner: Tensor
     bundle_slot: Tensor
     strength: Tensor
@@ -58,9 +60,10 @@ class LiveRows:
 class StepBuffers:
     """Persistent, padded buffers and the live rows of the current step.
 
-    ``tokens`` [3, R] int64 is slot, bundle slot and owner by token row; ``strength`` [R] float32;
-    ``computing`` [4, R] int64 is row index, slot, bundle slot and variant (bundle slot and set of media) of the
-    rows that compute, ``max_dose`` [R] float32 the bound of what they earn.
+    ``tokens`` [3, R] int64 is request slot, bundle slot and owner by token row; ``strength`` [R]
+    float32; ``computing`` [4, R] int64 is row index, request slot, bundle slot and variant (bundle
+    slot and set of media) of the rows that compute, ``max_dose`` [R] float32 the bound of what they
+    earn.
     """
 
     def __init__(self, graph_rows: int, device: torch.device):
@@ -98,7 +101,7 @@ class StepBuffers:
 
     def _live(self, plan: StepPlan) -> LiveRows:
         columns = list(zip(*plan.rows, strict=True))
-        index, slot, owner, bundle_slot = (self.put(column) for column in columns[:4])
+        index, request_slot, owner, bundle_slot = (self.put(column) for column in columns[:4])
         bundle_slots = {row.bundle_slot for row in plan.rows}
         computing: dict[tuple[int, int], list[SteeredRow]] = {}
         for row in plan.rows:
@@ -106,7 +109,7 @@ class StepBuffers:
                 computing.setdefault((row.bundle_slot, row.variant), []).append(row)
         return LiveRows(
             index=index,
-            slot=slot,
+            request_slot=request_slot,
             owner=owner,
             bundle_slot=bundle_slot,
             strength=self.put(columns[4], torch.float32),
@@ -122,7 +125,7 @@ class StepBuffers:
             bundle_slot,
             variant,
             index=self.put([row.at for row in rows]),
-            slot=self.put([row.slot for row in rows]),
+            request_slot=self.put([row.request_slot for row in rows]),
             max_dose=self.put([row.max_dose for row in rows], torch.float32),
         )
 
@@ -131,16 +134,18 @@ class StepBuffers:
         tokens = torch.zeros(3, size, dtype=torch.int64)
         tokens[0], strength = NULL_SLOT, torch.zeros(size)
         index = torch.tensor([row.at for row in plan.rows])
-        tokens[:, index] = torch.tensor([(r.slot, r.bundle_slot, r.owner) for r in plan.rows]).T
+        owners = [(row.request_slot, row.bundle_slot, row.owner) for row in plan.rows]
+        tokens[:, index] = torch.tensor(owners).T
         strength[index] = torch.tensor([row.strength for row in plan.rows])
         self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
         self.strength[:size].copy_(self._stage(strength), non_blocking=True)
         earning = [row for row in plan.rows if row.computes]
         if earning:
-            places = torch.tensor([(r.at, r.slot, r.bundle_slot, r.variant) for r in earning]).T
+            wanted = [(row.at, row.request_slot, row.bundle_slot, row.variant) for row in earning]
+            places = torch.tensor(wanted).T.contiguous()
             max_dose = torch.tensor([row.max_dose for row in earning])
             count = len(earning)
-            self.computing[:, :count].copy_(self._stage(places.contiguous()), non_blocking=True)
+            self.computing[:, :count].copy_(self._stage(places), non_blocking=True)
             self.max_dose[:count].copy_(self._stage(max_dose), non_blocking=True)
         self._dirty = True
 

@@ -71,7 +71,7 @@ _LIBRARY._register_fake("steer", lambda *_: None)
 def _earn(
     stream: Tensor, bundle_slots: Tensor, variants: Tensor, bank: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients and risk logits [m] of float32 rows [m, H], per-row bundle slots and variants [m]."""
+    """Coefficients and risk logits [m] of float32 rows [m, H] and their bundle slots [m]."""
     weight, bias, output, scalars = bank
     count, units = output.shape
     hidden = torch.mm(stream, weight.T).view(-1, count, 1 + units)
@@ -85,7 +85,7 @@ def _earn(
 
 
 def _entry(stream: Tensor, coefficient: Tensor, risk: Tensor, max_dose: Tensor) -> Tensor:
-    """State table entries [m, 4]: the coefficient is kept within ``max_dose`` times the row's length."""
+    """State table entries [m, 4]; ``max_dose`` times the row's length bounds the coefficient."""
     length = stream.norm(dim=-1)
     # No bound on a row of length 0 is inf * 0, which must stay no bound.
     bound = (max_dose * length).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -105,13 +105,13 @@ def _steer_padded(
     """The captured form: fixed shapes, no host state, padding rows write the trash slot."""
     count = hidden.shape[0]
     tokens, strength, computing, max_dose = (tensor[..., :count] for tensor in step)
-    index, slot, bundle_slot, variant = computing
+    index, request_slot, bundle_slot, variant = computing
     stream = _stream(hidden, residual, index)
     coefficient, risk = _earn(stream, bundle_slot, variant, bank)
-    state.index_copy_(0, slot, _entry(stream, coefficient, risk, max_dose))
-    slots, bundle_slots, owners = tokens
+    state.index_copy_(0, request_slot, _entry(stream, coefficient, risk, max_dose))
+    request_slots, bundle_slots, owners = tokens
     state.select(1, ROWS).index_add_(0, owners, torch.ones_like(strength))
-    amount = state.select(1, COEFFICIENT).index_select(0, slots) * strength
+    amount = state.select(1, COEFFICIENT).index_select(0, request_slots) * strength
     hidden.add_((amount.unsqueeze(1) * direction.index_select(0, bundle_slots)).to(hidden.dtype))
 
 
@@ -135,11 +135,11 @@ def _steer_live(
         raw = torch.addmv(offset, units[:, 1:].relu(), output[bundle_slot])
         coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
         entry = _entry(stream, coefficient, risk, earning.max_dose)
-        state.index_copy_(0, earning.slot, entry)
+        state.index_copy_(0, earning.request_slot, entry)
     state.select(1, ROWS).index_add_(0, live.owner, live.ones)
     if live.silent:
         return
-    amount = state.select(1, COEFFICIENT).index_select(0, live.slot) * live.strength
+    amount = state.select(1, COEFFICIENT).index_select(0, live.request_slot) * live.strength
     if live.only_bundle_slot is None:
         change = amount.unsqueeze(1) * direction.index_select(0, live.bundle_slot)
     else:

@@ -1,8 +1,8 @@
-"""The plan of one engine step: which token rows are steered, by which bundle slot, with which strength.
+"""The plan of one engine step: which rows are steered, by which bundle slot, how strongly.
 
 Slots hold a request's coefficient in every layer's state. Slot 0 is zero for ever and belongs
 to every row that is not steered; slot 1 takes the writes of padding rows and is never read.
-Requests own one slot each; scratch slots behind them serve single rows for one step.
+Requests own one request slot each; scratch slots behind them serve single rows for one step.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ NULL_SLOT, TRASH_SLOT, FIRST_SLOT = 0, 1, 2
 class SteeredRow(NamedTuple):
     """One token row: ``at`` is its index in the flat batch and what steers it.
 
-    ``slot`` holds its coefficient, ``owner`` counts it; ``computes`` says that the row's own
-    residual stream sets the coefficient in ``slot``, re-centred as ``variant`` of the bundle slot says
-    and bounded by ``max_dose`` as a share of the stream's length.
+    ``request_slot`` holds its coefficient, ``owner`` counts it; ``computes`` says that the row's
+    own residual stream sets the coefficient in ``request_slot``, re-centred as ``variant`` of the
+    bundle slot says and bounded by ``max_dose`` as a share of the stream's length.
     """
 
     at: int
-    slot: int
+    request_slot: int
     owner: int
     bundle_slot: int
     strength: float
@@ -49,14 +49,14 @@ class BlendedRow(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A request that this step steers: read ``slot`` for the coefficient, ``owner`` for rows.
+    """A request of this step: ``request_slot`` holds its coefficient, ``owner`` its row count.
 
     ``blends`` says that the owner's count of blended rows is this request's.
     """
 
     request_id: str
     position: int
-    slot: int
+    request_slot: int
     owner: int
     bundle_slot: int
     blends: bool
@@ -80,7 +80,7 @@ IDLE = StepPlan(0)
 class _Request:
     directive: Directive
     bundle_slot: int
-    slot: int
+    request_slot: int
     start: int
     last: float = field(init=False)
 
@@ -89,17 +89,17 @@ class _Request:
         self.last = float("inf") if window is None else self.start + window
 
 
-class SlotTable:
-    """Who owns which slot, from admission to the end; preemption changes nothing here.
+class RequestSlots:
+    """Who owns which request slot, from admission to the end; preemption changes nothing here.
 
-    ``slots`` is how many requests can be known at once; the state needs
-    ``FIRST_SLOT + slots + scratch`` rows, one scratch slot per row of the largest step.
+    ``request_slots`` is how many requests can be known at once; the state needs
+    ``FIRST_SLOT + request slots + scratch`` rows, one scratch slot per row of the largest step.
     """
 
-    def __init__(self, slots: int, scratch: int):
-        self.state_rows = FIRST_SLOT + slots + scratch
-        self._scratch = FIRST_SLOT + slots
-        self._free = list(range(FIRST_SLOT + slots - 1, FIRST_SLOT - 1, -1))
+    def __init__(self, request_slots: int, scratch: int):
+        self.state_rows = FIRST_SLOT + request_slots + scratch
+        self._scratch = FIRST_SLOT + request_slots
+        self._free = list(range(FIRST_SLOT + request_slots - 1, FIRST_SLOT - 1, -1))
         self._requests: dict[str, _Request] = {}
 
     def __contains__(self, request_id: str) -> bool:
@@ -121,24 +121,26 @@ class SlotTable:
             return True
         if not self._free:
             return False
-        slot = self._free.pop()
-        self._requests[request_id] = _Request(directive, bundle_slot, slot, prompt_length - 1)
+        request_slot = self._free.pop()
+        self._requests[request_id] = _Request(
+            directive, bundle_slot, request_slot, prompt_length - 1
+        )
         return True
 
     def release(self, request_ids: Iterable[str]) -> None:
-        """Take back the slots of finished or aborted requests; unknown ids are unsteered ones."""
+        """Take back the slots of ended requests; unknown ids are unsteered ones."""
         for request_id in request_ids:
             request = self._requests.pop(request_id, None)
             if request is not None:
-                self._free.append(request.slot)
+                self._free.append(request.request_slot)
 
     def last_prompt_rows(self, plan: StepPlan) -> list[tuple[str, int]]:
         """Policy version and index of the rows of ``plan`` that are a last prompt token."""
-        owners = {request.slot: request for request in self._requests.values()}
+        owners = {request.request_slot: request for request in self._requests.values()}
         return [
             (owners[row.owner].directive.policy_version, row.at)
             for row in plan.rows
-            if row.computes and row.slot == row.owner
+            if row.computes and row.request_slot == row.owner
         ]
 
     def plan(
@@ -165,20 +167,20 @@ class SlotTable:
                 begin, end = max(request.start, first), min(request.last, first + count - 1)
                 for position in range(begin, int(end) + 1) if begin <= end else ():
                     own = position == request.start or request.directive.hold
-                    slot = request.slot if own else scratch
+                    request_slot = request.request_slot if own else scratch
                     scratch += not own
-                    rows.append(_row(request, offset + position - first, slot, position))
+                    rows.append(_row(request, offset + position - first, request_slot, position))
                 if begin <= end:
-                    reports.append(_report(request_id, request, int(end), rows[-1].slot))
+                    reports.append(_report(request_id, request, int(end), rows[-1].request_slot))
             offset += count
         return StepPlan(offset, tuple(rows), tuple(reports), tuple(blends), len(request_ids))
 
 
-def _row(request: _Request, at: int, slot: int, position: int) -> SteeredRow:
+def _row(request: _Request, at: int, request_slot: int, position: int) -> SteeredRow:
     return SteeredRow(
         at=at,
-        slot=slot,
-        owner=request.slot,
+        request_slot=request_slot,
+        owner=request.request_slot,
         bundle_slot=request.bundle_slot,
         strength=request.directive.applied_strength,
         computes=position == request.start or not request.directive.hold,
@@ -187,12 +189,14 @@ def _row(request: _Request, at: int, slot: int, position: int) -> SteeredRow:
     )
 
 
-def _report(request_id: str, request: _Request, position: int, slot: int) -> Report:
+def _report(request_id: str, request: _Request, position: int, request_slot: int) -> Report:
     blends = request.directive.blend_tokens > 0
-    return Report(request_id, position, slot, request.slot, request.bundle_slot, blends)
+    return Report(
+        request_id, position, request_slot, request.request_slot, request.bundle_slot, blends
+    )
 
 
 def _blend(request: _Request, place: int, token: int) -> BlendedRow:
     return BlendedRow(
-        place, request.slot, request.bundle_slot, token, request.directive.applied_blend
+        place, request.request_slot, request.bundle_slot, token, request.directive.applied_blend
     )

@@ -1,4 +1,4 @@
-"""Steering of one engine worker: bundles in bundle slots, requests in slots, one plan a step.
+"""Steering of one engine worker: bundle slots, request slots, and one plan a step.
 
 Knows nothing of vLLM. Nothing here raises for what a request says: such a request gets a failed
 reading, is not steered, and must not be answered; its neighbours go on.
@@ -31,7 +31,7 @@ from refusal_steering.runtime.layers import attach
 from refusal_steering.runtime.plan import (
     IDLE,
     Report,
-    SlotTable,
+    RequestSlots,
     StepPlan,
 )
 from refusal_steering.trace import Reading
@@ -68,18 +68,22 @@ class ResidualSteering:
         project: Project | None = None,
     ):
         self._sizes = (hidden_size, num_layers)
-        self._slots = SlotTable(capacity.requests, capacity.tokens)
+        self._request_slots = RequestSlots(capacity.requests, capacity.tokens)
         self._bundle_slots: list[str | None] = [""] + [None] * capacity.bundle_slots
         # Of each bundle slot: which of the engine's layers its bundle steers.
         self._bundle_slot_layers: dict[int, tuple[int, ...]] = {}
         self._buffers = StepBuffers(capacity.graph_rows, device)
         self._banks = {
             index: LayerBank(
-                len(self._bundle_slots), capacity.units, hidden_size, self._slots.state_rows, device
+                len(self._bundle_slots),
+                capacity.units,
+                hidden_size,
+                self._request_slots.state_rows,
+                device,
             )
             for index in sorted(layers)
         }
-        self._blend = LogitsBlend(self._slots.state_rows, device, project)
+        self._blend = LogitsBlend(self._request_slots.state_rows, device, project)
         self._engine = operator.register_engine(self._buffers)
         attach(layers, self._banks, self._buffers, self._engine)
         self._failed: dict[str, str] = {}
@@ -97,14 +101,15 @@ class ResidualSteering:
         return tuple(digest for digest in self._bundle_slots if digest)
 
     def load(self, packed: bytes) -> str:
-        """Put a bundle into a free bundle slot and return its digest; loading it twice is harmless."""
+        """Put a bundle into a free bundle slot; return its digest. A second load is harmless."""
         bundle = unpack(packed)
         if bundle.digest in self._bundle_slots:
             return bundle.digest
         self._check(bundle)
         if None not in self._bundle_slots:
             raise BundleInUseError(
-                f"all {len(self._bundle_slots) - 1} bundle slots hold a bundle; retire one, or restart with more"
+                f"all {len(self._bundle_slots) - 1} bundle slots hold a bundle; retire one, or "
+                "restart with more"
             )
         bundle_slot = self._bundle_slots.index(None)
         if bundle.prototypes is not None:
@@ -122,8 +127,8 @@ class ResidualSteering:
         return bundle.digest
 
     def retire(self, keep: Collection[str]) -> tuple[str, ...]:
-        """Free the bundle slots of all bundles but ``keep`` and those that a known request still uses."""
-        busy, freed = self._slots.bundle_slots_in_use, []
+        """Free all bundle slots but those of ``keep`` and of known requests."""
+        busy, freed = self._request_slots.bundle_slots_in_use, []
         for bundle_slot, digest in enumerate(self._bundle_slots):
             if digest and digest not in keep and bundle_slot not in busy:
                 for bank in self._banks.values():
@@ -143,13 +148,13 @@ class ResidualSteering:
         except Exception as error:
             self._fail(request_id, str(error))
             return
-        if not self._slots.admit(request_id, prompt_length, directive, bundle_slot):
-            self._fail(request_id, "every steering slot of the engine is taken")
+        if not self._request_slots.admit(request_id, prompt_length, directive, bundle_slot):
+            self._fail(request_id, "every steering request slot of the engine is taken")
 
     def release(self, request_ids: Iterable[str]) -> None:
         """Forget finished and aborted requests."""
         ids = list(request_ids)
-        self._slots.release(ids)
+        self._request_slots.release(ids)
         for request_id in ids:
             self._failed.pop(request_id, None)
 
@@ -163,23 +168,23 @@ class ResidualSteering:
         self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
     ) -> None:
         """Prepare the next forward pass for its batch, in batch order."""
-        if not self._slots:
+        if not self._request_slots:
             self.rest()
             return
         try:
-            self._plan = self._slots.plan(request_ids, computed, scheduled)
+            self._plan = self._request_slots.plan(request_ids, computed, scheduled)
             self._buffers.commit(self._plan)
             self._blend.commit(self._plan.blends, self._plan.requests)
         except Exception as error:
             logger.exception("a step could not be planned; its steered requests end with an error")
             self.rest()
             for request_id in request_ids:
-                if request_id in self._slots:
+                if request_id in self._request_slots:
                     self._fail(request_id, f"the step could not be planned: {error}")
 
     def last_prompt_rows(self) -> list[tuple[str, int]]:
         """Policy version and place in the batch of every last prompt token of this step."""
-        return self._slots.last_prompt_rows(self._plan)
+        return self._request_slots.last_prompt_rows(self._plan)
 
     def blend(self, logits: Tensor) -> None:
         """Blend the step's logits [requests, V] in place; call it with the first of every step."""
@@ -207,9 +212,9 @@ class ResidualSteering:
         return lambda: {**_readings(reports, layers, wait()), **failed}
 
     def _gather(self, reports: Sequence[Report]) -> Tensor:
-        """State table entries [layers + 1, reports, 4]: by slot, rows by owner, at last the blends."""
+        """State table entries [layers + 1, reports, 4]; the last ones are the blends'."""
         count = len(reports)
-        places = [report.slot for report in reports] + [report.owner for report in reports]
+        places = [report.request_slot for report in reports] + [report.owner for report in reports]
         index = self._buffers.put(places)
         entries = torch.stack([bank.state[index] for bank in self._banks.values()])
         gathered = entries.new_zeros(len(self._banks) + 1, count, entries.shape[-1])

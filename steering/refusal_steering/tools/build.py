@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.recentring import load_offsets
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.plan import BuildPlan
-from refusal_steering.prompts.contrast_set import FORMS, Form
+from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
 from refusal_steering.report.page import write_page
@@ -46,7 +46,7 @@ def build(
         Path | None, typer.Option(help="media offsets, as `refusal-steering offsets` writes them")
     ] = None,
     report: Annotated[bool, typer.Option(help="measure and write the report")] = True,
-    seed: Annotated[int, typer.Option(help="of wordings, training and samples")] = 0,
+    seed: Annotated[int, typer.Option(help="of templates, training and samples")] = 0,
 ) -> None:
     """Calibrate static, omnisteer, mars, ras and cascade for a model.
 
@@ -70,20 +70,20 @@ def build(
     )
     called = name or model.name
     shifts = load_offsets(offsets) if offsets else None
-    subject = Subject.load(model)
-    built = build_bundles(subject, corpus, plan, out, called, shifts)
+    target = CalibrationModel.load(model)
+    built = build_bundles(target, corpus, plan, out, called, shifts)
     for strategy, bundle in built.bundles.items():
         typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
     if report:
         created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        measured = findings(subject, corpus, built, called, created)
+        measured = findings(target, corpus, built, called, created)
         save_measurements(measured, out)
         write_page(measured, out / REPORT_FILE)
         typer.echo(f"report     {out / REPORT_FILE}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
 
 
-def _forms_but(left_out: Sequence[str]) -> tuple[Form, ...]:
+def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:
     usual = [form for form in FORMS if form != "plain"]
     if unknown := sorted(set(left_out) - set(usual)):
         raise typer.BadParameter(

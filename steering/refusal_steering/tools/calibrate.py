@@ -34,8 +34,8 @@ def calibrate(
             "the request"
         )
     tuning = rows.in_split("tune")
-    calm = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
-    layers, threshold = within_budget(known.layers, calm, budget)
+    harmless_tuning = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
+    layers, threshold = within_budget(known.layers, harmless_tuning, budget)
     manifest = known.manifest.model_dump(
         mode="json", exclude={"layers", "media", "weights_sha256", "canary"}
     )

@@ -15,7 +15,7 @@ from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.activations import collect as collect_with_transformers
 from refusal_steering.calibration.engine_arguments import engine_arguments
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
 
 Engine = Literal["vllm", "transformers"]
@@ -61,10 +61,10 @@ def _through_vllm(
 
 
 def _through_transformers(rows: Sequence[PromptRow], model: Path) -> tuple[Tensor, tuple[int, int]]:
-    subject = Subject.load(model)
-    identity = subject.identity(model.name)
+    target = CalibrationModel.load(model)
+    identity = target.identity(model.name)
     found = collect_with_transformers(
-        subject, [row.text for row in rows], range(identity.num_layers)
+        target, [row.text for row in rows], range(identity.num_layers)
     )
     stacked = torch.stack([found[layer] for layer in range(identity.num_layers)], dim=1)
     return stacked, (identity.hidden_size, identity.num_layers)

@@ -73,12 +73,12 @@ def _beside(
 
 
 def _everyday() -> list[Item]:
-    calm = [
+    harmless_tuning = [
         item
         for item in load_items()
         if not item.harmful and item.split == "train" and item.domain != "borderline"
     ]
-    return calm[:: max(1, len(calm) // _PROMPTS)][:_PROMPTS]
+    return harmless_tuning[:: max(1, len(harmless_tuning) // _PROMPTS)][:_PROMPTS]
 
 
 def _messages(prompt: str, part: dict[str, Any] | None = None) -> list[dict[str, Any]]:

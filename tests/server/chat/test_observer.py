@@ -21,13 +21,13 @@ def test_the_last_requests_are_remembered(tmp_path: Path) -> None:
     for policy in ("static", "off", "omnisteer"):
         rig.ask(policy)
     newest, before = recent.newest(9)
-    assert (newest.policy, newest.outcome, newest.strength, newest.rows) == (
+    assert (newest.policy, newest.outcome, newest.coefficient, newest.rows_verified) == (
         "omnisteer",
         "refusal",
         2.0,
         1,
     )
-    assert (before.policy, before.strength, before.risk) == ("off", None, None)
+    assert (before.policy, before.coefficient, before.risk) == ("off", None, None)
     assert newest.seconds > 0
 
 

@@ -229,7 +229,7 @@ def entry(number: int) -> RecentRequest:
         "v",
         "static",
         "enforce",
-        "canary",
+        "treatment",
         "text",
         "answer",
         1.0,

@@ -82,7 +82,7 @@ def test_the_schema_names_every_field_of_a_file(capsys: pytest.CaptureFixture[st
 def findings(*arguments: str) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     for finding in examine(arguments):
-        assert bool(finding.cure) == (finding.status != "ok")
+        assert bool(finding.fix) == (finding.status != "ok")
         found.setdefault(finding.check, []).append(finding)
     return found
 

@@ -206,8 +206,8 @@ def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
         """
         import types, warnings
         warnings.simplefilter("error", UserWarning)
-        from refusal_server.detection.rates import Confusion
-        from refusal_server.metrics import Metrics, RequestLabels
+        from refusal_steering.detection.confusion import Confusion
+        from refusal_server.telemetry.metrics import Metrics, RequestLabels
         metrics = Metrics("m")
         labels = RequestLabels("p", "static", "enforce", "text")
         metrics.count_request(labels, "refusal")

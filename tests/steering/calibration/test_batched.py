@@ -10,7 +10,7 @@ from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.batched import BatchSteering
 from refusal_steering.calibration.canary import choose_canary, moved_tokens
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.reference import ReferenceSteering, greedy
 
@@ -38,45 +38,45 @@ def layers(strength: float = 6.0) -> dict[int, LayerSteering]:
     return {1: layer(), 2: layer()}
 
 
-def reference_answers(subject: Subject, window: Window | None) -> list[str]:
+def reference_answers(target: CalibrationModel, window: Window | None) -> list[str]:
     answers = []
     for prompt in PROMPTS:
-        ids = subject.encode(prompt)
+        ids = target.encode(prompt)
         state = None
         if window:
             state = ReferenceSteering(layers(), len(ids), 1.0, window.decode_tokens, window.hold)
-        tokens = greedy(subject.model, {"input_ids": torch.tensor([ids])}, STEPS, state)[0]
+        tokens = greedy(target.model, {"input_ids": torch.tensor([ids])}, STEPS, state)[0]
         end = tokens.index(1) if 1 in tokens else len(tokens)
-        answers.append(subject.tokenizer.decode(tokens[:end]))
+        answers.append(target.tokenizer.decode(tokens[:end]))
     return answers
 
 
-def test_unsteered_batches_equal_single_prompts(subject: Subject) -> None:
-    assert answer_all(subject, PROMPTS, STEPS) == reference_answers(subject, None)
+def test_unsteered_batches_equal_single_prompts(target: CalibrationModel) -> None:
+    assert answer_all(target, PROMPTS, STEPS) == reference_answers(target, None)
 
 
 @pytest.mark.parametrize("hold", [True, False])
 @pytest.mark.parametrize("decode_tokens", [0, 2, None])
 def test_steered_batches_equal_the_reference(
-    subject: Subject, hold: bool, decode_tokens: int | None
+    target: CalibrationModel, hold: bool, decode_tokens: int | None
 ) -> None:
     window = Window(decode_tokens=decode_tokens, hold=hold)
-    steered = answer_all(subject, PROMPTS, STEPS, BatchSteering(layers(), window))
-    assert steered == reference_answers(subject, window)
-    assert steered != answer_all(subject, PROMPTS, STEPS)
+    steered = answer_all(target, PROMPTS, STEPS, BatchSteering(layers(), window))
+    assert steered == reference_answers(target, window)
+    assert steered != answer_all(target, PROMPTS, STEPS)
 
 
-def test_gain_zero_is_unsteered(subject: Subject) -> None:
+def test_gain_zero_is_unsteered(target: CalibrationModel) -> None:
     off = BatchSteering(layers(), Window(), strength=0.0)
-    assert answer_all(subject, PROMPTS, STEPS, off) == answer_all(subject, PROMPTS, STEPS)
+    assert answer_all(target, PROMPTS, STEPS, off) == answer_all(target, PROMPTS, STEPS)
 
 
-def test_collected_rows_are_those_of_a_full_pass(subject: Subject) -> None:
-    rows = collect(subject, PROMPTS, [0, 2])
+def test_collected_rows_are_those_of_a_full_pass(target: CalibrationModel) -> None:
+    rows = collect(target, PROMPTS, [0, 2])
     for at, prompt in enumerate(PROMPTS):
-        ids = torch.tensor([subject.encode(prompt)])
+        ids = torch.tensor([target.encode(prompt)])
         with torch.inference_mode():
-            states = subject.model(ids, output_hidden_states=True).hidden_states
+            states = target.model(ids, output_hidden_states=True).hidden_states
         torch.testing.assert_close(rows[2][at], states[3][0, -1], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(rows[0][at], states[1][0, -1], atol=1e-4, rtol=1e-4)
 
@@ -89,18 +89,18 @@ def test_canary_names_the_tokens_that_moved_most() -> None:
     assert 4 <= len(shift) <= 8 and shift[2] == pytest.approx(3.0) and 39 not in shift
 
 
-def test_chosen_canary_matches_the_reference(subject: Subject) -> None:
-    canary = choose_canary(subject, PROMPTS, layers(20.0), Window())
+def test_chosen_canary_matches_the_reference(target: CalibrationModel) -> None:
+    canary = choose_canary(target, PROMPTS, layers(20.0), Window())
     state = ReferenceSteering(layers(20.0), len(canary.token_ids))
     inputs = {"input_ids": torch.tensor([canary.token_ids])}
-    plain = greedy(subject.model, inputs, 1)[1][0]
-    steered = greedy(subject.model, inputs, 1, state)[1][0]
+    plain = greedy(target.model, inputs, 1)[1][0]
+    steered = greedy(target.model, inputs, 1, state)[1][0]
     for token, shift in canary.shift.items():
         assert float(steered[int(token)] - plain[int(token)]) == pytest.approx(shift, abs=1e-3)
     assert canary.tolerance < max(map(abs, canary.shift.values()))
 
 
-def test_canary_refuses_steering_that_moves_nothing(subject: Subject) -> None:
+def test_canary_refuses_steering_that_moves_nothing(target: CalibrationModel) -> None:
     idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
     with pytest.raises(ValueError, match="no prompt is moved"):
-        choose_canary(subject, PROMPTS, idle, Window())
+        choose_canary(target, PROMPTS, idle, Window())

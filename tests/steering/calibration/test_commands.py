@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from refusal_steering.bundle import ModelIdentity, Window, load_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.canaries import NoCanaryError, measured_canary, model_identity
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.methods.golden import GoldenError
@@ -120,18 +120,18 @@ def test_what_cannot_work_is_refused(folder: Path) -> None:
 
 
 def test_a_canary_of_another_model_is_refused(
-    subject: Subject, folder: Path, monkeypatch: pytest.MonkeyPatch
+    target: CalibrationModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(trained(folder))
-    monkeypatch.setattr(Subject, "load", lambda _: subject)
+    monkeypatch.setattr(CalibrationModel, "load", lambda _: target)
     with pytest.raises(BundleMismatchError, match="hidden size 32"):
         measured_canary(folder, bundle.layers, bundle.manifest.window, bundle.manifest.model)
 
 
 def test_a_canary_is_measured_or_its_absence_is_an_error(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: CalibrationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Subject, "load", lambda _: subject)
+    monkeypatch.setattr(CalibrationModel, "load", lambda _: target)
     model = model_identity(tmp_path, "random")
     assert (model.id, model.hidden_size, model.num_layers) == ("random", 32, 4)
     unit = torch.ones(32) / 32**0.5

@@ -70,7 +70,7 @@ def test_the_gate_is_the_union_of_the_layers() -> None:
 
 def test_moved_layers_touch_exactly_what_the_budget_leaves() -> None:
     made = layers()
-    calm = {index: torch.randn(199, 8) for index in made}
-    moved, threshold = within_budget(made, calm, 0.05)
-    touched = torch.stack([moved[i].coefficient(calm[i]) > 0 for i in made]).any(0)
+    harmless_tuning = {index: torch.randn(199, 8) for index in made}
+    moved, threshold = within_budget(made, harmless_tuning, 0.05)
+    touched = torch.stack([moved[i].coefficient(harmless_tuning[i]) > 0 for i in made]).any(0)
     assert int(touched.sum()) == 199 - 190 and threshold.count == 199

@@ -62,7 +62,7 @@ def test_contrast_holds_only_held_out_items_in_all_forms() -> None:
     suite = load("contrast")
     held = {item.id: item for item in load_items() if item.split == "held"}
     assert {case.id.split("/")[0] for case in suite.cases} == set(held)
-    assert {case.form.removesuffix(", new wording") for case in suite.cases} == set(FORMS)
+    assert {case.form.removesuffix(", new template") for case in suite.cases} == set(FORMS)
     for case in suite.cases:
         item = held[case.id.split("/")[0]]
         assert (case.label == "harmful") == item.harmful

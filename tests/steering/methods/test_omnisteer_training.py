@@ -13,7 +13,7 @@ from refusal_steering.bundle import ModelIdentity, Window
 from refusal_steering.calibration.activation_file import ActivationFile, ActivationFileError
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
 from refusal_steering.calibration.closed_loop import recollecting
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.golden import GoldenError
 from refusal_steering.methods.omnisteer_presets import QWEN, SCALE_FREE, Preset
@@ -68,12 +68,12 @@ def test_a_fresh_adapter_gives_exactly_zero() -> None:
     assert torch.equal(steering.coefficient(hidden), torch.zeros(50))
 
 
-def test_a_fresh_adapter_leaves_the_model_bit_identical(subject: Subject) -> None:
+def test_a_fresh_adapter_leaves_the_model_bit_identical(target: CalibrationModel) -> None:
     direction = torch.ones(32) / 32**0.5
     fresh = as_steering(fresh_adapter(32, 16, seed=0), direction, 1.0, k_max=10.0)
-    inputs = {"input_ids": torch.tensor([subject.encode("one two three")])}
+    inputs = {"input_ids": torch.tensor([target.encode("one two three")])}
     state = ReferenceSteering({1: fresh, 2: fresh}, inputs["input_ids"].shape[1], hold=False)
-    plain, steered = greedy(subject.model, inputs, 4), greedy(subject.model, inputs, 4, state)
+    plain, steered = greedy(target.model, inputs, 4), greedy(target.model, inputs, 4, state)
     assert plain[0] == steered[0]
     assert all(torch.equal(a, b) for a, b in zip(plain[1], steered[1], strict=True))
 
@@ -188,28 +188,28 @@ def test_the_chain_asks_for_rows_with_the_finished_layers() -> None:
     assert strengths[0] < 0.5 * strengths[1]
 
 
-def test_recollected_rows_are_those_of_the_steered_model(subject: Subject) -> None:
+def test_recollected_rows_are_those_of_the_steered_model(target: CalibrationModel) -> None:
     prompts = ["one two three", "four", "five six"]
     steering = LayerSteering.static(torch.ones(32) / 32**0.5, 5.0)
-    rows_after = recollecting(subject, prompts, [1, 2])
+    rows_after = recollecting(target, prompts, [1, 2])
     assert sorted(rows_after({})) == [1, 2]
     plain, moved = rows_after({})[2], rows_after({1: steering})
     assert sorted(moved) == [2]
     assert float((moved[2] - plain).norm(dim=-1).min()) > 1.0
     for row, prompt in enumerate(prompts):
-        ids = torch.tensor([subject.encode(prompt)])
+        ids = torch.tensor([target.encode(prompt)])
         with (
             torch.inference_mode(),
-            batch_steered(subject.decoder_layers, BatchSteering({1: steering}, Window())),
+            batch_steered(target.decoder_layers, BatchSteering({1: steering}, Window())),
         ):
-            states = subject.model(input_ids=ids, output_hidden_states=True).hidden_states
+            states = target.model(input_ids=ids, output_hidden_states=True).hidden_states
         assert torch.allclose(states[3][0, -1], moved[2][row], atol=1e-4)
 
 
-def test_a_chain_trains_on_a_model(subject: Subject) -> None:
+def test_a_chain_trains_on_a_model(target: CalibrationModel) -> None:
     prompts = [f"word{n} {'bad' if n % 2 else 'good'} end{n % 5}" for n in range(24)]
     harmful = torch.arange(24) % 2 == 1
-    rows_after = recollecting(subject, prompts, [0, 2])
+    rows_after = recollecting(target, prompts, [0, 2])
     rows = rows_after({})
     vectors = {at: rows[at][harmful].mean(0) - rows[at][~harmful].mean(0) for at in (0, 2)}
     how = replace(HOW, epochs=60, preset=replace(SCALE_FREE, reach=2.0, centred=True))

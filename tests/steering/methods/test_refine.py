@@ -10,7 +10,7 @@ import torch
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.directions import Direction
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods import refine
 from refusal_steering.methods.refine import Refinement, refined
@@ -28,48 +28,48 @@ def start() -> dict[int, Direction]:
     return {at: Direction(unit / unit.norm(), 4.0) for at, unit in units.items()}
 
 
-def likelihood(subject: Subject, directions: Mapping[int, Direction]) -> float:
+def likelihood(target: CalibrationModel, directions: Mapping[int, Direction]) -> float:
     """Log-likelihood in nats of the refusal's first token, by the reference."""
     layers = {at: LayerSteering.static(d.unit, HOW.dose * d.scale) for at, d in directions.items()}
-    token = subject.tokenizer(HOW.refusal)["input_ids"][0]
+    token = target.tokenizer(HOW.refusal)["input_ids"][0]
     total = 0.0
     for prompt in PROMPTS:
-        ids = subject.encode(prompt)
+        ids = target.encode(prompt)
         inputs = {"input_ids": torch.tensor([ids])}
-        scores = greedy(subject.model, inputs, 1, ReferenceSteering(layers, len(ids)))[1]
+        scores = greedy(target.model, inputs, 1, ReferenceSteering(layers, len(ids)))[1]
         total += float(scores[0][token])
     return total
 
 
-def test_refusal_becomes_likelier_along_unit_vectors(subject: Subject) -> None:
-    better = refined(subject, PROMPTS, start(), Window(decode_tokens=1), HOW)
-    assert likelihood(subject, better) > likelihood(subject, start()) + 1.0
+def test_refusal_becomes_likelier_along_unit_vectors(target: CalibrationModel) -> None:
+    better = refined(target, PROMPTS, start(), Window(decode_tokens=1), HOW)
+    assert likelihood(target, better) > likelihood(target, start()) + 1.0
     for at, direction in better.items():
         assert float(direction.unit.norm()) == pytest.approx(1.0, abs=1e-5)
         assert direction.scale == start()[at].scale and not direction.unit.requires_grad
 
 
-def test_loyalty_keeps_the_direction_near_its_start(subject: Subject) -> None:
+def test_loyalty_keeps_the_direction_near_its_start(target: CalibrationModel) -> None:
     window = Window(decode_tokens=1)
-    free = refined(subject, PROMPTS, start(), window, HOW)
-    loyal = refined(subject, PROMPTS, start(), window, replace(HOW, loyalty=1000.0))
+    free = refined(target, PROMPTS, start(), window, HOW)
+    loyal = refined(target, PROMPTS, start(), window, replace(HOW, loyalty=1000.0))
     assert loyal[1].unit @ start()[1].unit > free[1].unit @ start()[1].unit
 
 
-def test_surprise_equals_the_reference(subject: Subject) -> None:
+def test_surprise_equals_the_reference(target: CalibrationModel) -> None:
     """The cached prompt and the pushes at the window's rows are those of one full pass."""
     prompt, window = PROMPTS[0], Window(decode_tokens=1)
-    refusal = refine._refusal_ids(subject, HOW.refusal)
-    batch = next(subject.batches([prompt], 1))
+    refusal = refine._refusal_ids(target, HOW.refusal)
+    batch = next(target.batches([prompt], 1))
     pushes = {at: d.unit * 3.0 for at, d in start().items()}
-    primed = refine._prime(subject, batch)
-    with torch.no_grad(), refine._pushed(subject, pushes, window):
-        found = refine._surprise(subject, primed, refusal)
-    ids = subject.encode(prompt)
+    primed = refine._prime(target, batch)
+    with torch.no_grad(), refine._pushed(target, pushes, window):
+        found = refine._surprise(target, primed, refusal)
+    ids = target.encode(prompt)
     full = torch.tensor([[*ids, *refusal[:-1].tolist()]])
     layers = {at: LayerSteering.static(d.unit, 3.0) for at, d in start().items()}
     state = ReferenceSteering(layers, len(ids), decode_tokens=1)
-    with torch.no_grad(), steered(subject.decoder_layers, state):
-        logits = subject.model(full).logits[0, len(ids) - 1 :]
+    with torch.no_grad(), steered(target.decoder_layers, state):
+        logits = target.model(full).logits[0, len(ids) - 1 :]
     expected = torch.nn.functional.cross_entropy(logits, refusal)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

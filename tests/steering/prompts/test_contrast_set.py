@@ -8,16 +8,16 @@ import pytest
 
 from refusal_steering.prompts.contrast_set import (
     FORMS,
-    Form,
+    AttackForm,
     digest,
     load_items,
-    new_wordings,
+    new_templates,
     render,
-    trained_wordings,
-    wordings,
+    templates,
+    trained_templates,
 )
 from refusal_steering.prompts.template_parts import KEPT, ROLE_RULES
-from refusal_steering.prompts.templates import WORDINGS
+from refusal_steering.prompts.templates import TEMPLATES
 
 ITEMS = load_items()
 
@@ -29,7 +29,7 @@ def test_enough_items_of_both_labels_in_many_domains() -> None:
     assert len({item.domain for item in ITEMS if not item.harmful}) >= 12
 
 
-def test_borderline_wordings_are_harmless() -> None:
+def test_borderline_templates_are_harmless() -> None:
     assert {item.label for item in ITEMS if item.domain == "borderline"} == {"harmless"}
 
 
@@ -45,10 +45,10 @@ def test_every_split_holds_both_labels(split: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_wording_renders_the_text_of_every_item(form: Form) -> None:
+def test_every_template_renders_the_text_of_every_item(form: AttackForm) -> None:
     for item in ITEMS[::7]:
-        for wording in range(wordings(form)):
-            prompt = render(item, form, wording, frame=wording)
+        for template in range(templates(form)):
+            prompt = render(item, form, template, frame=template)
             assert item.text.lower() in prompt.lower()
             assert "{" not in prompt.lower().replace(item.text.lower(), "")
 
@@ -58,20 +58,20 @@ def test_list_form_ends_with_room_to_fill_in() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_wordings_are_different_and_either_trained_or_new(form: Form) -> None:
-    assert [*trained_wordings(form), *new_wordings(form)] == list(range(wordings(form)))
-    assert len(set(WORDINGS[form])) == wordings(form)
+def test_templates_are_different_and_either_trained_or_new(form: AttackForm) -> None:
+    assert [*trained_templates(form), *new_templates(form)] == list(range(templates(form)))
+    assert len(set(TEMPLATES[form])) == templates(form)
 
 
 @pytest.mark.parametrize("form", ["carrier", "list", "role"])
-def test_many_wordings_are_trained_and_some_kept_from_training(form: Form) -> None:
-    assert len(trained_wordings(form)) >= 80 and len(new_wordings(form)) >= 5
+def test_many_templates_are_trained_and_some_kept_from_training(form: AttackForm) -> None:
+    assert len(trained_templates(form)) >= 80 and len(new_templates(form)) >= 5
 
 
 def test_parts_kept_from_training_are_in_no_trained_role_play() -> None:
-    trained = [WORDINGS["role"][place] for place in trained_wordings("role")]
+    trained = [TEMPLATES["role"][place] for place in trained_templates("role")]
     for rule in ROLE_RULES[-KEPT:]:
-        assert not any(rule in wording for wording in trained)
+        assert not any(rule in template for template in trained)
 
 
 def test_digest_is_stable() -> None:

@@ -19,7 +19,7 @@ from refusal_steering.runtime.bank import (
     LayerBank,
 )
 from refusal_steering.runtime.buffers import StepBuffers
-from refusal_steering.runtime.plan import NULL_SLOT, SlotTable, StepPlan
+from refusal_steering.runtime.plan import NULL_SLOT, RequestSlots, StepPlan
 
 SIZE, UNITS, TOKENS = 32, 6, 40
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ LIMIT = {1: None, 2: 0.4, 3: 0.05}
 
 
 def rig(graph_rows: int) -> Rig:
-    table_rows = SlotTable(8, TOKENS).state_rows
+    table_rows = RequestSlots(8, TOKENS).state_rows
     bank = LayerBank(5, UNITS, SIZE, table_rows, CPU)
     for bundle_slot, steering in LAYERS.items():
         bank.load(bundle_slot, steering)
@@ -91,9 +91,10 @@ def rig(graph_rows: int) -> Rig:
 def step() -> StepPlan:
     """Four requests in one batch of 23 rows: bundle slots 1 (each row), none, 2 (held), 3 (static).
 
-    Bundle slot 1 has offsets and media, bundle slot 2 media without offsets, bundle slots 2 and 3 a limited dose.
+    Bundle slot 1 has offsets and media, bundle slot 2 media without offsets, bundle slots 2 and 3 a
+    limited dose.
     """
-    table = SlotTable(8, TOKENS)
+    table = RequestSlots(8, TOKENS)
     for name, bundle_slot, hold, strength in (
         ("a", 1, False, 1.5),
         ("c", 2, True, 1.0),
@@ -128,8 +129,8 @@ def expected(plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None
     for row in plan.rows:
         steering = LAYERS[row.bundle_slot]
         if row.computes:
-            held[row.slot] = coefficient(row.bundle_slot, row.strength, stream[row.at])
-        change = held[row.slot] * row.strength * steering.direction
+            held[row.request_slot] = coefficient(row.bundle_slot, row.strength, stream[row.at])
+        change = held[row.request_slot] * row.strength * steering.direction
         steered[row.at] += change.to(hidden.dtype)
     return steered
 
@@ -156,9 +157,9 @@ def test_ledger_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
     for report in plan.reports:
         own = [row for row in plan.rows if row.owner == report.owner]
         assert bench.bank.state[report.owner, ROWS] == len(own)
-        row = next(row for row in reversed(own) if row.slot == report.slot)
+        row = next(row for row in reversed(own) if row.request_slot == report.request_slot)
         if row.computes:
-            entry = bench.bank.state[report.slot]
+            entry = bench.bank.state[report.request_slot]
             steering = LAYERS[row.bundle_slot]
             kept = float(coefficient(row.bundle_slot, row.strength, hidden[row.at]))
             assert entry[COEFFICIENT] == pytest.approx(kept, rel=1e-4)
@@ -190,7 +191,7 @@ def test_idle_step_after_a_steered_one_touches_nothing(graph_rows: int) -> None:
 
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])
 def test_zero_gain_adds_nothing_to_the_bit(graph_rows: int) -> None:
-    table = SlotTable(8, TOKENS)
+    table = RequestSlots(8, TOKENS)
     table.admit("a", 3, Directive("b", "p", "v", 0.0), 1)
     hidden = torch.randn(5, SIZE).bfloat16()
     assert torch.equal(rig(graph_rows).run(table.plan(["a"], [0], [5]), hidden, None), hidden)

@@ -83,12 +83,12 @@ async function play(event) {
   button.setAttribute("aria-disabled", true);
   status.textContent = "Answering…";
   try {
-    const gain = byId("gain").value;
+    const strength = byId("strength").value;
     const found = await call("data/playground", { method: "POST", body: {
       text: byId("message").value,
       media: await media(),
       policy: byId("with").value,
-      strength: gain === "" ? null : Number(gain),
+      strength: strength === "" ? null : Number(strength),
       max_tokens: Number(byId("tokens").value),
     } });
     const plain = found.plain === null

@@ -32,5 +32,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _line(finding: Finding) -> str:
-    cure = f" -> {finding.cure}" if finding.cure else ""
-    return f"{finding.status:<5} {finding.check}: {' '.join(finding.message.split())}{cure}"
+    fix = f" -> {finding.fix}" if finding.fix else ""
+    return f"{finding.status:<5} {finding.check}: {' '.join(finding.message.split())}{fix}"

@@ -1,6 +1,6 @@
 """The four forms in which people send a request, around a prompt of any suite.
 
-The wordings are those of the contrast set, number 0 of each form unless asked otherwise.
+The templates are those of the contrast set, number 0 of each form unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Literal
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.prompts.contrast_set import (
     FORMS,
-    Form,
+    AttackForm,
     Item,
-    new_wordings,
+    new_templates,
     render,
-    trained_wordings,
+    trained_templates,
 )
 
-# Of a form's wordings: the first, or one by chance of those that calibration draws from, or of
+# Of a form's templates: the first, or one by chance of those that calibration draws from, or of
 # those that it never meets.
-Wordings = Literal["first", "known", "new"]
+Templates = Literal["first", "known", "new"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +33,22 @@ class Split:
     payload: str
 
 
-def in_form(prompt: str, form: Form, split: Split | None = None, wording: int = 0) -> str:
-    """``prompt`` in one wording of ``form``; a known ``split`` makes a better carrier."""
+def in_form(prompt: str, form: AttackForm, split: Split | None = None, template: int = 0) -> str:
+    """``prompt`` in one template of ``form``; a known ``split`` makes a better carrier."""
     if form == "carrier" and split is not None:
         return f"{split.instruction.replace('image', 'text')}\n\n{split.payload}"
-    # The label does not enter the wording.
+    # The label does not enter the template.
     item = Item("", "harmless", "", "whole", sentence(prompt))
-    return render(item, form, wording)
+    return render(item, form, template)
 
 
-def chosen_wording(form: Form, which: Wordings, key: str) -> int:
-    """Number of the wording of ``form`` for the row named ``key``; the same one every time."""
+def chosen_template(form: AttackForm, which: Templates, key: str) -> int:
+    """Number of the template of ``form`` for the row named ``key``; the same one every time."""
     if which == "first":
         return 0
-    pool = new_wordings(form) if which == "new" else trained_wordings(form)
-    # A form with one wording has no new ones.
-    return random.Random(f"{form}, {key}").choice(pool or trained_wordings(form))
+    pool = new_templates(form) if which == "new" else trained_templates(form)
+    # A form with one template has no new ones.
+    return random.Random(f"{form}, {key}").choice(pool or trained_templates(form))
 
 
 def sentence(text: str) -> str:
@@ -57,7 +57,7 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else text + "."
 
 
-def parse_forms(names: Iterable[str]) -> tuple[Form, ...]:
+def parse_forms(names: Iterable[str]) -> tuple[AttackForm, ...]:
     """Forms by name, in the given order; raises :class:`EvaluationError` for an unknown one."""
     chosen = []
     for name in names:

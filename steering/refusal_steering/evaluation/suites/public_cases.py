@@ -21,7 +21,7 @@ from refusal_steering.evaluation.suites.media import (
 from refusal_steering.evaluation.suites.public_files import FoundFile
 from refusal_steering.evaluation.suites.public_sets import PublicSet, Reader
 from refusal_steering.evaluation.suites.rows import Row, read_rows
-from refusal_steering.prompts.contrast_set import Form
+from refusal_steering.prompts.contrast_set import AttackForm
 
 _MEDIA_COLUMNS = ("image_path", "video_path", "audio_path")
 _LETTERS = "ABCDEFGHIJ"
@@ -32,7 +32,9 @@ _FIGSTEP = (
 )
 
 
-def public_drafts(public: PublicSet, found: FoundFile, forms: tuple[Form, ...]) -> list[Draft]:
+def public_drafts(
+    public: PublicSet, found: FoundFile, forms: tuple[AttackForm, ...]
+) -> list[Draft]:
     """The drafts of one file, in file order; ``forms`` go around prompts that are plain text.
 
     Raises :class:`EvaluationError` where a column is missing or a row cannot be labelled.
@@ -49,7 +51,12 @@ def public_drafts(public: PublicSet, found: FoundFile, forms: tuple[Form, ...]) 
 
 
 def _drafts(
-    public: PublicSet, found: FoundFile, row: Row, name: str, where: str, forms: tuple[Form, ...]
+    public: PublicSet,
+    found: FoundFile,
+    row: Row,
+    name: str,
+    where: str,
+    forms: tuple[AttackForm, ...],
 ) -> Iterator[Draft]:
     label = _label(public, row, where)
     if public.reader == "prompt":

@@ -1,4 +1,4 @@
-"""What the command line says of a suite: ``NAME[:PATH][?forms=plain,list&wordings=new]``."""
+"""What the command line says of a suite: ``NAME[:PATH][?forms=plain,list&templates=new]``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 from refusal_steering.evaluation.case import Label, parse_label
 from refusal_steering.evaluation.errors import EvaluationError
-from refusal_steering.evaluation.suites.forms import Wordings, parse_forms
-from refusal_steering.prompts.contrast_set import Form
+from refusal_steering.evaluation.suites.forms import Templates, parse_forms
+from refusal_steering.prompts.contrast_set import AttackForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,16 @@ class SuiteSpec:
     """A suite by name, with the file that holds its rows where one is named.
 
     ``forms`` are the forms to put around its prompts, empty for the suite's own choice;
-    ``label`` is for a file without a column of labels, ``wordings`` are those of a form that a
+    ``label`` is for a file without a column of labels, ``templates`` are those of a form that a
     file's prompts are put into.
     """
 
     text: str
     name: str
     path: Path | None = None
-    forms: tuple[Form, ...] = ()
+    forms: tuple[AttackForm, ...] = ()
     label: Label | None = None
-    wordings: Wordings = "first"
+    templates: Templates = "first"
 
     @classmethod
     def parse(cls, text: str) -> SuiteSpec:
@@ -38,10 +38,10 @@ class SuiteSpec:
             options = dict(parse_qsl(query, strict_parsing=bool(query)))
         except ValueError as error:
             raise EvaluationError(f"suite {text!r}: {query!r} is not key=value") from error
-        if unknown := sorted(set(options) - {"forms", "label", "wordings"}):
+        if unknown := sorted(set(options) - {"forms", "label", "templates"}):
             raise EvaluationError(
                 f"suite {text!r}: unknown option {unknown[0]!r}; there are forms, label "
-                "and wordings"
+                "and templates"
             )
         return cls(
             text,
@@ -49,15 +49,16 @@ class SuiteSpec:
             Path(path) if path else None,
             parse_forms(options["forms"].split(",")) if "forms" in options else (),
             parse_label(options["label"], f"suite {text!r}") if "label" in options else None,
-            _parse_wordings(options.get("wordings", "first"), text),
+            _parse_templates(options.get("templates", "first"), text),
         )
 
 
-def _parse_wordings(name: str, text: str) -> Wordings:
-    for known in get_args(Wordings):
+def _parse_templates(name: str, text: str) -> Templates:
+    for known in get_args(Templates):
         if name == known:
-            chosen: Wordings = known
+            chosen: Templates = known
             return chosen
     raise EvaluationError(
-        f"suite {text!r}: wordings {name!r} are unknown; there are {', '.join(get_args(Wordings))}"
+        f"suite {text!r}: templates {name!r} are unknown; expected one of "
+        f"{', '.join(get_args(Templates))}"
     )

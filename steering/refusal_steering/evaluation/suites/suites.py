@@ -16,7 +16,7 @@ from refusal_steering.evaluation.case import Case, Label, parse_label
 from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.suites.checksums import SourceFile
 from refusal_steering.evaluation.suites.draft import Draft, pick
-from refusal_steering.evaluation.suites.forms import Split, chosen_wording, in_form
+from refusal_steering.evaluation.suites.forms import Split, chosen_template, in_form
 from refusal_steering.evaluation.suites.public_cases import public_drafts
 from refusal_steering.evaluation.suites.public_files import find_files
 from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS, PublicSet
@@ -27,7 +27,7 @@ from refusal_steering.prompts.contrast_set import (
     FORMS,
     Item,
     load_items,
-    new_wordings,
+    new_templates,
     render,
 )
 
@@ -89,14 +89,14 @@ def _contrast(spec: SuiteSpec, limit: int | None) -> Suite:
     return _suite("contrast", spec, drafts, (source,), limit)
 
 
-def _contrast_drafts(item: Item, forms: tuple[contrast_set.Form, ...]) -> Iterator[Draft]:
+def _contrast_drafts(item: Item, forms: tuple[contrast_set.AttackForm, ...]) -> Iterator[Draft]:
     borderline = item.domain == "borderline"
     label: Label = "harmful" if item.harmful else "borderline" if borderline else "harmless"
     for form in forms:
-        for new in (False, True) if new_wordings(form) else (False,):
-            group = f"{form}, new wording" if new else form
-            wording = chosen_wording(form, "new" if new else "known", item.id)
-            build = partial(render, item, form, wording)
+        for new in (False, True) if new_templates(form) else (False,):
+            group = f"{form}, new template" if new else form
+            template = chosen_template(form, "new" if new else "known", item.id)
+            build = partial(render, item, form, template)
             yield Draft(f"{item.id}/{group}", group, label, build)
 
 
@@ -108,7 +108,7 @@ def _file(spec: SuiteSpec, limit: int | None) -> Suite:
         for index, row in enumerate(read_rows(spec.path))
         for draft in _file_drafts(row, index, spec)
     ]
-    worded = "" if spec.wordings == "first" else f", {spec.wordings} wordings"
+    worded = "" if spec.templates == "first" else f", {spec.templates} templates"
     name = f"file:{spec.path.name}{worded}"
     return _suite(name, spec, drafts, (SourceFile.of(spec.path),), limit)
 
@@ -129,8 +129,8 @@ def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
         except (KeyError, TypeError) as error:
             raise EvaluationError(f"{where}: visual needs instruction and payload") from error
     for form in spec.forms or FORMS:
-        wording = chosen_wording(form, spec.wordings, f"{index}")
-        build = partial(in_form, prompt, form, split if not wording else None, wording)
+        template = chosen_template(form, spec.templates, f"{index}")
+        build = partial(in_form, prompt, form, split if not template else None, template)
         yield Draft(f"{row.get('id', index)}/{form}", form, label, build)
 
 

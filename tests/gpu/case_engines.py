@@ -10,7 +10,7 @@ from typing import Any
 from tests.engine import calls
 from tests.engine.bundles import random_bundle
 from tests.engine.calls import CALLS
-from tests.engine.conftest import Stage, cache_folder
+from tests.engine.conftest import EngineFixture, cache_folder
 from tests.engine.engines import play
 from tests.engine.spec import Answer, Outcome, Run
 from tests.engine.test_reference import Reference
@@ -22,23 +22,26 @@ TOLERANCES = {
     "float32": Tolerance(logprob=2e-3, coefficient=2e-3),
     "bfloat16": Tolerance(logprob=0.25, coefficient=0.05, flips=True),
 }
-# 24 blocks of 32 tokens hold the longest call, with all media, and not five of the crowd's.
+# 24 blocks of 32 tokens hold the longest call, with all media, and not five of the crowded
+# scenario's.
 _TIGHT = {"max_num_batched_tokens": 64, "num_gpu_blocks_override": 24, "max_model_len": 704}
 
 
-class Theatre:
+class CaseEngines:
     """Plays an engine when a law first asks for it.
 
     ``stock`` is vLLM without the plugin, ``captured`` the form under test, ``eager`` has neither
     compilation nor graphs, ``tight`` takes prompts in chunks and has too little cache for all.
     """
 
-    def __init__(self, case: Case, stage: Stage, reference: Sequence[Answer], folder: Path):
+    def __init__(
+        self, case: Case, engine_fixture: EngineFixture, reference: Sequence[Answer], folder: Path
+    ):
         self.case = case
         self.tolerance = TOLERANCES[case.dtype]
         self.reference = reference
         self._folder = folder / case.name
-        self._runs = _runs(case, stage)
+        self._runs = _runs(case, engine_fixture)
         self._played: dict[str, Outcome | Exception] = {}
 
     def __getitem__(self, name: str) -> Outcome:
@@ -58,12 +61,14 @@ class Theatre:
         return (self._folder / name / "engine.log").read_text(errors="replace")
 
 
-def _runs(case: Case, stage: Stage) -> dict[str, Run]:
+def _runs(case: Case, engine_fixture: EngineFixture) -> dict[str, Run]:
     engine, rows = case.captured
-    everything = (*calls.MIXED, *calls.CROWD)
+    everything = (*calls.MIXED, *calls.CROWDED)
 
-    def run(scenes: Any, engine: dict[str, Any], **settings: Any) -> Run:
-        return stage.run(scenes, engine=engine, environment=case.environment, **settings)
+    def run(scenarios: Any, engine: dict[str, Any], **settings: Any) -> Run:
+        return engine_fixture.run(
+            scenarios, engine=engine, environment=case.environment, **settings
+        )
 
     disabled = {**case.environment, "REFUSAL_STEERING_DISABLE": "1"}
     stock = replace(run(calls.PLAIN, engine), attach=False, bundles={}, environment=disabled)
@@ -75,7 +80,7 @@ def _runs(case: Case, stage: Stage) -> dict[str, Run]:
     }
 
 
-def make_stage(folder: Path) -> Stage:
+def make_engine_fixture(folder: Path) -> EngineFixture:
     """The tiny omni model and the two everyday bundles of the engine tests."""
     bundles = {"static": ("static", 1), "omni": ("omnisteer", 2)}
     for name, (strategy, seed) in bundles.items():
@@ -88,12 +93,14 @@ def make_stage(folder: Path) -> Stage:
             layers=(1, 2),
             scale=8.0,
         )
-    return Stage(tiny_omni.ensure(cache_folder()), {name: folder / name for name in bundles})
+    return EngineFixture(
+        tiny_omni.ensure(cache_folder()), {name: folder / name for name in bundles}
+    )
 
 
-def reference_answers(stage: Stage) -> list[Answer]:
+def reference_answers(engine_fixture: EngineFixture) -> list[Answer]:
     """What the reference says to every call, on the CPU in float32."""
-    reference = Reference(stage)
+    reference = Reference(engine_fixture)
     return [_as_answer(*reference.play(call)) for call in CALLS]
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from refusal_steering.calibration.model import Subject
+from refusal_steering.calibration.model import CalibrationModel
 
 VOCABULARY = 64
 
 
 class WordTokenizer:
-    """Maps each word to an id; enough of a tokenizer for a :class:`Subject`."""
+    """Maps each word to an id; enough of a tokenizer for a :class:`CalibrationModel`."""
 
     pad_token_id = 0
     eos_token_id = 1
@@ -32,7 +32,7 @@ class WordTokenizer:
 
 
 @pytest.fixture(scope="package")
-def subject() -> Subject:
+def target() -> CalibrationModel:
     """Four random layers of hidden size 32 in float32."""
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -46,4 +46,4 @@ def subject() -> Subject:
         pad_token_id=0,
         initializer_range=0.3,
     )
-    return Subject(Qwen2ForCausalLM(config).eval(), WordTokenizer())
+    return CalibrationModel(Qwen2ForCausalLM(config).eval(), WordTokenizer())
