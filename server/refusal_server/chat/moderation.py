@@ -92,7 +92,7 @@ class ModerationService:
             return [_text(given, "input")]
         if not isinstance(given, list) or not given:
             raise bad_request(
-                "input must be a text, or a list of texts or of parts, and not empty.",
+                "input must be a string, or an array of strings or of parts, and not empty.",
                 param="input",
             )
         if len(given) > self._settings.inputs:

@@ -114,7 +114,7 @@ class ChatIntake:
         if model is None:
             return
         if not isinstance(model, str):
-            raise bad_request("model must be a text.", param="model")
+            raise bad_request("model must be a string.", param="model")
         if model not in self._models:
             message = f"The model does not exist; this server has {', '.join(self._models)}."
             raise ApiError(404, message, code="model_not_found", param="model")

@@ -56,7 +56,7 @@ def check_fields(body: Mapping[str, Any], limits: Limits) -> None:
 def check_messages(messages: Any) -> None:
     """Check roles and the shape of contents; errors name the place."""
     if not isinstance(messages, list) or not messages:
-        raise bad_request("messages must be a list with at least one message.", param="messages")
+        raise bad_request("messages must be an array with at least one message.", param="messages")
     if len(messages) > _MAX_MESSAGES:
         raise bad_request(f"messages holds more than {_MAX_MESSAGES} messages.", param="messages")
     for index, message in enumerate(messages):
@@ -76,7 +76,7 @@ def _check_content(message: Mapping[str, Any], where: str) -> None:
     if content is None and message["role"] == "assistant":
         return
     if not isinstance(content, str | list) or content == []:
-        raise bad_request(f"{where} must be a text or a list of parts.", param=where)
+        raise bad_request(f"{where} must be a string or an array of parts.", param=where)
     for index, part in enumerate(content if isinstance(content, list) else ()):
         _check_part(part, f"{where}[{index}]")
 
@@ -88,7 +88,7 @@ def _check_part(part: Any, where: str) -> None:
         raise bad_request(f"{where}.type must be one of {known}.", param=f"{where}.type")
     if kind in _TEXT_KEYS:
         if not isinstance(part.get(_TEXT_KEYS[kind]), str):
-            raise bad_request(f"{where}.{_TEXT_KEYS[kind]} must be a text.", param=where)
+            raise bad_request(f"{where}.{_TEXT_KEYS[kind]} must be a string.", param=where)
         return
     extra = sorted(set(part) - {"type", kind, "cache_control"})
     if extra:
