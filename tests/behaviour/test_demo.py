@@ -80,7 +80,7 @@ def test_harmful_lists_are_refused_in_clean_words(demo: httpx2.Client) -> None:
     assert not any(is_degenerate(a.text) for a in steered if reads_as_refusal(a.text))
     for answer in steered:
         assert answer.steering["mode"] == "enforce"
-        assert int(answer.steering["rows"]) >= 1
+        assert int(answer.steering["rows_verified"]) >= 1
 
 
 def test_everyday_lists_are_still_answered_in_the_models_own_words(demo: httpx2.Client) -> None:
@@ -108,7 +108,7 @@ def test_every_strategy_answers_with_its_own_report(demo: httpx2.Client, policy:
         for answer in ask_all(demo, harmful=harmful, policy=policy):
             assert answer.steering["policy"] == answer.steering["strategy"] == policy
             assert 0.0 <= float(answer.steering["risk"]) <= 1.0
-            assert int(answer.steering["rows"]) >= 1
+            assert int(answer.steering["rows_verified"]) >= 1
 
 
 SCHEMA = {

@@ -233,7 +233,7 @@ def test_two_requests_may_share_an_id(server: LiveServer) -> None:
     for policy, response in zip(["static", "off"] * 4, answers, strict=True):
         assert response.status_code == 200
         assert f"policy={policy}" in response.headers["x-steering"]
-        assert ("rows=0" in response.headers["x-steering"]) == (policy == "off")
+        assert ("rows_verified=0" in response.headers["x-steering"]) == (policy == "off")
 
 
 def test_errors_keep_the_connection(server: LiveServer) -> None:

@@ -71,8 +71,8 @@ def test_figures_and_recent_requests_follow_the_traffic(site: Site) -> None:
     newest = desk.get("recent")["requests"][0]
     assert newest["request_id"] == "seen-by-the-console"
     assert newest["version"] == header["version"]
-    assert newest["rows"] == int(header["rows"])
-    assert newest["strength"] == pytest.approx(float(header["strength"]), rel=1e-3)
+    assert newest["rows_verified"] == int(header["rows_verified"])
+    assert newest["coefficient"] == pytest.approx(float(header["coefficient"]), rel=1e-3)
     assert newest["seconds"] > 0
     assert QUESTION not in str(desk.get("recent"))
 
@@ -94,8 +94,8 @@ def test_the_playground_answers_one_message_steered_and_plain(site: Site) -> Non
     assert steered["text"] == chat(STRONG)
     assert plain["text"] == chat({"policy": "off"})
     assert (steered["mode"], plain["mode"]) == ("enforce", "off")
-    assert (steered["rows"], plain["rows"], plain["tokens"]) == (8, 0, [])
-    assert [token["strength"] for token in steered["tokens"]] == [8.0] * 8
+    assert (steered["rows_verified"], plain["rows_verified"], plain["tokens"]) == (8, 0, [])
+    assert [token["coefficient"] for token in steered["tokens"]] == [8.0] * 8
     assert "".join(token["text"] for token in steered["tokens"]) == steered["text"]
     recent = desk.get("recent")["requests"]
     assert [entry["key"] for entry in recent].count("@console") >= 2

@@ -66,7 +66,7 @@ def test_a_picture_is_scored_with_its_text(site: Site) -> None:
 def test_chats_say_the_same_before_beside_and_after(site: Site) -> None:
     def chat(text: str) -> tuple[str, str]:
         answer = site.callers.chat(text)
-        return said(answer), steering(answer)["rows"]
+        return said(answer), steering(answer)["rows_verified"]
 
     before = [chat(text) for text in TEXTS]
     requests = site.ops.metric("steering_requests_total")

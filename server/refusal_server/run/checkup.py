@@ -48,7 +48,9 @@ def examine(arguments: Sequence[str]) -> Iterator[Finding]:
     try:
         settings = load_settings(arguments)
     except FileError as error:
-        yield Finding("settings", "FAIL", str(error), "correct the settings; nothing else was checked")
+        yield Finding(
+            "settings", "FAIL", str(error), "correct the settings; nothing else was checked"
+        )
         return
     yield Finding("settings", "ok", f"{settings.config or 'no file'}")
     yield from _safely("ports", lambda: _ports(settings))

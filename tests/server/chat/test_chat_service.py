@@ -203,9 +203,9 @@ def test_a_proof_that_fails_at_the_very_end_is_counted_and_said(rig: Rig) -> Non
 
 def test_a_stream_with_report(rig: Rig) -> None:
     response, events = rig.respond(Serving(True, [CHUNK, WORD, DONE], readings=3), report=True)
-    assert "mode=enforce;strength=2;risk=0.5;rows=3" in response.headers["x-steering"]
+    assert "mode=enforce;coefficient=2;risk=0.5;rows_verified=3" in response.headers["x-steering"]
     assert events[:2] == [CHUNK, WORD]
-    assert json.loads(events[2].removeprefix("data: "))["steering"]["rows"] == 3
+    assert json.loads(events[2].removeprefix("data: "))["steering"]["rows_verified"] == 3
     assert events[3:] == [DONE]
     assert rig.count("steering_rows_verified_total") == 3
     assert rig.count("steering_requests_total", outcome="answer") == 1

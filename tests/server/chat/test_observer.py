@@ -39,8 +39,8 @@ def test_a_recording_span_gets_the_steering(monkeypatch: pytest.MonkeyPatch) -> 
     assert dict(span.attributes) == {
         "steering.policy": "p",
         "steering.version": "v",
-        "steering.strength": 2.0,
-        "steering.rows": 3,
+        "steering.coefficient": 2.0,
+        "steering.rows_verified": 3,
     }
     trace_span.annotate("p", "v", 2.0, 0.5, 3)
     monkeypatch.setattr(trace_span, "_current_span", None)

@@ -57,8 +57,8 @@ def test_a_form_whose_draft_refuses_is_refused(rig: Rig, form: dict[str, Any]) -
     assert "tool_calls" not in choice["message"]
     assert body["usage"]["completion_tokens"] == 3
     assert body["id"] == "chatcmpl-7"
-    assert body["header"]["rows"] == "1"
-    assert body["steering"]["strength"] == 2.0
+    assert body["header"]["rows_verified"] == "1"
+    assert body["steering"]["coefficient"] == 2.0
     assert rig.count("steering_requests_total", outcome="refusal") == 1
     assert rig.count("steering_rows_verified_total") == 1
 
@@ -169,7 +169,7 @@ def test_a_streamed_refusal(rig: Rig, usage: bool) -> None:
         *((index, {}, "stop") for index in (0, 1)),
     ]
     rest = events[4:]
-    assert rest[-1]["steering"]["rows"] == 1
+    assert rest[-1]["steering"]["rows_verified"] == 1
     assert [event.get("usage", {}).get("prompt_tokens") for event in rest[:-1]] == [5] * usage
     assert rig.count("steering_requests_total", outcome="refusal") == 1
 

@@ -172,7 +172,7 @@ def test_a_context_cannot_lower_the_risk(rig: Rig, lying: bool) -> None:
     rig.script.steps = steps
     found = rig.ask("ras", messages=message(image_part()))["steering"]
     assert found["risk_pass"]["similarity"] == pytest.approx(1.0, abs=1e-5)
-    assert found["strength"] == pytest.approx(0.9)
+    assert found["coefficient"] == pytest.approx(0.9)
     assert found["risk_pass"]["passes"] == 3
 
 
@@ -232,8 +232,8 @@ def test_shadow_measures_the_same_and_adds_nothing(rig: Rig) -> None:
     assert directive is not None
     assert (directive.blend, directive.applied_blend) == (0.9, 0.0)
     assert shadow["risk"] == enforced["risk"] == pytest.approx(0.9)
-    assert (enforced["rows"], enforced["blended"]) == (1, 1)
-    assert (shadow["rows"], shadow["blended"]) == (0, 0)
+    assert (enforced["rows_verified"], enforced["blended"]) == (1, 1)
+    assert (shadow["rows_verified"], shadow["blended"]) == (0, 0)
 
 
 @pytest.mark.parametrize("key", ["blend", "media", "assessment", "risk", "dose_limit"])

@@ -23,7 +23,7 @@ def test_figures_are_those_of_the_metrics(rig: ConsoleRig, operator: Operator) -
     }
     (text,) = found["modalities"]
     assert (text["name"], text["judged"], text["refusals"]) == ("text", 5, 3)
-    strength = text["strength"]
+    strength = text["coefficient"]
     assert sum(strength["counts"]) == 3
     assert len(strength["counts"]) == len(strength["edges"]) + 1
     assert strength["counts"][strength["edges"].index(16.0)] == 3

@@ -28,9 +28,9 @@ def test_one_message_is_answered_steered_and_plain(operator: Operator) -> None:
     steered, plain = found["steered"], found["plain"]
     assert (steered["text"], steered["refused"]) == (REFUSAL, True)
     assert (plain["text"], plain["refused"]) == (PLAIN, False)
-    assert (plain["mode"], plain["tokens"], plain["rows"]) == ("off", [], 0)
+    assert (plain["mode"], plain["tokens"], plain["rows_verified"]) == ("off", [], 0)
     assert "".join(token["text"] for token in steered["tokens"]) in REFUSAL
-    assert steered["strength"] == pytest.approx(9.0)
+    assert steered["coefficient"] == pytest.approx(9.0)
     entries = operator.get("recent")["requests"]
     assert {entry["key"] for entry in entries} == {"@console"}
     assert len({entry["request_id"] for entry in entries}) == 2
@@ -43,7 +43,7 @@ def test_bars_are_the_largest_coefficients_times_the_strength(
     tokens = operator.play(strength=strength).json()["steered"]["tokens"]
     assert len(tokens) == 10
     for place, token in enumerate(tokens):
-        assert token["strength"] == pytest.approx(COEFFICIENTS[place] * strength)
+        assert token["coefficient"] == pytest.approx(COEFFICIENTS[place] * strength)
         assert token["steered"]
 
 
@@ -58,7 +58,7 @@ def test_tokens_behind_the_window_and_in_shadow_are_not_called_steered(tmp_path:
     assert [token["steered"] for token in brief] == [True] * 3 + [False] * 7
     seen = operator.play(policy="seen").json()["steered"]
     assert not any(token["steered"] for token in seen["tokens"])
-    assert seen["rows"] == 0
+    assert seen["rows_verified"] == 0
     assert seen["text"] == PLAIN
 
 

@@ -50,9 +50,9 @@ def test_the_default_policy_steers_and_says_so(server: LiveServer) -> None:
     assert fields["policy"] == "adaptive"
     assert fields["mode"] == "enforce"
     assert fields["strategy"] == "omnisteer"
-    assert float(fields["strength"]) > 0
+    assert float(fields["coefficient"]) > 0
     assert 0 <= float(fields["risk"]) <= 1
-    assert fields["rows"] == "8"
+    assert fields["rows_verified"] == "8"
     assert "steering" not in response.json()
 
 
@@ -63,9 +63,9 @@ def test_off_is_the_model_as_it_is_with_nothing_but_a_header(server: LiveServer)
         "version": "",
         "strategy": "none",
         "mode": "off",
-        "strength": "0",
+        "coefficient": "0",
         "risk": "none",
-        "rows": "0",
+        "rows_verified": "0",
     }
     assert "steering" not in response.json()
 
@@ -76,8 +76,8 @@ def test_strength_zero_and_shadow_equal_off_and_strength_moves_the_answer(
     plain = text(server.chat(steering={"policy": "off"}))
     shadow = server.chat(steering={"policy": "shadow"})
     assert text(shadow) == plain
-    assert header(shadow)["rows"] == "0"
-    assert float(header(shadow)["strength"]) > 0
+    assert header(shadow)["rows_verified"] == "0"
+    assert float(header(shadow)["coefficient"]) > 0
     assert text(server.chat(steering={"policy": "static", "strength": 0})) == plain
     assert text(server.chat(steering={"policy": "static", "strength": 2.0})) != plain
 
@@ -86,10 +86,10 @@ def test_the_report_accounts_for_every_row(server: LiveServer) -> None:
     ask = {"policy": "static", "strength": 1.5, "report": True}
     response = server.chat(steering=ask, n=2, temperature=1.0, ignore_eos=True)
     report = response.json()["steering"]
-    assert report["strength"] == pytest.approx(6.0)
-    assert report["requested_strength"] == 1.5
+    assert report["coefficient"] == pytest.approx(6.0)
+    assert report["strength"] == 1.5
     assert report["layers"] == [1, 2]
-    assert report["rows"] == int(header(response)["rows"]) == 16
+    assert report["rows_verified"] == int(header(response)["rows_verified"]) == 16
     prompt = response.json()["usage"]["prompt_tokens"]
     positions = [(t["index"], t["position"]) for t in report["tokens"]]
     assert positions == [(i, prompt - 1 + p) for i in (0, 1) for p in range(8)]
@@ -99,7 +99,7 @@ def test_the_report_accounts_for_every_row(server: LiveServer) -> None:
 def test_a_window_of_the_policy_ends_the_steering(server: LiveServer) -> None:
     response = server.chat(steering={"policy": "brief", "report": True})
     assert response.json()["steering"]["window"] == {"decode_tokens": 2, "hold": False}
-    assert response.json()["steering"]["rows"] == 3
+    assert response.json()["steering"]["rows_verified"] == 3
 
 
 def test_the_report_is_bounded(server: LiveServer) -> None:
@@ -107,7 +107,7 @@ def test_the_report_is_bounded(server: LiveServer) -> None:
     report = response.json()["steering"]
     assert len(report["tokens"]) == 64
     assert report["tokens_omitted"] == 100 - 64
-    assert report["rows"] == 100
+    assert report["rows_verified"] == 100
 
 
 def test_a_stream_says_what_the_whole_answer_says(server: LiveServer) -> None:
@@ -115,7 +115,7 @@ def test_a_stream_says_what_the_whole_answer_says(server: LiveServer) -> None:
     options = {"include_usage": True}
     stream = server.chat(steering={"report": True}, stream=True, stream_options=options)
     assert stream.headers["content-type"].startswith("text/event-stream")
-    assert header(stream) == header(whole) | {"rows": "1"}
+    assert header(stream) == header(whole) | {"rows_verified": "1"}
     *chunks, usage, report, done = events(stream)
     said = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
     assert said == text(whole)
@@ -172,7 +172,7 @@ def test_every_medium_is_steered(
     before = server.metric("steering_requests_total", modality=label, outcome="answer")
     response = server.chat(messages=message(*parts), stream=stream)
     assert response.status_code == 200, response.text
-    assert int(header(response)["rows"]) == (1 if stream else 8)
+    assert int(header(response)["rows_verified"]) == (1 if stream else 8)
     after = server.metric("steering_requests_total", modality=label, outcome="answer")
     assert after == before + 1
 
@@ -187,7 +187,7 @@ def test_structured_output_and_tools_go_together_with_steering(server: LiveServe
         },
     )
     assert asked.status_code == 200, asked.text
-    assert int(header(asked)["rows"]) > 0
+    assert int(header(asked)["rows_verified"]) > 0
     function = {"name": "look", "parameters": {"type": "object", "properties": {}}}
     tools = [{"type": "function", "function": function}]
     assert server.chat(tools=tools).status_code == 200

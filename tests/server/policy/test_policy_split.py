@@ -32,7 +32,7 @@ def load(folder: Path, split: dict[str, Any] | None = None, **changes: Any) -> P
     if not (folder / "b").exists():
         write_bundle(folder / "b", hidden=8)
     rules = {
-        "main": MAIN | ({} if split is None else {"treatment": SPLIT | split}),
+        "main": MAIN | ({} if split is None else {"split": SPLIT | split}),
         "next": MAIN | {"strength": 1.5},
         "lax": MAIN | {"floor": 0.0},
         "off": {"mode": "off"},
@@ -121,7 +121,7 @@ def test_by_key_a_key_stays_in_one_arm_and_nobody_without_one_is_drawn(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("treatment", "rules", "says"),
+    ("split", "rules", "says"),
     [
         ({"policy": "none"}, {}, "is not one of"),
         ({"policy": "main"}, {}, "itself"),
@@ -129,13 +129,13 @@ def test_by_key_a_key_stays_in_one_arm_and_nobody_without_one_is_drawn(tmp_path:
         ({"share": "half"}, {}, "share"),
         ({"by": "tenant"}, {}, "by"),
         ({"shair": 0.1}, {}, "Did you mean 'share'"),
-        ({}, {"next": MAIN | {"treatment": SPLIT | {"policy": "off"}}}, "has a split too"),
+        ({}, {"next": MAIN | {"split": SPLIT | {"policy": "off"}}}, "has a split too"),
         ({"policy": "lax"}, {}, "weaker"),
         ({"policy": "off", "by": "user"}, {}, "weaker"),
         ({}, {"next": MAIN | {"models": ["m"]}}, "other models"),
     ],
 )
-def test_a_canary_that_makes_no_sense_is_refused(
+def test_a_split_that_makes_no_sense_is_refused(
     tmp_path: Path, split: dict[str, Any], rules: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(FileError, match=says):

@@ -65,7 +65,8 @@ def test_a_line_says_what_was_done(tmp_path: Path) -> None:
     body = rig.ask("static")
     (line,) = rig.lines
     steering = body["steering"]
-    for name in ("policy", "version", "strategy", "mode", "bundle", "strength", "risk", "rows"):
+    names = ("policy", "version", "strategy", "mode", "bundle", "strength", "coefficient", "risk")
+    for name in (*names, "rows_verified"):
         assert line[name] == steering[name], name
     assert line["dose"] == steering["dose"]
     assert (line["outcome"], line["detector"], line["error"]) == ("refusal", "lexical", None)
@@ -79,7 +80,7 @@ def test_the_line_of_a_stream_has_its_tokens_too(tmp_path: Path) -> None:
     rig.stream("static")
     (line,) = rig.lines
     assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 3)
-    assert (line["outcome"], line["rows"]) == ("answer", 1)
+    assert (line["outcome"], line["rows_verified"]) == ("answer", 1)
 
 
 def test_equal_prompts_show_as_equal(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_errors_are_lines_and_requests_that_are_not_steered_are_none(tmp_path: P
     rig.ask("shadow-cascade")
     failed, shadow = rig.lines
     assert (failed["outcome"], failed["error"]) == ("error", "steering_unavailable")
-    assert (shadow["mode"], shadow["rows"]) == ("shadow", 0)
+    assert (shadow["mode"], shadow["rows_verified"]) == ("shadow", 0)
 
 
 def test_prompts_are_written_redacted_and_bounded_if_asked_for(tmp_path: Path) -> None:

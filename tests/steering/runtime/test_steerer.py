@@ -132,9 +132,9 @@ def test_a_busy_lane_is_not_retired(rig: Rig) -> None:
     assert rig.steering.bundles == ()
 
 
-def test_lanes_run_out_openly(rig: Rig, tmp_path: Path) -> None:
+def test_bundle_slots_run_out_openly(rig: Rig, tmp_path: Path) -> None:
     rig.steering.load(bundle(tmp_path, "second").packed)
-    with pytest.raises(BundleInUseError, match="bundle_slots"):
+    with pytest.raises(BundleInUseError, match="bundle slots"):
         rig.steering.load(bundle(tmp_path, "third").packed)
     rig.steering.load(rig.bundle.packed)
 
