@@ -55,7 +55,7 @@ def test_rates_move_with_the_traffic(visit: Visit) -> None:
         "text: 3 of 4 answers refused"
     )
     assert page.locator("#recent tbody tr").count() == 4
-    assert page.locator("#strength-table tbody tr").count() == 1
+    assert page.locator("#coefficient-table tbody tr").count() == 1
     assert REFUSAL not in page.inner_text("body")
 
 
