@@ -34,6 +34,38 @@ _CODES = {
     501: "unsupported_feature",
     503: "service_unavailable",
 }
+# Every code of the library. What only its offline tools raise would be a bug of the server's.
+STEERING_STATUSES = {
+    "invalid_steering": 400,
+    "bundle_in_use": 409,
+    "steering_unavailable": 503,
+    "steering_canary_failed": 503,
+    **dict.fromkeys(
+        (
+            "steering_error",
+            "invalid_bundle",
+            "bundle_mismatch",
+            "unsupported_model",
+            "unsupported_engine",
+            "detector_unavailable",
+            "degenerate_direction",
+            "endpoint_unusable",
+            "invalid_activations",
+            "invalid_evaluation",
+            "invalid_labelled_data",
+            "invalid_measurements",
+            "invalid_omnibench",
+            "invalid_prompts",
+            "invalid_residual_rows",
+            "no_canary",
+            "speech_unavailable",
+            "suite_unavailable",
+            "training_failed",
+            "unusable_source",
+        ),
+        500,
+    ),
+}
 _ARRAY = re.compile(r"\b(?:np\.)?(?:array|tensor)\s*\(.*", re.DOTALL)
 _NUMBERS = re.compile(r"\[\s*-?\d[\d.e+\-]*(?:[\s,]+-?\d[\d.e+\-]*){7,}.*", re.DOTALL)
 _ADDRESS = re.compile(r"\s*(?:at )?0x[0-9a-fA-F]{4,}")
@@ -108,8 +140,9 @@ def internal_error() -> ApiError:
 
 def from_steering(error: SteeringError) -> ApiError:
     """The HTTP form of an error of the steering package."""
-    headers = {"retry-after": "1"} if error.status == 503 else {}
-    return ApiError(error.status, str(error), code=error.code, headers=headers)
+    status = STEERING_STATUSES.get(error.code, 500)
+    headers = {"retry-after": "1"} if status == 503 else {}
+    return ApiError(status, str(error), code=error.code, headers=headers)
 
 
 def scrub(message: str) -> str:

@@ -1,4 +1,4 @@
-"""The error tree: every failure has an HTTP status and a stable, machine-readable code."""
+"""The error tree: every failure has a stable, machine-readable string code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import ClassVar
 
 
 class SteeringError(Exception):
-    """Base of all errors of this package; ``status`` is HTTP, ``code`` is OpenAI's string code."""
+    """Base of all errors of this package; every subclass has a ``code`` of its own."""
 
-    status: ClassVar[int] = 500
     code: ClassVar[str] = "steering_error"
 
 
@@ -27,7 +26,6 @@ class BundleMismatchError(BundleError):
 class BundleInUseError(BundleError):
     """No bundle slot is free for a bundle, or the bundle slot is still used by running requests."""
 
-    status = 409
     code = "bundle_in_use"
 
 
@@ -46,19 +44,16 @@ class UnsupportedEngineError(SteeringError):
 class DirectiveError(SteeringError):
     """A request asks for steering in a way that has no meaning."""
 
-    status = 400
     code = "invalid_steering"
 
 
 class SteeringUnavailableError(SteeringError):
     """There is no proof that a request was steered as it must be; it is not answered."""
 
-    status = 503
     code = "steering_unavailable"
 
 
 class CanaryError(SteeringError):
     """The boot canary did not see the change that steering must cause."""
 
-    status = 503
     code = "steering_canary_failed"

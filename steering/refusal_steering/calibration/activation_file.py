@@ -30,7 +30,6 @@ _NAME = re.compile(r"rows\.(\d+)")
 class ActivationFileError(SteeringError):
     """Activations that cannot be read, or that contradict themselves."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "invalid_activations"
 
 

@@ -19,7 +19,6 @@ _EVERY = 24
 class NoCanaryError(SteeringError):
     """No prompt is moved enough by the layers of a bundle to prove that steering works."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "no_canary"
 
 

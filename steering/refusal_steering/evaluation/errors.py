@@ -8,19 +8,16 @@ from refusal_steering.errors import SteeringError
 class EvaluationError(SteeringError):
     """The evaluation was told something that it cannot do."""
 
-    status = 400
     code = "invalid_evaluation"
 
 
 class SuiteUnavailableError(EvaluationError):
     """The data of a suite is neither on this machine nor to be had from the hub."""
 
-    status = 404
     code = "suite_unavailable"
 
 
 class EndpointError(EvaluationError):
     """The server under test does not answer at all, or names no model."""
 
-    status = 502
     code = "endpoint_unusable"

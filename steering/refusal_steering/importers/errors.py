@@ -10,5 +10,4 @@ from refusal_steering.errors import SteeringError
 class UnusableSourceError(SteeringError):
     """A file of another tool that cannot be read safely, or must not steer anything."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "unusable_source"

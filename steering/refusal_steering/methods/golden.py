@@ -28,7 +28,6 @@ _VANISHING = 1e-6
 class GoldenError(SteeringError):
     """Modality vectors from which no trustworthy refusal direction follows."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "degenerate_direction"
 
 

@@ -31,7 +31,6 @@ RowsAfter = Callable[[Mapping[int, LayerSteering]], Mapping[int, Tensor]]
 class TrainingError(SteeringError):
     """Rows that cannot be trained on, or adapters that came out useless."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "training_failed"
 
 

@@ -8,12 +8,10 @@ from refusal_steering.errors import SteeringError
 class OmnibenchError(SteeringError):
     """The input, a row's text, or a rendered folder cannot be used."""
 
-    status = 400
     code = "invalid_omnibench"
 
 
 class SpeechUnavailableError(SteeringError):
     """There is no working speech synthesiser on this machine."""
 
-    status = 503
     code = "speech_unavailable"

@@ -14,7 +14,6 @@ from refusal_steering.errors import SteeringError
 class PromptFileError(SteeringError):
     """A prompt file that cannot be read, with the line at fault."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "invalid_prompts"
 
 

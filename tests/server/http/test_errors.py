@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from collections.abc import Iterator
 
 import pytest
 
-from refusal_server.errors import MAX_MESSAGE, ApiError, from_steering, internal_error, scrub
+import refusal_steering
+from refusal_server.errors import (
+    MAX_MESSAGE,
+    STEERING_STATUSES,
+    ApiError,
+    from_steering,
+    internal_error,
+    scrub,
+)
 from refusal_server.http.json_body import MAX_DEPTH, parse_object
-from refusal_steering.errors import DirectiveError, SteeringUnavailableError
+from refusal_steering.errors import DirectiveError, SteeringError, SteeringUnavailableError
 
 
 def test_an_error_is_openais_object_with_a_string_code() -> None:
@@ -42,6 +53,21 @@ def test_steering_errors_keep_their_status_and_code() -> None:
     assert unavailable.headers["retry-after"] == "1"
     refused = from_steering(DirectiveError("no"))
     assert (refused.status, refused.code) == (400, "invalid_steering")
+
+
+def library_errors(kind: type[SteeringError] = SteeringError) -> Iterator[type[SteeringError]]:
+    if kind.__module__.partition(".")[0] == refusal_steering.__name__:
+        yield kind
+    for narrower in kind.__subclasses__():
+        yield from library_errors(narrower)
+
+
+def test_every_error_of_the_library_has_a_code_of_its_own_and_a_status() -> None:
+    for module in pkgutil.walk_packages(refusal_steering.__path__, "refusal_steering."):
+        importlib.import_module(module.name)
+    codes = [kind.code for kind in library_errors()]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == set(STEERING_STATUSES)
 
 
 def test_an_internal_error_tells_nothing_and_asks_not_to_retry() -> None:
