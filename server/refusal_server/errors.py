@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from starlette.responses import JSONResponse
 
 from refusal_steering.errors import SteeringError
 
 MAX_MESSAGE = 500
+NotReady = Literal["starting", "shutting_down", "engine_dead"]
 
 _TYPES = {
     401: "authentication_error",
@@ -65,6 +66,11 @@ STEERING_STATUSES = {
         ),
         500,
     ),
+}
+_TURNED_AWAY: Mapping[NotReady, str] = {
+    "shutting_down": "The server is shutting down; try another instance.",
+    "engine_dead": "The engine has stopped; the server is about to restart.",
+    "starting": "The server is starting; try again soon.",
 }
 _ARRAY = re.compile(r"\b(?:np\.)?(?:array|tensor)\s*\(.*", re.DOTALL)
 _NUMBERS = re.compile(r"\[\s*-?\d[\d.e+\-]*(?:[\s,]+-?\d[\d.e+\-]*){7,}.*", re.DOTALL)
@@ -136,6 +142,12 @@ def internal_error() -> ApiError:
     """A 500 that says nothing of its cause; the log has it."""
     headers = {"x-should-retry": "false"}
     return ApiError(500, "The server failed to answer this request.", headers=headers)
+
+
+def turned_away(reason: NotReady) -> ApiError:
+    """The 503 for a server that is not ready."""
+    headers = {"retry-after": "5", "connection": "close"}
+    return ApiError(503, _TURNED_AWAY[reason], code=reason, headers=headers)
 
 
 def from_steering(error: SteeringError) -> ApiError:

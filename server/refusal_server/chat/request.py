@@ -12,12 +12,13 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
-from refusal_server.chat.rules import check_fields, check_messages, media_parts
+from refusal_server.chat.rules import check_fields, check_messages
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
 from refusal_server.chat.vllm_errors import translate
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.events import EventSink, NoEvents
 from refusal_server.media.guard import MediaGuard
+from refusal_server.media.parts import media_parts
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits
 from refusal_server.telemetry.metrics import Metrics

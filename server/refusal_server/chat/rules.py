@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from refusal_server.errors import ApiError, bad_request
+from refusal_server.errors import bad_request
+from refusal_server.media.parts import MEDIA_KEYS
 from refusal_server.settings import Limits
 from refusal_steering.directive import EXTRA_KEY
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-MEDIA_KEYS = {
-    "image_url": "image",
-    "input_audio": "audio",
-    "audio_url": "audio",
-    "video_url": "video",
-}
 _TEXT_KEYS = {"text": "text", "refusal": "refusal"}
 _MAX_MESSAGES = 4096
 _REFUSED = {
@@ -101,23 +96,3 @@ def _check_part(part: Any, where: str) -> None:
         raise bad_request(
             f"{where}.{kind} must be an object with {needs}.", param=f"{where}.{kind}"
         )
-
-
-def media_parts(messages: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Every medium of checked messages: its modality, its part, and its place."""
-    for index, message in enumerate(messages):
-        content = message.get("content")
-        for number, part in enumerate(content if isinstance(content, list) else ()):
-            modality = MEDIA_KEYS.get(part["type"])
-            if modality is not None:
-                yield modality, part, f"messages[{index}].content[{number}].{part['type']}"
-
-
-def unsupported_modality(modality: str, takes: Mapping[str, int], where: str) -> ApiError:
-    """The 400 for a medium that the served model cannot take."""
-    accepted = ", ".join(("text", *sorted(takes)))
-    return bad_request(
-        f"The served model does not take {modality}; it takes {accepted}.",
-        code="unsupported_modality",
-        param=where,
-    )

@@ -12,8 +12,7 @@ from vllm.exceptions import (
 )
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from refusal_server.errors import ApiError, from_steering, internal_error
-from refusal_server.http.middleware.drain import turned_away
+from refusal_server.errors import ApiError, from_steering, internal_error, turned_away
 from refusal_steering.errors import SteeringError
 
 # What vLLM's renderers and media readers raise for a request that they cannot use.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from refusal_server.errors import NotReady
+
 
 @dataclass(slots=True)
 class Health:
@@ -19,7 +21,7 @@ class Health:
     in_flight: int = field(default=0)
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> NotReady | None:
         """Why the server is not ready; ``None`` when it is."""
         if self.engine_failed():
             return "engine_dead"

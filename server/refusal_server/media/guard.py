@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from refusal_server.chat.rules import media_parts, unsupported_modality
 from refusal_server.media.audio import check_audio
 from refusal_server.media.data_url import decode, invalid_media, split
 from refusal_server.media.fetch import MediaFetcher
 from refusal_server.media.image import check_image
+from refusal_server.media.parts import media_parts, unsupported_modality
 from refusal_server.media.video import FRAME_LIST_TYPE, check_frame_list, check_video
 from refusal_server.settings import Media
 

@@ -16,9 +16,8 @@ from refusal_server.console.desk import Desk
 from refusal_server.console.gate import LOGIN, PREFIX
 from refusal_server.console.pages import render, static_files
 from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session
-from refusal_server.errors import ApiError
+from refusal_server.errors import ApiError, turned_away
 from refusal_server.http.json_body import parse_object
-from refusal_server.http.middleware.drain import turned_away
 from refusal_server.http.service import Service
 
 _FILES = static_files()

@@ -9,16 +9,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusal_server.chat.rules import (
-    MEDIA_KEYS,
-    ROLES,
-    check_fields,
-    check_messages,
-)
+from refusal_server.chat.rules import ROLES, check_fields, check_messages
 from refusal_server.chat.steering_field import parse_ask
 from refusal_server.errors import ApiError
 from refusal_server.http.json_body import parse_object
 from refusal_server.media.guard import MediaGuard
+from refusal_server.media.parts import MEDIA_KEYS
 from refusal_server.settings import Limits, Media
 
 SCALARS = (

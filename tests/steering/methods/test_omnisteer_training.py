@@ -12,9 +12,9 @@ from torch import Tensor
 from refusal_steering.bundle import ModelIdentity, Window
 from refusal_steering.calibration.activation_file import ActivationFile, ActivationFileError
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
-from refusal_steering.calibration.closed_loop import recollecting
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.closed_loop import recollecting
 from refusal_steering.methods.golden import GoldenError
 from refusal_steering.methods.omnisteer_presets import QWEN, SCALE_FREE, Preset
 from refusal_steering.methods.omnisteer_training import (

@@ -23,7 +23,7 @@ from refusal_server.chat.request import ChatCall
 from refusal_server.chat.risk.risk_assessment import RiskAssessment
 from refusal_server.chat.risk.risk_prompts import quoted, reworded, takes_context
 from refusal_server.chat.risk.visual_context import VisualContext, VisualContexts
-from refusal_server.chat.rules import media_parts
+from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.metrics import PassOutcome
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from refusal_server.chat.rules import media_parts
+from refusal_server.media.parts import media_parts
 
 MAX_QUOTED = 600
 QUOTE = '"'

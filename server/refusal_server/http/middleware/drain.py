@@ -6,14 +6,8 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refusal_server.errors import ApiError
+from refusal_server.errors import turned_away
 from refusal_server.http.health import Health
-
-_MESSAGES = {
-    "shutting_down": "The server is shutting down; try another instance.",
-    "engine_dead": "The engine has stopped; the server is about to restart.",
-    "starting": "The server is starting; try again soon.",
-}
 
 
 class DrainMiddleware:
@@ -38,9 +32,3 @@ class DrainMiddleware:
             await self.app(scope, receive, send)
         finally:
             self._health.in_flight -= 1
-
-
-def turned_away(reason: str) -> ApiError:
-    """The 503 for a server that is not ready."""
-    headers = {"retry-after": "5", "connection": "close"}
-    return ApiError(503, _MESSAGES[reason], code=reason, headers=headers)

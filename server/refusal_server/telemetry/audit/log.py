@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refusal_server.chat.rules import media_parts
 from refusal_server.events import AdminCalled, Denied, PolicyChanged
+from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.audit.prompt_digest import PromptDigest
 from refusal_server.telemetry.audit.redaction import Redaction
 from refusal_server.telemetry.audit.writer import AuditWriter, Record

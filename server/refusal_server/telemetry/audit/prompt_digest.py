@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refusal_server.chat.rules import MEDIA_KEYS
+from refusal_server.media.parts import MEDIA_KEYS
 from refusal_steering.errors import SteeringError
 
 _SALT_BYTES = 32
