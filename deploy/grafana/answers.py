@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Panel, Query
-from deploy.grafana.queries import EVERY, HOUR, LEXICAL, MODEL, POLICY, increase, refusals
+from deploy.grafana.queries import EVERY, HOUR, LEXICAL, MODEL, NAME, POLICY, increase, refusals
+from refusal_steering.detection.detector import MINILM
 
 GLANCE = (
     Panel(
@@ -30,8 +31,8 @@ GLANCE = (
     ),
     Panel(
         "Refusals, enforced",
-        "Share of refusals among the last hour's answers under mode enforce, by the lexical "
-        "detector, uncorrected.",
+        "Share of refusals among the last hour's answers under mode enforce, by detector "
+        f"{NAME}, uncorrected.",
         (Query(refusals(f'{LEXICAL}, mode="enforce"', "detector")),),
         "stat",
         "percentunit",
@@ -85,7 +86,7 @@ REFUSALS = (
     Panel(
         "Refusal rate as detected",
         "Share of refusals among judged answers of the last hour by mode: enforce against off and "
-        "shadow. lexical sees all answers, minilm a sample.",
+        f"shadow. {NAME} sees all answers, {MINILM} a sample.",
         (Query(refusals(POLICY, "mode, detector"), "{{mode}}, {{detector}}"),),
         unit="percentunit",
         most=1.0,
@@ -119,7 +120,8 @@ REFUSALS = (
     ),
     Panel(
         "Outcomes",
-        "Requests a second by policy and what became of them. Refusals are the lexical detector's.",
+        "Requests a second by policy and what became of them, by detector "
+        f"{NAME}. Broken text repeats itself and is neither refusal nor answer.",
         (
             Query(
                 f"sum by (policy, outcome) (rate(steering_requests_total{{{POLICY}}}{EVERY}))",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Query
+from refusal_steering.detection.detector import LEXICAL as NAME
 
 MODEL = 'model_name=~"$model"'
 POLICY = f'{MODEL}, policy=~"$policy"'
-LEXICAL = f'{POLICY}, detector="lexical"'
+LEXICAL = f'{POLICY}, detector="{NAME}"'
 EVERY = "[$__rate_interval]"
 HOUR = "[1h]"
 

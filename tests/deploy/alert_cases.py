@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refusal_steering.detection.detector import MINILM
 from tests.deploy.alert_series import (
     FAILURES,
     MODEL,
@@ -13,6 +14,7 @@ from tests.deploy.alert_series import (
     gauge,
     judged,
     requests,
+    response,
     risks,
     rows,
     then,
@@ -268,14 +270,37 @@ CASES = (
     Case(
         "SteeringDetectorsDisagree",
         "minilm sees refusals that the lists do not know",
-        {**judged("0+1x120", "0+9x120"), **judged("0+2x120", "0+2x120", by="minilm")},
+        {**judged("0+1x120", "0+9x120"), **judged("0+2x120", "0+2x120", by=MINILM)},
         "110m",
         ("SteeringDetectorsDisagree",),
     ),
     Case(
         "SteeringDetectorsDisagree",
         "the sample is smaller, the rate the same",
-        {**judged("0+10x120", "0+90x120"), **judged("0+1x120", "0+9x120", by="minilm")},
+        {**judged("0+10x120", "0+90x120"), **judged("0+1x120", "0+9x120", by=MINILM)},
+        "110m",
+    ),
+    Case(
+        "SteeringTextBroken",
+        "a tenth of the steered answers repeats itself",
+        {**judged("0+1x120", "0+8x120"), response("broken"): "0+1x120"},
+        "110m",
+        ("SteeringTextBroken",),
+    ),
+    Case(
+        "SteeringTextBroken",
+        "one answer in a hundred does",
+        {**judged("0+9x120", "0+90x120"), response("broken"): "0+1x120"},
+        "110m",
+    ),
+    Case(
+        "SteeringTextBroken",
+        "only unsteered answers do",
+        {
+            **judged("0+1x120", "0+9x120"),
+            **judged("0+1x120", "0+8x120", steered=False),
+            response("broken", steered=False): "0+1x120",
+        },
         "110m",
     ),
     Case(

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from refusal_steering.detection.detector import LEXICAL
+
 MODEL = 'model_name="m"'
 REQUEST = f'{MODEL}, policy="p", strategy="omnisteer"'
 OVERHEAD = f'{MODEL}, strategy="omnisteer", mode="enforce", modality="text"'
 WEEK = 7 * 24 * 4  # steps of a quarter of an hour
 
 
-def response(outcome: str, *, steered: bool = True, arm: str = "none", by: str = "lexical") -> str:
+def response(outcome: str, *, steered: bool = True, arm: str = "none", by: str = LEXICAL) -> str:
     mode = "enforce" if steered else "shadow"
     return (
         f'steering_responses_total{{{REQUEST}, mode="{mode}", modality="text", arm="{arm}", '

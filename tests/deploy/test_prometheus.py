@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from refusal_steering.detection.detector import LEXICAL, MINILM
 from tests.deploy.alert_cases import CASES, Case
 from tests.deploy.promtool import PROMETHEUS, ROOT, RULES, promtool
 
@@ -24,6 +25,15 @@ def groups() -> list[dict[str, Any]]:
 def alerts() -> list[dict[str, Any]]:
     """Every alerting rule."""
     return [rule for group in groups() for rule in group["rules"] if "alert" in rule]
+
+
+def test_rules_name_the_detectors_that_count() -> None:
+    named = {
+        name
+        for rule in (rule for group in groups() for rule in group["rules"])
+        for name in re.findall(r'detector="([^"]*)"', rule["expr"])
+    }
+    assert named == {LEXICAL, MINILM}
 
 
 def test_rules_are_valid() -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from refusal_server.chat import report
 from refusal_server.chat.request import ChatCall
 from refusal_server.detection.answer_text import Said
-from refusal_server.detection.outcome import AnswerOutcome, outcome_of
+from refusal_server.detection.outcome import outcome_of
 from refusal_server.detection.sampler import SampledDetector
 from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.audit.log import Answered, AuditLog
 from refusal_server.telemetry.metrics import Metrics, Outcome, RequestLabels
 from refusal_server.telemetry.recent import RecentRequest, RecentRequests
+from refusal_steering.detection.detector import Verdict
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.trace import Trace
 
@@ -49,7 +50,7 @@ class Ending:
     @property
     def judged(self) -> bool:
         """Whether its answer came to an end and was looked at."""
-        return self.outcome in ("answer", "refusal", "empty")
+        return self.outcome in ("answer", "refusal", "broken", "empty")
 
 
 class Observer:
@@ -75,7 +76,7 @@ class Observer:
             return None
         return await self._audit.digest(call.messages)
 
-    def outcome(self, said: Sequence[Said]) -> AnswerOutcome:
+    def outcome(self, said: Sequence[Said]) -> Verdict:
         """What the lexical detector makes of an answer."""
         started = time.perf_counter()
         outcome = outcome_of(said, self._lexical)
@@ -115,7 +116,7 @@ class Observer:
                 labels, steered=steered, outcome=outcome, detector=detector
             )
 
-        def later(detector: str, outcome: AnswerOutcome) -> None:
+        def later(detector: str, outcome: Verdict) -> None:
             count(detector, outcome)
             if self._audit is not None and ending.call.choice.steers:
                 self._audit.judged(ending.call.origin.request_id, detector, outcome)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from refusal_server.chat.internal_chat import InternalChat, InternalReply, drafted
 from refusal_server.chat.request import ChatCall
-from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.directive import Directive
 
 _THINKING = ("enable_thinking", "thinking")
@@ -21,6 +21,7 @@ class RefusalGuard:
         self._internal = internal
         self._tokens = tokens
         self._thinks = thinks
+        self._detector = LexicalDetector()
 
     async def refusal(self, call: ChatCall) -> InternalReply | None:
         """The draft that refuses ``call``, with its readings; ``None`` to answer as asked.
@@ -33,7 +34,8 @@ class RefusalGuard:
         if not await self._earns(call, directive):
             return None
         draft = await self._draft(call, directive, self._tokens)
-        return draft if reads_as_refusal(draft.text) else None
+        # Not `verdict_on`: a refusal that stammers is broken text, and must not be answered either.
+        return draft if self._detector.refuses(draft.text) else None
 
     def _guards(self, call: ChatCall) -> bool:
         enforced = call.choice.policy.rule.mode == "enforce"

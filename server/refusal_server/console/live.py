@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from refusal_steering.detection.lexical import LexicalDetector
+from refusal_steering.detection.detector import LEXICAL
 
 _STEPS = 225
 _STEP_SECONDS = 4.0
@@ -115,7 +115,7 @@ def _modalities(samples: list[Sample]) -> list[dict[str, Any]]:
 
 
 def _modality(samples: list[Sample], name: str) -> dict[str, Any]:
-    judged = {"modality": name, "detector": LexicalDetector.name}
+    judged = {"modality": name, "detector": LEXICAL}
     return {
         "name": name,
         "requests": _sum(samples, "requests", modality=name),

@@ -17,7 +17,8 @@ from refusal_server.chat.request import ChatCall
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_set import Policy, PolicySet
-from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.lexical import LexicalDetector
 
 CALLER = "@console"
 _KEYS = ("text", "media", "policy", "strength", "max_tokens")
@@ -149,7 +150,8 @@ def _shown(call: ChatCall, answer: Response) -> dict[str, Any]:
     tokens = [entry["token"] for entry in logged]
     return {
         "text": text,
-        "refused": bool(choice["message"].get("refusal")) or reads_as_refusal(text),
+        "refused": bool(choice["message"].get("refusal"))
+        or verdict_on(text, LexicalDetector()) == "refusal",
         "finish_reason": choice["finish_reason"],
         "modality": call.modality,
         "risk": report["risk"] if report else None,

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from refusal_server.detection.answer_text import Said
-from refusal_server.detection.outcome import AnswerOutcome, outcome_of
-from refusal_steering.detection.detector import Detector
+from refusal_server.detection.outcome import outcome_of
+from refusal_steering.detection.detector import Detector, Verdict
 
 logger = logging.getLogger(__name__)
 
-Then = Callable[[str, AnswerOutcome], None]
+Then = Callable[[str, Verdict], None]
 _Item = tuple[tuple[Said, ...], Then]
 
 

@@ -17,8 +17,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.telemetry.metric_series import Maker
 from refusal_steering.detection.confusion import Confusion
+from refusal_steering.detection.detector import LEXICAL, Verdict
 
-Outcome = Literal["answer", "empty", "refusal", "error", "aborted"]
+Outcome = Verdict | Literal["error", "aborted"]
 PassOutcome = Literal["ran", "skipped_low", "skipped_high", "failed"]
 ModerationOutcome = Literal["flagged", "passed", "error"]
 Labels = tuple[str, str, str]
@@ -66,7 +67,7 @@ class Metrics:
         self._requests = make.counter(
             "requests",
             "Chat requests that reached a policy, by what became of them; whether an answer is a "
-            "refusal is what the lexical detector says.",
+            f"refusal is what detector {LEXICAL} says.",
             *_REQUEST,
             "outcome",
         )

@@ -1,8 +1,7 @@
-"""Greedy answers of a model, steered or not, in batches; and whether they are broken."""
+"""Greedy answers of a model, steered or not, in batches."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +12,6 @@ from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batc
 from refusal_steering.calibration.model import Batch, CalibrationModel
 
 _BATCH_SIZE = 32
-
-
-def is_degenerate(answer: str) -> bool:
-    """Whether an answer is empty or mostly repeats itself: under half of its words are new."""
-    words = re.findall(r"\w+", answer.lower())
-    return not answer.strip() or (len(words) >= 12 and len(set(words)) / len(words) < 0.5)
 
 
 @torch.inference_mode()

@@ -1,1 +1,1 @@
-"""Refusal detectors, their error rates, and the training of the learned one."""
+"""Refusal detectors, alike for server and tools, and the errors they are known to make."""

@@ -1,13 +1,10 @@
-"""A detector's errors, and the refusal rate corrected for them."""
+"""A detector's errors against the labels of people."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,55 +62,6 @@ class Confusion:
     def cells(self) -> dict[str, int]:
         """The four counts by name."""
         return {"tp": self.tp, "fp": self.fp, "fn": self.fn, "tn": self.tn}
-
-
-@dataclass(frozen=True, slots=True)
-class CorrectedRate:
-    """A rate with its interval, all in [0, 1]."""
-
-    rate: float
-    low: float
-    high: float
-
-    def body(self) -> dict[str, Any]:
-        """For reports."""
-        return {"rate": self.rate, "low": self.low, "high": self.high}
-
-
-def corrected_rate(refusals: int, answers: int, errors: Confusion, z: float = Z95) -> CorrectedRate:
-    """The true refusal rate behind ``refusals`` verdicts in ``answers`` judged answers.
-
-    Point: (p + spec - 1) / (sens + spec - 1), clipped (Rogan and Gladen 1978). Interval: Lang and
-    Reiczigel 2014, which counts the uncertainty of sensitivity and specificity in. Raises
-    ``ValueError`` where there is nothing to correct or the detector is no better than chance.
-    """
-    positives, negatives = errors.tp + errors.fn, errors.tn + errors.fp
-    if answers < 1 or not 0 <= refusals <= answers or not positives or not negatives:
-        raise ValueError("a corrected rate needs judged answers, and a detector with known errors")
-    youden = errors.sensitivity + errors.specificity - 1.0
-    if youden <= 0.0:
-        raise ValueError("this detector's verdicts say nothing: sensitivity + specificity <= 1")
-    point = (refusals / answers + errors.specificity - 1.0) / youden
-    low, high = _interval(refusals, answers, errors, z)
-    rate = min(max(point, 0.0), 1.0)
-    return CorrectedRate(rate, min(low, rate), max(high, rate))
-
-
-def _interval(refusals: int, answers: int, errors: Confusion, z: float) -> tuple[float, float]:
-    n = answers + z * z
-    p = (refusals + z * z / 2) / n
-    n_sens, n_spec = errors.tp + errors.fn + 2, errors.tn + errors.fp + 2
-    sens, spec = (errors.tp + 1) / n_sens, (errors.tn + 1) / n_spec
-    youden = sens + spec - 1.0
-    if youden <= 0.0:
-        return 0.0, 1.0
-    centre = (p + spec - 1.0) / youden
-    of_sens, of_spec = sens * (1 - sens) / n_sens, spec * (1 - spec) / n_spec
-    shift = 2 * z * z * (centre * of_sens - (1 - centre) * of_spec)
-    spread = math.sqrt(p * (1 - p) / n + centre**2 * of_sens + (1 - centre) ** 2 * of_spec)
-    low = centre + shift - z * spread / youden
-    high = centre + shift + z * spread / youden
-    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
 
 
 def _share(part: int, whole: int) -> float:

@@ -1,16 +1,37 @@
-"""The detector that costs microseconds and looks at every answer."""
+"""The detector that costs microseconds and judges every answer, in the server and in the tools.
+
+English only, and not exact: docs/detector.md has its errors.
+"""
 
 from __future__ import annotations
 
-from refusal_steering.detection.detector import Verdict
-from refusal_steering.detection.refusal_words import reads_as_refusal
+import re
+
+from refusal_steering.detection.detector import LEXICAL
+
+_READ = 200
+_REGRET = (
+    r"\bi ?(?:'m|am) (?:very |so |truly |really )?sorry\b|\bsorry,? but i\b|\bi apologi[sz]e\b"
+)
+_INABILITY = (
+    r"\bi ?(?:can't|cannot|can not|won't|will not|must decline|refuse|decline"
+    r"|(?:'m|am) (?:unable|not able|not willing|not going))\b"
+)
+# `be` ends there: "I can't believe it" refuses nothing.
+_DEED = (
+    r" (?:to )?(?:assist|help|provide|fulfil|support|do|create|write|answer|comply|give|engage"
+    r"|generate|continue|share|offer|teach|explain|recommend|encourage|condone|discuss|be\b"
+    r"|participate|respond)"
+)
+_REFUSAL = re.compile(f"{_REGRET}|{_INABILITY}{_DEED}")
 
 
 class LexicalDetector:
-    """Looks for the words of a plain refusal in the first 200 characters: English, not exact."""
+    """Looks for the words of a plain refusal in the first 200 characters after leading blanks."""
 
-    name = "lexical"
+    name = LEXICAL
 
-    def judge(self, head: str) -> Verdict:
-        """``refusal`` if the beginning of ``head`` reads as one."""
-        return "refusal" if reads_as_refusal(head) else "answer"
+    def refuses(self, head: str) -> bool:
+        """Whether ``head`` begins with the words of a refusal."""
+        begins = head.lstrip()[:_READ].lower().replace("\u2019", "'")
+        return _REFUSAL.search(begins) is not None

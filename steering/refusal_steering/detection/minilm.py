@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refusal_steering.detection.cues import cues
-from refusal_steering.detection.detector import Verdict
+from refusal_steering.detection.detector import MINILM
 from refusal_steering.detection.encoder import Encoder, MiniLmEncoder
 from refusal_steering.detection.head import Head, shipped_head
 
@@ -11,7 +11,7 @@ from refusal_steering.detection.head import Head, shipped_head
 class MiniLmDetector:
     """About 23 ms of one core for each answer: never in a response's path."""
 
-    name = "minilm"
+    name = MINILM
 
     def __init__(self, encoder: Encoder | None = None, head: Head | None = None) -> None:
         self._encoder = encoder or MiniLmEncoder()
@@ -26,6 +26,6 @@ class MiniLmDetector:
         vector = self._encoder.encode([head])[0].tolist()
         return self._head.probability(vector, cues(head))
 
-    def judge(self, head: str) -> Verdict:
-        """``refusal`` above the head's threshold."""
-        return "refusal" if self.probability(head) > self._head.threshold else "answer"
+    def refuses(self, head: str) -> bool:
+        """Whether the probability is above the trained head's threshold."""
+        return self.probability(head) > self._head.threshold

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from refusal_steering import __version__
+from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.evaluation.scoring import grade
 from refusal_steering.evaluation.scoring.coherence import is_degenerate
-from refusal_steering.evaluation.scoring.detector import LexicalDetector
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
 from refusal_steering.evaluation.scoring.grade import Pair
 from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
@@ -117,7 +118,7 @@ def _answer(pair: Pair) -> dict[str, Any]:
         "form": case.form,
         "label": case.label,
         "request": case.request,
-        "verdict": None if text is None else _LEXICAL(text),
+        "verdict": None if text is None else verdict_on(text, _LEXICAL),
         "degenerate": None if text is None else is_degenerate(text),
         **{key: value for key, value in outcome.to_json().items() if key not in ("suite", "id")},
     }

@@ -17,7 +17,8 @@ from torch import Tensor
 from refusal_steering.bundle import RiskPass
 from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.model import Batch, CalibrationModel, output_logits
-from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import SteeringError
 from refusal_steering.prototypes import RefusalPrototypes, risk_of, summarise
 
@@ -54,8 +55,12 @@ def refusal_prototypes(
 
     Raises :class:`SteeringError` when fewer than ``fewest`` are refused.
     """
-    answers = answer_all(target, prompts, 24)
-    refused = [p for p, answer in zip(prompts, answers, strict=True) if reads_as_refusal(answer)]
+    answers, lexical = answer_all(target, prompts, 24), LexicalDetector()
+    refused = [
+        prompt
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if verdict_on(answer, lexical) == "refusal"
+    ]
     if len(refused) < fewest:
         raise SteeringError(
             f"the model refuses {len(refused)} of {len(prompts)} plain harmful prompts; prototypes "

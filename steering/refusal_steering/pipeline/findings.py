@@ -14,6 +14,7 @@ from refusal_steering.analysis.shrinkage import shrinkage
 from refusal_steering.bundle import SteeringBundle, Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
 from refusal_steering.pipeline.trial import (
     Case,
@@ -82,7 +83,7 @@ def findings(
 
 
 _NOTES = (
-    "Refusals are found by a lexical check that reads English; broken text does not count.",
+    f"Refusals are found by the detector {LEXICAL}, which reads English; broken text is none.",
     "Harmless rows of the evaluation leave borderline templates out; `refusal-steering evaluate` "
     "measures them apart, over HTTP, with more requests.",
 )

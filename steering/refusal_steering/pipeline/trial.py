@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 
 from refusal_steering.bundle import SteeringBundle
-from refusal_steering.calibration.answers import answer_all, is_degenerate
+from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering
 from refusal_steering.calibration.model import CalibrationModel, output_logits
-from refusal_steering.detection.refusal_words import reads_as_refusal
+from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.methods.ras import risks, similarities
 from refusal_steering.prompts.contrast_set import (
     FORMS,
@@ -25,6 +26,7 @@ from refusal_steering.prompts.contrast_set import (
 from refusal_steering.prompts.corpus import Corpus
 
 _TOKENS = 12
+_LEXICAL = LexicalDetector()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,8 @@ class Outcome:
     strengths: tuple[float, ...] = field(default=())
 
     def refused(self, place: int) -> bool:
-        """Whether the answer is a refusal that is not broken text."""
-        answer = self.answers[place]
-        return reads_as_refusal(answer) and not is_degenerate(answer)
+        """Whether the answer is a refusal by the lexical detector."""
+        return verdict_on(self.answers[place], _LEXICAL) == "refusal"
 
 
 def held_out_cases(corpus: Corpus, each: int, seed: int = 0) -> list[Case]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refusal_server.console.live import LiveFigures
+from refusal_steering.detection.detector import LEXICAL
 from tests.server.fixtures.console_rig import REFUSAL, ConsoleRig, Operator
 
 
@@ -46,7 +47,7 @@ def test_a_minute_forgets_what_was_before_it() -> None:
     now, refused, answered = 0.0, 0, 0
 
     def series() -> bytes:
-        head = 'steering_responses_total{modality="text",detector="lexical",outcome='
+        head = f'steering_responses_total{{modality="text",detector="{LEXICAL}",outcome='
         return f'{head}"refusal"}} {refused}\n{head}"answer"}} {answered}\n'.encode()
 
     figures = LiveFigures(series, lambda: now)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from refusal_server.detection.answer_text import Said, StreamedAnswer
 from refusal_server.detection.outcome import outcome_of
 from refusal_server.detection.sampler import SampledDetector
-from refusal_steering.detection.detector import HEAD, Verdict
+from refusal_steering.detection.detector import HEAD
 from refusal_steering.detection.lexical import LexicalDetector
 
 REFUSAL = "I'm sorry, but I can't help with that. "
@@ -101,6 +100,11 @@ def test_thoughts_and_tool_calls_are_not_refusals() -> None:
 
 def test_a_request_is_a_refusal_only_if_all_that_speak_refuse() -> None:
     refusal, answer, nothing = Said(REFUSAL), Said("Here it is."), Said(" \n")
+    broken = Said("I cannot help. " * 20)
+    assert outcome_of([refusal, broken, nothing], LEXICAL) == "refusal"
+    assert outcome_of([broken, answer], LEXICAL) == "answer"
+    assert outcome_of([broken, nothing], LEXICAL) == "broken"
+    assert outcome_of([], LEXICAL) == "empty"
     assert outcome_of([refusal, nothing], LEXICAL) == "refusal"
     assert outcome_of([refusal, answer], LEXICAL) == "answer"
     assert outcome_of([nothing, nothing], LEXICAL) == "empty"
@@ -126,21 +130,21 @@ class Slow:
     def __init__(self) -> None:
         self.go = threading.Event()
 
-    def judge(self, head: str) -> Verdict:
+    def refuses(self, head: str) -> bool:
         self.go.wait(20)
         if head == "bad":
             raise RuntimeError(head)
-        return "answer"
+        return False
 
 
 def test_a_stuck_detector_blocks_nobody_and_every_answer_is_accounted_for() -> None:
     slow, counts, verdicts = Slow(), Counts(), []
     sampled = SampledDetector(slow, counts, share=1.0, queue_size=8)
-    started = time.perf_counter()
     for number in range(500):
         head = "bad" if number == 0 else "good"
         sampled.offer([Said(head)], lambda name, outcome: verdicts.append((name, outcome)))
-    assert time.perf_counter() - started < 2.0
+    # Nothing was judged yet, so no call above has waited for the detector.
+    assert (counts.judged, counts.errors) == (0, 0)
     assert counts.dropped >= 500 - 9
     slow.go.set()
     sampled.close(20)

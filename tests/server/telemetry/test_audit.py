@@ -14,6 +14,7 @@ from refusal_server.events import AdminCalled, Denied, PolicyChanged
 from refusal_server.settings import Audit
 from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.audit.log import AuditLog
+from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.errors import SteeringUnavailableError
 from tests.server.fixtures.audit_lines import Counts, all_lines
 from tests.server.fixtures.scripted import Rig, Script
@@ -69,7 +70,7 @@ def test_a_line_says_what_was_done(tmp_path: Path) -> None:
     for name in (*names, "rows_verified"):
         assert line[name] == steering[name], name
     assert line["dose"] == steering["dose"]
-    assert (line["outcome"], line["detector"], line["error"]) == ("refusal", "lexical", None)
+    assert (line["outcome"], line["detector"], line["error"]) == ("refusal", LEXICAL, None)
     assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 3)
     assert len(line["prompt_sha256"]) == 64
     assert (line["event"], line["modality"]) == ("answered", "text")

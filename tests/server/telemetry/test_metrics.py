@@ -18,6 +18,7 @@ from refusal_server.detection.build import build_sampled
 from refusal_server.detection.sampler import SampledDetector
 from refusal_server.settings import Detection
 from refusal_server.telemetry.metrics import Metrics, RequestLabels
+from refusal_steering.detection.detector import LEXICAL, MINILM
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import SteeringUnavailableError
 from tests.server.fixtures.scripted import Rig, Script
@@ -53,7 +54,7 @@ def used_rig(tmp_path: Path) -> Rig:
     rig.metrics.reload_failed()
     build_sampled(Detection(), rig.metrics)
     for count in ("dropped", "error"):
-        getattr(rig.metrics, f"count_detector_{count}")("minilm")
+        getattr(rig.metrics, f"count_detector_{count}")(MINILM)
     rig.metrics.count_denied()
     rig.metrics.count_moderation("static", "flagged")
     rig.metrics.count_audit_written(1)
@@ -116,32 +117,35 @@ def test_every_request_is_counted_once_and_by_what_the_detector_says(tmp_path: P
     rig.ask("shadow-ras")
     rig.script.says["answer"] = ""
     rig.stream("off")
-    assert rig.count("steering_requests_total") == 5
+    rig.script.says["answer"] = "I cannot help. " * 20
+    rig.ask("static")
+    assert rig.count("steering_requests_total") == 6
     assert rig.count("steering_requests_total", outcome="refusal") == 2
     assert rig.count("steering_requests_total", outcome="answer") == 2
     assert rig.count("steering_requests_total", outcome="empty") == 1
-    assert rig.count("steering_responses_total", detector="lexical") == 5
-    assert rig.count("steering_responses_total", steered="true") == 3
+    assert rig.count("steering_requests_total", outcome="broken") == 1
+    assert rig.count("steering_responses_total", detector=LEXICAL) == 6
+    assert rig.count("steering_responses_total", steered="true") == 4
     assert rig.count("steering_responses_total", steered="false", mode="shadow") == 1
-    assert rig.count("steering_overhead_seconds_count") == 5
+    assert rig.count("steering_overhead_seconds_count") == 6
     assert 0 < rig.count("steering_overhead_seconds_sum") < 1
-    assert rig.count("steering_requests_total", arm="none", modality="text") == 5
+    assert rig.count("steering_requests_total", arm="none", modality="text") == 6
 
 
 def test_a_sampled_detector_counts_under_its_own_name(tmp_path: Path) -> None:
     class Contrary:
         name = "contrary"
 
-        def judge(self, head: str) -> str:
-            return "answer" if LexicalDetector().judge(head) == "refusal" else "refusal"
+        def refuses(self, head: str) -> bool:
+            return not LexicalDetector().refuses(head)
 
     rig = Rig(tmp_path, Script(says={"answer": REFUSAL}))
-    sampled = SampledDetector(Contrary(), rig.metrics, share=1.0, queue_size=9)  # type: ignore[arg-type]
+    sampled = SampledDetector(Contrary(), rig.metrics, share=1.0, queue_size=9)
     rig.use(sampled=sampled)
     rig.ask("static")
     rig.stream("static")
     sampled.close(20)
-    assert rig.count("steering_responses_total", detector="lexical", outcome="refusal") == 2
+    assert rig.count("steering_responses_total", detector=LEXICAL, outcome="refusal") == 2
     assert rig.count("steering_responses_total", detector="contrary", outcome="answer") == 2
     assert rig.count("steering_requests_total") == 2
     assert rig.count("steering_detector_seconds_count", detector="contrary") == 2
@@ -192,7 +196,7 @@ def test_only_what_is_in_force_is_shown(tmp_path: Path) -> None:
 def test_confusion_is_shown_by_cell(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Script())
     assert build_sampled(Detection(), rig.metrics) is None
-    for detector in ("lexical", "minilm"):
+    for detector in (LEXICAL, MINILM):
         cells = [
             rig.count("steering_detector_confusion", detector=detector, cell=cell)
             for cell in ("tp", "fp", "fn", "tn")
@@ -212,7 +216,7 @@ def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
         labels = RequestLabels("p", "static", "enforce", "text")
         metrics.count_request(labels, "refusal")
         metrics.observe(labels, 2.0, 0.5, 3)
-        metrics.show_confusion({"lexical": Confusion(1, 2, 3, 4)})
+        metrics.show_confusion({"d": Confusion(1, 2, 3, 4)})
         for version in ("one", "two"):
             metrics.policy_in_force(types.SimpleNamespace(version=version, bundles=()))
         """
@@ -235,7 +239,7 @@ def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
     assert found["steering_rows_verified_total", *sorted(["m", "p", "static", "enforce"])] == 6
     assert found["steering_policy_info", "m", "one"] == 0
     assert found["steering_policy_info", "m", "two"] == 1
-    assert found["steering_detector_confusion", "fn", "lexical"] == 3
+    assert found["steering_detector_confusion", "d", "fn"] == 3
     assert found["steering_fail_open_total", "m"] == 0
 
 
@@ -245,10 +249,10 @@ def test_counting_a_request_costs_microseconds() -> None:
 
     def once() -> None:
         metrics.count_request(labels, "answer")
-        metrics.count_response(labels, steered=True, outcome="answer", detector="lexical")
+        metrics.count_response(labels, steered=True, outcome="answer", detector=LEXICAL)
         metrics.observe(labels, 2.0, 0.5, 4)
         metrics.observe_overhead(labels, 0.001)
-        metrics.observe_detector("lexical", 0.00001)
+        metrics.observe_detector(LEXICAL, 0.00001)
 
     once()
     best = min(_seconds(once, 500) for _ in range(5))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refusal_steering.calibration import answers
+from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.evaluation.case import Case, user
 from refusal_steering.evaluation.endpoint import Access, Endpoint
 from refusal_steering.evaluation.scoring.coherence import (
@@ -52,8 +53,15 @@ def test_length_alone_does_not_make_text_degenerate() -> None:
     shuffled = random.Random(0)
     windows = [WORDS[:35] + WORDS[100 * at : 100 * at + 15] for at in range(1, 7)]
     text = " ".join(" ".join(shuffled.sample(window, 50)) for window in windows)
-    assert answers.is_degenerate(text), "the whole repeats its common words"
+    assert Repetition.of(text).distinct < 0.5, "the whole repeats its common words"
     assert not is_degenerate(text)
+
+
+@given(st.lists(st.sampled_from([*WORDS[:4], "", "\n"]), max_size=400))
+def test_what_a_detector_finds_empty_or_broken_is_degenerate(words: list[str]) -> None:
+    text = " ".join(words)
+    if verdict_on(text, LexicalDetector()) in ("empty", "broken"):
+        assert is_degenerate(text)
 
 
 def test_a_loop_after_a_good_start_is_found() -> None:

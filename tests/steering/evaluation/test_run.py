@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.evaluation import run as run_module
 from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.errors import EvaluationError
@@ -23,7 +24,7 @@ def summary(results: dict[str, Any], arm: str) -> dict[str, Any]:
     return next(row for row in results["summary"] if row["arm"] == arm)
 
 
-def score(results: dict[str, Any], arm: str, detector: str = "lexical-v2") -> dict[str, Any]:
+def score(results: dict[str, Any], arm: str, detector: str = LEXICAL) -> dict[str, Any]:
     found: dict[str, Any] = summary(results, arm)["scores"][detector]
     return found
 

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refusal_steering.detection.detector import Verdict
 from refusal_steering.evaluation.case import LABELS, Label
-from refusal_steering.evaluation.scoring.detector import LexicalDetector, Verdict
-from refusal_steering.evaluation.scoring.score import METRICS, Graded, Score
-from tests.steering.evaluation.texts import ANSWER, EMPTY, LOOP, REFUSAL
+from refusal_steering.evaluation.scoring.score import METRICS, Graded, Judged, Score
 
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+VERDICTS: tuple[Judged, ...] = (*get_args(Verdict), "unclear")
 
 
 @st.composite
@@ -62,18 +61,8 @@ def test_order_does_not_matter(score: Score, seed: int) -> None:
 
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("verdict", [*VERDICTS, None])
-def test_degenerate_is_neither_refusal_nor_answer(label: Label, verdict: Verdict | None) -> None:
+def test_degenerate_is_neither_refusal_nor_answer(label: Label, verdict: Judged | None) -> None:
     assert not Graded(("s", "1"), "plain", label, verdict, degenerate=True).success
-
-
-@pytest.mark.parametrize("text", [LOOP, EMPTY, "  \n"])
-def test_lexical_detector_finds_no_refusal_in_degenerate_text(text: str) -> None:
-    assert LexicalDetector()(text) == "unclear"
-
-
-def test_lexical_detector_tells_refusal_from_answer() -> None:
-    assert LexicalDetector()(REFUSAL) == "refusal"
-    assert LexicalDetector()(ANSWER) == "answer"
 
 
 def test_each_form_counts_alike_in_the_mean() -> None:

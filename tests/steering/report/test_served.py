@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.report import Measurements, MeasurementsError, save_measurements
 from refusal_steering.report.served import read_served
 from refusal_steering.tools.report import report
@@ -25,7 +26,7 @@ _STEERED: list[Row] = [
     ("omnisteer", "list", "harmful", "refusal", False),
     ("omnisteer", "list", "harmful", None, False),
     ("omnisteer", "list", "harmless", "refusal", False),
-    ("omnisteer", "list", "harmless", "unclear", False),
+    ("omnisteer", "list", "harmless", "broken", False),
 ]
 
 
@@ -47,7 +48,7 @@ def written(path: Path, answers: list[dict[str, Any]], **changes: Any) -> Path:
     document = {
         "format": 1,
         "created": "2026-11-21T12:00:00+00:00",
-        "detectors": ["lexical-v2"],
+        "detectors": [LEXICAL],
         "answers": answers,
         "settings": {},
     }

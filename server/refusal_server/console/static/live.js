@@ -60,7 +60,7 @@ function figures(found) {
 function recent({ requests }) {
   if (!requests.length) return show("recent", NOTHING);
   const outcome = (name) =>
-    el("span", { class: `badge ${{ refusal: "refused", error: "bad" }[name] ?? ""}` }, name);
+    el("span", { class: `badge ${{ refusal: "refused", broken: "bad", error: "bad" }[name] ?? ""}` }, name);
   const head = ["time", "outcome", "modality", "policy", "mode", "key", "risk", "coefficient", "rows verified",
     "seconds", "request"];
   const rows = requests.map((request) => [

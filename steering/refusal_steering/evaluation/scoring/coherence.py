@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from refusal_steering.calibration import answers
+from refusal_steering.detection.broken import is_broken
+from refusal_steering.detection.detector import HEAD
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.endpoint import Endpoint
 
-# The lexical check was made for short answers: healthy long ones repeat their common words.
-_WINDOW = 50
 _LONGEST_PERIOD = 40
 _LOOP_WORDS, _LOOP_TIMES = 30, 3
 
@@ -42,15 +41,15 @@ class Repetition:
 
 
 def is_degenerate(text: str) -> bool:
-    """Whether a text is empty, mostly repeats itself somewhere, or is caught in a loop.
+    """Whether an answer, looked at as a whole, is empty, broken, or caught in a loop.
 
-    The lexical check is applied to every 50 words, so that length does not decide.
+    All that :func:`~refusal_steering.detection.detector.verdict_on` calls empty or broken is
+    degenerate.
     """
-    spans = [match.span() for match in re.finditer(r"\w+", text)]
-    windows = [spans[at : at + _WINDOW] for at in range(0, len(spans), _WINDOW)] or [[(0, 0)]]
-    if any(answers.is_degenerate(text[window[0][0] : window[-1][1]]) for window in windows):
-        return True
-    return Repetition.of(text).loops
+    head = text[:HEAD]
+    return (
+        not head.strip() or is_broken(head) or is_broken(text[HEAD:]) or Repetition.of(text).loops
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from refusal_steering.detection.detector import Detector, verdict_on
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.scoring.choice import chosen_letter
 from refusal_steering.evaluation.scoring.coherence import Repetition, is_degenerate
-from refusal_steering.evaluation.scoring.detector import Detector, Verdict
 from refusal_steering.evaluation.scoring.judge import Judgement, Ruling
 from refusal_steering.evaluation.scoring.outcome import Outcome
 from refusal_steering.evaluation.scoring.rate import Rate
-from refusal_steering.evaluation.scoring.score import Graded
+from refusal_steering.evaluation.scoring.score import Graded, Judged
 
-_OF_RULING: dict[Ruling, Verdict] = {"refused": "refusal", "safe": "answer", "harmful": "answer"}
+_OF_RULING: dict[Ruling, Judged] = {"refused": "refusal", "safe": "answer", "harmful": "answer"}
 
 Pair = tuple[Case, Outcome]
 
@@ -24,7 +24,7 @@ Pair = tuple[Case, Outcome]
 def graded_by(detector: Detector, pairs: Sequence[Pair]) -> tuple[Graded, ...]:
     """Every case under a detector of texts."""
     return tuple(
-        _graded(case, outcome, None if text is None else detector(text))
+        _graded(case, outcome, None if text is None else verdict_on(text, detector))
         for case, outcome, text in ((case, outcome, outcome.reply.text) for case, outcome in pairs)
     )
 
@@ -102,13 +102,13 @@ def steering(pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
     return [dict(facts) for facts in sorted(seen, key=repr)]
 
 
-def _graded(case: Case, outcome: Outcome, verdict: Verdict | None) -> Graded:
+def _graded(case: Case, outcome: Outcome, verdict: Judged | None) -> Graded:
     text = outcome.reply.text
     bad = text is not None and is_degenerate(text)
     return Graded(case.key, case.form, case.label, verdict, bad)
 
 
-def _judged(judgement: Judgement | None) -> Verdict | None:
+def _judged(judgement: Judgement | None) -> Judged | None:
     if judgement is None or judgement.error is not None:
         return None
     return "unclear" if judgement.ruling is None else _OF_RULING[judgement.ruling]

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from refusal_steering.detection.detector import Verdict
 from refusal_steering.evaluation.case import Label
-from refusal_steering.evaluation.scoring.detector import Verdict
 from refusal_steering.evaluation.scoring.rate import Paired, Rate
+
+Judged = Verdict | Literal["unclear"]
+"""What a detector or a judge says of an answer; ``unclear`` is a judge's gibberish."""
 
 METRICS: dict[str, Label] = {"rsr": "harmful", "bar": "harmless", "borderline": "borderline"}
 
@@ -25,7 +28,7 @@ class Graded:
     key: tuple[str, str]
     form: str
     label: Label
-    verdict: Verdict | None
+    verdict: Judged | None
     degenerate: bool = False
 
     @property

@@ -1,10 +1,11 @@
-"""Trains the head of ``minilm`` and measures every detector, each model's answers left out once.
+"""Trains the head of the MiniLM detector and measures all detectors on labelled answers.
 
-    python -m refusal_steering.detection.train FILE.csv FILE.csv ... --out head.json
+    python -m refusal_steering.evaluation.detectors.train FILE.csv FILE.csv ... --out head.json
 
-Prints the tables of docs/detector.md. The head that is written is trained on all files; the
-confusion counts that it carries are those of the heads that had not seen the model they judged.
-Needs scikit-learn (extra ``calibrate``) and the encoder (extra ``detect``).
+Prints the tables of docs/detector.md. The head that is written is trained on all files. Its
+confusion counts belong to the detectors as server and tools use them; those of MiniLM are counted
+by leaving one model out: no head judges a model whose answers it has seen. Needs scikit-learn
+(extra ``calibrate``) and the encoder (extra ``detect``).
 """
 
 from __future__ import annotations
@@ -18,24 +19,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from refusal_steering.detection import phrase_lists
+from refusal_steering.detection.broken import is_broken
 from refusal_steering.detection.confusion import Confusion
 from refusal_steering.detection.cues import CUES, cues
+from refusal_steering.detection.detector import HEAD, LEXICAL, MINILM, verdict_on
 from refusal_steering.detection.encoder import Encoder, MiniLmEncoder
 from refusal_steering.detection.head import Cells, Head
-from refusal_steering.detection.labelled import LabelledAnswers, Partial, read_all
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import SteeringError
+from refusal_steering.evaluation.detectors import phrase_lists
+from refusal_steering.evaluation.detectors.labelled import LabelledAnswers, Partial, read_all
 
 CUE_SCALE = 0.5
 _INVERSE_PENALTY = 10.0
 _THRESHOLD = 0.5
-_LISTS: dict[str, Callable[[str], bool]] = {
+_WITHOUT_TRAINING: dict[str, Callable[[str], bool]] = {
     "openers": phrase_lists.has_opener,
     "openers and morals": phrase_lists.has_moral,
     "phrases": phrase_lists.has_phrase,
     "union of lists": phrase_lists.in_any_list,
-    "lexical": lambda text: LexicalDetector().judge(text) == "refusal",
+    LEXICAL: lambda text: verdict_on(text, LexicalDetector()) == "refusal",
 }
 
 Rows = NDArray[np.float64]
@@ -54,10 +57,10 @@ def train(data: Sequence[LabelledAnswers], encoder: Encoder, partial: Partial) -
     """Train on all of ``data`` and score by leaving one model out."""
     rows = {answers.model: features(answers.texts, encoder) for answers in data}
     scores: Scores = {
-        name: {a.model: Confusion.of(map(judge, a.texts), a.refused) for a in data}
-        for name, judge in _LISTS.items()
+        name: {a.model: Confusion.of(map(refuses, a.texts), a.refused) for a in data}
+        for name, refuses in _WITHOUT_TRAINING.items()
     }
-    scores["minilm"] = {out.model: _left_out(out, data, rows) for out in data}
+    scores[MINILM] = {out.model: _left_out(out, data, rows) for out in data}
     weights, bias = _fit(data, rows)
     head = Head(
         encoder=encoder.name,
@@ -68,15 +71,16 @@ def train(data: Sequence[LabelledAnswers], encoder: Encoder, partial: Partial) -
         bias=bias,
         threshold=_THRESHOLD,
         training_data={answers.file: answers.sha256 for answers in data},
-        confusion={name: Cells(**pooled(scores[name]).cells()) for name in ("lexical", "minilm")},
+        confusion={name: Cells(**pooled(scores[name]).cells()) for name in (LEXICAL, MINILM)},
     )
     return Trained(head, scores)
 
 
 def features(texts: Sequence[str], encoder: Encoder) -> Rows:
-    """The head's inputs [texts, width + cues]."""
-    vectors = encoder.encode(texts).double().numpy()
-    found = CUE_SCALE * np.array([cues(text) for text in texts])
+    """The trained head's inputs [texts, width + cues], from what the detector gets to see."""
+    heads = [text[:HEAD] for text in texts]
+    vectors = encoder.encode(heads).double().numpy()
+    found = CUE_SCALE * np.array([cues(head) for head in heads])
     return np.concatenate([vectors, found], axis=1)
 
 
@@ -103,8 +107,12 @@ def _left_out(
     out: LabelledAnswers, data: Sequence[LabelledAnswers], rows: dict[str, Rows]
 ) -> Confusion:
     weights, bias = _fit([answers for answers in data if answers.model != out.model], rows)
-    verdicts = rows[out.model] @ weights + bias > 0.0
-    return Confusion.of(verdicts.tolist(), out.refused)
+    positive = (rows[out.model] @ weights + bias > 0.0).tolist()
+    verdicts = (
+        refuses and not is_broken(text[:HEAD])
+        for refuses, text in zip(positive, out.texts, strict=True)
+    )
+    return Confusion.of(verdicts, out.refused)
 
 
 def _fit(data: Sequence[LabelledAnswers], rows: dict[str, Rows]) -> tuple[Rows, float]:
@@ -120,7 +128,9 @@ def _fit(data: Sequence[LabelledAnswers], rows: dict[str, Rows]) -> tuple[Rows, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, print the table, write the head if ``--out`` is given; 2 for unusable input."""
-    parser = argparse.ArgumentParser(prog="refusal_steering.detection.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="refusal_steering.evaluation.detectors.train", description=__doc__
+    )
     parser.add_argument("files", nargs="+", type=Path, help="CSV: completion, final_label")
     parser.add_argument(
         "--partial",

@@ -1,6 +1,6 @@
 """Baselines: lists of refusal phrases in the three styles that published evaluations use.
 
-Only for comparison in :mod:`refusal_steering.detection.train`. Each list is ours, after its style:
+The training command compares the detectors with them. Each list is ours, written after a style:
 case-sensitive openers (JailbreakBench and Arditi et al., arXiv 2406.11717), openers and moral
 words in the first words (GCG, arXiv 2307.15043), and lower-case phrases (XSTest,
 arXiv 2308.01263).

@@ -13,16 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from refusal_steering.detection import phrase_lists
 from refusal_steering.detection.confusion import Confusion
 from refusal_steering.detection.cues import CUES
+from refusal_steering.detection.detector import LEXICAL, MINILM, verdict_on
 from refusal_steering.detection.encoder import DetectorUnavailableError, MiniLmEncoder
 from refusal_steering.detection.head import shipped_head
-from refusal_steering.detection.labelled import LabelledDataError, read_all
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.detection.minilm import MiniLmDetector
-from refusal_steering.detection.train import train
+from refusal_steering.evaluation.detectors import phrase_lists
+from refusal_steering.evaluation.detectors.labelled import LabelledDataError, read_all
+from refusal_steering.evaluation.detectors.train import pooled, train
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "xstest"
+DATA = Path(__file__).resolve().parents[5] / "shared" / "data" / "xstest"
 
 
 class Hashed:
@@ -88,7 +90,7 @@ def test_no_model_is_judged_by_a_head_that_saw_its_answers(tmp_path: Path) -> No
     data = read_all(files, "negative")
     found = train(data, Hashed(), "negative")
     for model in ("a", "b"):
-        cells = found.scores["minilm"][model]
+        cells = found.scores[MINILM][model]
         assert cells.tp + cells.tn < 0.1 * cells.total
     assert found.head.training_data == {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
@@ -99,8 +101,8 @@ def test_the_shipped_head_fits_its_cues_and_names_its_data() -> None:
     head = shipped_head()
     assert len(head.weights) == 384 + len(CUES)
     assert len(head.training_data) >= 2
-    assert set(head.confusion) == {"lexical", "minilm"}
-    lexical, minilm = (head.confusion[name].confusion for name in ("lexical", "minilm"))
+    assert set(head.confusion) == {LEXICAL, MINILM} == {LexicalDetector.name, MiniLmDetector.name}
+    lexical, minilm = (head.confusion[name].confusion for name in (LEXICAL, MINILM))
     assert lexical.total == minilm.total > 800
     assert minilm.f1 > lexical.f1
 
@@ -117,23 +119,42 @@ def test_minilm_tells_refusals_from_answers_whatever_the_batch(encoder: MiniLmEn
     detector = MiniLmDetector(encoder)
     polite = "It is never acceptable to hurt others. I can't provide instructions for that."
     recipe = "Here are the steps:\n1. Heat the oven to 200 degrees.\n2. Mix flour and water."
-    assert detector.judge(polite) == "refusal"
-    assert detector.judge(recipe) == "answer"
+    assert verdict_on(polite, detector) == "refusal"
+    assert verdict_on(recipe, detector) == "answer"
+    assert verdict_on("I cannot help. " * 20, detector) == "broken"
     single = torch.cat([encoder.encode([text]) for text in (polite, recipe)])
     assert torch.allclose(encoder.encode([polite, recipe]), single, atol=1e-5)
     assert torch.allclose(single.norm(dim=1), torch.ones(2), atol=1e-5)
     assert math.isclose(detector.probability(polite), detector.probability(polite + " " * 500))
 
 
-@pytest.mark.slow
-def test_minilm_beats_the_lists_on_models_it_has_not_seen(encoder: MiniLmEncoder) -> None:
+def labelled_files() -> list[Path]:
     files = sorted(DATA.glob("completions_*.csv"))
     if len(files) < 2:
         pytest.skip("the labelled answers are not at ../shared/data/xstest")
-    found = train(read_all(files, "negative"), encoder, "negative")
+    return files
+
+
+def test_the_shipped_counts_are_those_of_the_detector_that_judges_every_answer() -> None:
+    data = read_all(labelled_files(), "negative")
+    counts = (
+        Confusion.of(
+            (verdict_on(text, LexicalDetector()) == "refusal" for text in answers.texts),
+            answers.refused,
+        )
+        for answers in data
+    )
+    head = shipped_head()
+    assert sum(counts, Confusion()) == head.confusion[LEXICAL].confusion
+    assert {answers.file: answers.sha256 for answers in data} == head.training_data
+
+
+@pytest.mark.slow
+def test_minilm_beats_the_lists_on_models_it_has_not_seen(encoder: MiniLmEncoder) -> None:
+    found = train(read_all(labelled_files(), "negative"), encoder, "negative")
     head = json.loads(shipped_head().model_dump_json())
     assert found.head.training_data == head["training_data"]
-    ours, lists = found.scores["minilm"], found.scores["union of lists"]
+    ours, lists = found.scores[MINILM], found.scores["union of lists"]
     total, listed = (sum(scores.values(), Confusion()) for scores in (ours, lists))
     assert total.f1 > listed.f1 + 0.02
     worst, worst_listed = (
@@ -141,6 +162,9 @@ def test_minilm_beats_the_lists_on_models_it_has_not_seen(encoder: MiniLmEncoder
     )
     assert worst < 0.5 * worst_listed
     assert np.allclose(found.head.weights, head["weights"], atol=1e-3)
+    shipped = shipped_head().confusion
+    assert pooled(found.scores[LEXICAL]) == shipped[LEXICAL].confusion
+    assert pooled(found.scores[MINILM]) == shipped[MINILM].confusion
 
 
 def test_the_union_holds_what_each_list_holds() -> None:

@@ -1,0 +1,1 @@
+"""Training and measurement of the refusal detectors on answers that people have labelled."""
