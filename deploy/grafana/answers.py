@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Panel, Query
-from deploy.grafana.queries import EVERY, HOUR, LEXICAL, MODEL, NAME, POLICY, increase, refusals
-from refusal_steering.detection.detector import MINILM
+from deploy.grafana.queries import EVERY, HOUR, JUDGED, MODEL, POLICY, increase, refusals
+from refusal_steering.detection.detector import LEXICAL, MINILM
 
 GLANCE = (
     Panel(
@@ -21,8 +21,8 @@ GLANCE = (
         "Adaptive strategies leave harmless requests alone.",
         (
             Query(
-                f'(sum(increase(steering_responses_total{{{LEXICAL}, steered="true"}}{HOUR})) '
-                f"or vector(0)) / (sum(increase(steering_responses_total{{{LEXICAL}}}{HOUR})) > 0)"
+                f'(sum(increase(steering_responses_total{{{JUDGED}, steered="true"}}{HOUR})) '
+                f"or vector(0)) / (sum(increase(steering_responses_total{{{JUDGED}}}{HOUR})) > 0)"
             ),
         ),
         "stat",
@@ -32,8 +32,8 @@ GLANCE = (
     Panel(
         "Refusals, enforced",
         "Share of refusals among the last hour's answers under mode enforce, by detector "
-        f"{NAME}, uncorrected.",
-        (Query(refusals(f'{LEXICAL}, mode="enforce"', "detector")),),
+        f"{LEXICAL}, uncorrected.",
+        (Query(refusals(f'{JUDGED}, mode="enforce"', "detector")),),
         "stat",
         "percentunit",
         3,
@@ -42,7 +42,7 @@ GLANCE = (
         "Refusals, baseline",
         "The same for answers that are never steered: modes off and shadow. What the model refuses "
         "by itself.",
-        (Query(refusals(f'{LEXICAL}, mode=~"off|shadow"', "detector")),),
+        (Query(refusals(f'{JUDGED}, mode=~"off|shadow"', "detector")),),
         "stat",
         "percentunit",
         3,
@@ -86,7 +86,7 @@ REFUSALS = (
     Panel(
         "Refusal rate as detected",
         "Share of refusals among judged answers of the last hour by mode: enforce against off and "
-        f"shadow. {NAME} sees all answers, {MINILM} a sample.",
+        f"shadow. {LEXICAL} sees all answers, {MINILM} a sample.",
         (Query(refusals(POLICY, "mode, detector"), "{{mode}}, {{detector}}"),),
         unit="percentunit",
         most=1.0,
@@ -105,7 +105,7 @@ REFUSALS = (
         "Share of refusals among answers that earned a coefficient under mode enforce (true), and "
         "among all others (false). Risky requests earn one, so that the two are not the same kind "
         "of requests.",
-        (Query(refusals(LEXICAL, "steered"), "steered: {{steered}}"),),
+        (Query(refusals(JUDGED, "steered"), "steered: {{steered}}"),),
         unit="percentunit",
         width=8,
         most=1.0,
@@ -113,7 +113,7 @@ REFUSALS = (
     Panel(
         "Refusal rate by modality",
         "Share of refusals among enforced answers of the last hour, by what the request brought.",
-        (Query(refusals(f'{LEXICAL}, mode="enforce"', "modality"), "{{modality}}"),),
+        (Query(refusals(f'{JUDGED}, mode="enforce"', "modality"), "{{modality}}"),),
         unit="percentunit",
         width=8,
         most=1.0,
@@ -121,7 +121,7 @@ REFUSALS = (
     Panel(
         "Outcomes",
         "Requests a second by policy and what became of them, by detector "
-        f"{NAME}. Broken text repeats itself and is neither refusal nor answer.",
+        f"{LEXICAL}. Broken text repeats itself and is neither refusal nor answer.",
         (
             Query(
                 f"sum by (policy, outcome) (rate(steering_requests_total{{{POLICY}}}{EVERY}))",
@@ -137,7 +137,7 @@ SPLIT = (
     Panel(
         "Refusal rate, treatment against control",
         "Share of refusals among judged answers of the last hour on both sides of a split.",
-        (Query(refusals(f'{LEXICAL}, arm=~"treatment|control"', "arm"), "{{arm}}"),),
+        (Query(refusals(f'{JUDGED}, arm=~"treatment|control"', "arm"), "{{arm}}"),),
         unit="percentunit",
         most=1.0,
     ),

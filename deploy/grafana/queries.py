@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Query
-from refusal_steering.detection.detector import LEXICAL as NAME
+from refusal_steering.detection.detector import LEXICAL
 
 MODEL = 'model_name=~"$model"'
 POLICY = f'{MODEL}, policy=~"$policy"'
-LEXICAL = f'{POLICY}, detector="{NAME}"'
+JUDGED = f'{POLICY}, detector="{LEXICAL}"'
 EVERY = "[$__rate_interval]"
 HOUR = "[1h]"
 
