@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sys
 from functools import wraps
-from typing import Any
 
 from vllm.v1.core import block_pool, kv_cache_utils
 
 from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.vllm_plugin.protocols import HashedRequest
 
 _MARK = "_refusal_steering"
 
@@ -27,8 +27,12 @@ def install() -> None:
 
     @wraps(original)
     def generate_block_hash_extra_keys(
-        request: Any, start_token_idx: int, end_token_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[tuple[Any, ...] | None, int]:
+        request: HashedRequest,
+        start_token_idx: int,
+        end_token_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[tuple[object, ...] | None, int]:
         keys, next_media = original(request, start_token_idx, end_token_idx, *args, **kwargs)
         if end_token_idx >= request.num_prompt_tokens:
             own = _steering_key(request)
@@ -46,7 +50,7 @@ def install() -> None:
         )
 
 
-def _steering_key(request: Any) -> str | None:
+def _steering_key(request: HashedRequest) -> str | None:
     params = request.sampling_params
     wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
     if wire is None:

@@ -7,19 +7,19 @@ all leave the log-probabilities where they were; the server then does not become
 from __future__ import annotations
 
 import math
-from typing import Any
 from uuid import uuid4
 
 from refusal_steering.bundle import CANARY_BLEND, Canary, SteeringBundle
 from refusal_steering.directive import Directive
 from refusal_steering.errors import CanaryError
 from refusal_steering.vllm_plugin.gateway import steering_context
+from refusal_steering.vllm_plugin.protocols import EngineClient
 
 _TOP = 20
 _SAME = 1e-3
 
 
-async def run_canary(engine_client: Any, bundle: SteeringBundle) -> None:
+async def run_canary(engine_client: EngineClient, bundle: SteeringBundle) -> None:
     """Raise :class:`CanaryError` unless steering moves this engine as the bundle expects."""
     canary, name = bundle.manifest.canary, bundle.manifest.name
     if canary is None:
@@ -55,7 +55,7 @@ def _directive(bundle: SteeringBundle, strength: float) -> Directive:
 
 
 async def _first_logprobs(
-    engine_client: Any, canary: Canary, directive: Directive | None
+    engine_client: EngineClient, canary: Canary, directive: Directive | None
 ) -> dict[int, float]:
     from vllm import SamplingParams
 

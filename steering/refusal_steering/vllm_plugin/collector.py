@@ -18,6 +18,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import EXTRA_KEY, Directive
 from refusal_steering.errors import SteeringError
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
+from refusal_steering.vllm_plugin.protocols import OfflineEngine
 
 Messages = list[dict[str, Any]]
 
@@ -27,7 +28,7 @@ _CPU_CACHE = 2 << 30
 class Collector:
     """One offline engine; ``sizes`` are its hidden size and number of layers."""
 
-    def __init__(self, engine: Any, silent: SteeringBundle) -> None:
+    def __init__(self, engine: OfflineEngine, silent: SteeringBundle) -> None:
         self._engine = engine
         self._silent = silent
         self._count = 0

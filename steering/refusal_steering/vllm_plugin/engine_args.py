@@ -47,7 +47,7 @@ class EngineOptions:
         )
 
     @classmethod
-    def read(cls, additional_config: Any) -> EngineOptions:
+    def read(cls, additional_config: object) -> EngineOptions:
         """From vLLM's ``additional_config``; no options mean an engine that is not steered."""
         found = additional_config.get(EXTRA_KEY) if isinstance(additional_config, Mapping) else None
         if not found:

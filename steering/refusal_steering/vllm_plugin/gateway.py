@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 from refusal_steering.bundle import SteeringBundle
@@ -26,6 +25,13 @@ from refusal_steering.errors import (
 )
 from refusal_steering.trace import Reading, Trace
 from refusal_steering.vllm_plugin import results
+from refusal_steering.vllm_plugin.protocols import (
+    EngineClient,
+    EngineCoreOutput,
+    RankAnswer,
+    RequestOutput,
+    SamplingParams,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +81,7 @@ def steering_context(directive: Directive | None) -> Iterator[SteeringContext]:
 class SteeringGateway:
     """Guards one ``AsyncLLM``; make it once, before the first request."""
 
-    def __init__(self, engine_client: Any) -> None:
+    def __init__(self, engine_client: EngineClient) -> None:
         self._engine = engine_client
         self._generate = engine_client.generate
         self._live: dict[str, SteeringContext | None] = {}
@@ -85,8 +91,8 @@ class SteeringGateway:
         engine_client.generate = self.generate
 
     def generate(
-        self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any
-    ) -> AsyncGenerator[Any, None]:
+        self, prompt: object, sampling_params: SamplingParams, request_id: str, **kwargs: object
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Stands in for ``AsyncLLM.generate``; the context is captured now, not when iterated."""
         context = _current.get()
         if context is not None and context.directive is None:
@@ -97,11 +103,11 @@ class SteeringGateway:
     async def _guarded(
         self,
         context: SteeringContext | None,
-        prompt: Any,
-        params: Any,
+        prompt: object,
+        params: SamplingParams,
         request_id: str,
-        kwargs: dict[str, Any],
-    ) -> AsyncGenerator[Any, None]:
+        kwargs: dict[str, object],
+    ) -> AsyncGenerator[RequestOutput, None]:
         # Clients may choose request ids; two live requests must never share one here.
         own_id = request_id if request_id not in self._live else f"{request_id}-{uuid4().hex[:8]}"
         self._live[own_id] = context
@@ -117,17 +123,21 @@ class SteeringGateway:
             self._live.pop(own_id, None)
             await stream.aclose()
 
-    def _tapped_process_outputs(self, outputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+    def _tapped_process_outputs(
+        self, outputs: list[EngineCoreOutput], *args: object, **kwargs: object
+    ) -> object:
         # Read here, not in generate(): a request that is not streamed never sees its
         # intermediate outputs there.
         for output in outputs:
             self._observe(output)
         return self._process_outputs(outputs, *args, **kwargs)
 
-    def _observe(self, output: Any) -> None:
+    def _observe(self, output: EngineCoreOutput) -> None:
         wire = results.take(output)
         state = self._processor.request_states.get(output.request_id)
-        context = self._live.get(state.external_req_id) if state is not None else None
+        if state is None:
+            return
+        context = self._live.get(state.external_req_id)
         if context is None:
             return
         try:
@@ -155,7 +165,7 @@ class SteeringGateway:
             "acknowledge the policy",
         )
 
-    async def _ask(self, method: str, *args: Any) -> list[dict[str, Any]]:
+    async def _ask(self, method: str, *args: object) -> list[RankAnswer]:
         answers = await self._engine.collective_rpc(method, args=args)
         expected = self._engine.vllm_config.parallel_config.world_size
         if len(answers) != expected:
@@ -166,7 +176,9 @@ class SteeringGateway:
         return list(answers)
 
 
-def _stamped(prompt: Any, params: Any, context: SteeringContext | None) -> Any:
+def _stamped(
+    prompt: object, params: SamplingParams, context: SteeringContext | None
+) -> SamplingParams:
     if hasattr(prompt, "sampling_params"):
         raise DirectiveError("a prepared engine request cannot pass the steering gateway")
     extra = {k: v for k, v in (params.extra_args or {}).items() if k != EXTRA_KEY}
@@ -186,7 +198,7 @@ def _require(holds: bool, what: str) -> None:
         raise SteeringError(f"not every rank could {what}; nothing was changed for requests")
 
 
-def _error_of(answer: dict[str, Any]) -> SteeringError:
+def _error_of(answer: RankAnswer) -> SteeringError:
     message = f"rank {answer['rank']}: {answer['error']}"
     kinds = (BundleError, BundleInUseError)
     kind = next((k for k in kinds if k.code == answer["code"]), SteeringError)

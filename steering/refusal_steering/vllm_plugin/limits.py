@@ -7,11 +7,11 @@ steering operator takes them for. The engine refuses to start rather than steer 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from refusal_steering.errors import UnsupportedEngineError
+from refusal_steering.vllm_plugin.protocols import VllmConfig
 
-_Check = tuple[str, Callable[[Any], Any], str]
+_Check = tuple[str, Callable[[VllmConfig], object], str]
 
 _CHECKS: tuple[_Check, ...] = (
     (
@@ -85,7 +85,7 @@ _CHECKS: tuple[_Check, ...] = (
 )
 
 
-def check_config(config: Any) -> None:
+def check_config(config: VllmConfig) -> None:
     """Raise :class:`UnsupportedEngineError` naming the first setting that cannot be steered."""
     for name, applies, remedy in _CHECKS:
         if applies(config):

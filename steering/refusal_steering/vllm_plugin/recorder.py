@@ -6,8 +6,7 @@ engine must run eagerly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from safetensors.torch import save
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.runtime.layers import adds_residual
 from refusal_steering.runtime.steerer import ResidualSteering
+
+Output = Tensor | tuple[Tensor, Tensor]
 
 
 class Recorder:
@@ -40,8 +41,8 @@ class Recorder:
         rows, self._rows = self._rows, {}
         return save({name: torch.stack([of[i] for i in sorted(of)]) for name, of in rows.items()})
 
-    def _hook(self, index: int, split: bool) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+    def _hook(self, index: int, split: bool) -> Callable[[nn.Module, object, Output], None]:
+        def hook(_module: nn.Module, _args: object, output: Output) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
             flat = hidden.reshape(-1, hidden.shape[-1])
             for name, at in self._steering.last_prompt_rows():

@@ -7,7 +7,7 @@ gateway takes it off again. Readings travel with the tokens that they belong to,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import wraps
 from typing import Any
@@ -16,12 +16,20 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput
 
 from refusal_steering.directive import EXTRA_KEY
+from refusal_steering.vllm_plugin.protocols import (
+    EngineCoreOutput,
+    EngineCoreOutputs,
+    SchedulerOutput,
+)
 
 _ATTRIBUTE = "refusal_steering_readings"
 _MARK = "_refusal_steering"
 
+Readings = Mapping[str, list[Any]]
+"""Readings in wire form, by request."""
 
-def hang(output: Any, collect: Callable[[], dict[str, list[Any]]]) -> Any:
+
+def hang(output: object, collect: Callable[[], Readings]) -> object:
     """Attach what ``collect`` returns to a runner's output, now or when that is awaited."""
     if isinstance(output, AsyncModelRunnerOutput):
         return _AwaitedReadings(output, collect)
@@ -36,11 +44,11 @@ def hang(output: Any, collect: Callable[[], dict[str, list[Any]]]) -> Any:
 class _AwaitedReadings(AsyncModelRunnerOutput):
     """An asynchronous output whose readings are copied to the host meanwhile."""
 
-    def __init__(self, inner: AsyncModelRunnerOutput, collect: Callable[[], dict[str, list[Any]]]):
+    def __init__(self, inner: AsyncModelRunnerOutput, collect: Callable[[], Readings]) -> None:
         self._inner = inner
         self._collect = collect
 
-    def get_output(self) -> Any:
+    def get_output(self) -> object:
         return hang(self._inner.get_output(), self._collect)
 
 
@@ -52,10 +60,16 @@ def install() -> None:
 
     @wraps(original)
     def update_from_output(
-        self: Any, scheduler_output: Any, model_runner_output: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        outputs = original(self, scheduler_output, model_runner_output, *args, **kwargs)
-        readings = getattr(model_runner_output, _ATTRIBUTE, None)
+        self: object,
+        scheduler_output: SchedulerOutput,
+        model_runner_output: object,
+        *args: object,
+        **kwargs: object,
+    ) -> Mapping[int, EngineCoreOutputs]:
+        outputs: Mapping[int, EngineCoreOutputs] = original(
+            self, scheduler_output, model_runner_output, *args, **kwargs
+        )
+        readings: Readings | None = getattr(model_runner_output, _ATTRIBUTE, None)
         if readings:
             for of_client in outputs.values():
                 for output in of_client.outputs:
@@ -71,7 +85,7 @@ def install() -> None:
     Scheduler.update_from_output = update_from_output
 
 
-def take(output: Any) -> list[Any] | None:
+def take(output: EngineCoreOutput) -> list[Any] | None:
     """Remove and return the wire reading of one ``EngineCoreOutput``."""
     fields = output.kv_transfer_params
     if not fields or EXTRA_KEY not in fields:

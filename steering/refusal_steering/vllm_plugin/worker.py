@@ -9,9 +9,7 @@ batch in its final order; ``sample_tokens`` sends the readings home. The methods
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from vllm.platforms import current_platform
@@ -19,13 +17,19 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
-from refusal_steering.runtime.blend import Project
 from refusal_steering.runtime.layers import decoder_layers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.vllm_plugin import DISABLE, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.limits import check_config
+from refusal_steering.vllm_plugin.protocols import (
+    ModelRunner,
+    RankAnswer,
+    SchedulerOutput,
+    VllmConfig,
+)
 from refusal_steering.vllm_plugin.recorder import Recorder
+from refusal_steering.vllm_plugin.runner import follow_batches, follow_logits, projector
 from refusal_steering.vllm_plugin.seams import check_engine
 
 
@@ -34,14 +38,14 @@ class SteeringMixin:
 
     steering: ResidualSteering | None = None
     recorder: Recorder | None = None
-    vllm_config: Any
-    model_runner: Any
-    device: Any
+    vllm_config: VllmConfig
+    model_runner: ModelRunner
+    device: torch.device | None
     rank: int
 
-    def load_model(self, *args: Any, **kwargs: Any) -> Any:
+    def load_model(self, *args: object, **kwargs: object) -> object:
         """Load as vLLM does, then attach steering; any doubt stops the start."""
-        loaded = super().load_model(*args, **kwargs)  # type: ignore[misc]
+        loaded: object = super().load_model(*args, **kwargs)  # type: ignore[misc]
         options = EngineOptions.read(self.vllm_config.additional_config)
         if options.layers:
             if os.environ.get(DISABLE) == "1":
@@ -52,33 +56,35 @@ class SteeringMixin:
             check_engine()
             check_config(self.vllm_config)
             self.steering = _attach(self, options)
-            _follow_batches(self.model_runner, self.steering)
-            _follow_logits(self.model_runner, self.steering)
+            follow_batches(self.model_runner, self.steering)
+            follow_logits(self.model_runner, self.steering)
         return loaded
 
-    def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+    def execute_model(
+        self, scheduler_output: SchedulerOutput, *args: object, **kwargs: object
+    ) -> object:
         """Take note of who comes and goes, then run the step."""
         if self.steering is not None:
             _observe(self.steering, scheduler_output)
         return super().execute_model(scheduler_output, *args, **kwargs)  # type: ignore[misc]
 
-    def sample_tokens(self, *args: Any, **kwargs: Any) -> Any:
+    def sample_tokens(self, *args: object, **kwargs: object) -> object:
         """Sample as vLLM does and send the step's readings along."""
-        output = super().sample_tokens(*args, **kwargs)  # type: ignore[misc]
+        output: object = super().sample_tokens(*args, **kwargs)  # type: ignore[misc]
         collect = self.steering.read() if self.steering is not None else None
         return output if collect is None else results.hang(output, collect)
 
-    def refusal_steering_load(self, packed: bytes) -> dict[str, Any]:
+    def refusal_steering_load(self, packed: bytes) -> RankAnswer:
         """Load a bundle; the answer is this rank's acknowledgement or its error."""
         return self._acknowledge(lambda steering: steering.load(packed))
 
-    def refusal_steering_retire(self, keep: Sequence[str]) -> dict[str, Any]:
+    def refusal_steering_retire(self, keep: Sequence[str]) -> RankAnswer:
         """Free the bundle slots of all other bundles that no request uses."""
         return self._acknowledge(lambda steering: steering.retire(set(keep)))
 
     def refusal_steering_acknowledge(
         self, policy_version: str, bundles: Sequence[str]
-    ) -> dict[str, Any]:
+    ) -> RankAnswer:
         """Record a policy version, if every bundle that it names is here."""
 
         def record(steering: ResidualSteering) -> None:
@@ -89,11 +95,11 @@ class SteeringMixin:
 
         return self._acknowledge(record)
 
-    def refusal_steering_status(self) -> dict[str, Any]:
+    def refusal_steering_status(self) -> RankAnswer:
         """What this rank holds."""
         return self._acknowledge(lambda steering: steering.layers)
 
-    def refusal_steering_record(self) -> dict[str, Any]:
+    def refusal_steering_record(self) -> RankAnswer:
         """Start recording the residual rows of all layers; offline engines only."""
 
         def record(steering: ResidualSteering) -> None:
@@ -107,7 +113,7 @@ class SteeringMixin:
         """What was recorded since the last call, as a safetensors file."""
         return b"" if self.recorder is None else self.recorder.take()
 
-    def _acknowledge(self, action: Any) -> dict[str, Any]:
+    def _acknowledge(self, action: Callable[[ResidualSteering], object]) -> RankAnswer:
         # An exception would end the engine's process: errors are answers here.
         try:
             if self.steering is None:
@@ -143,7 +149,7 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
         num_layers=text.num_hidden_layers,
         capacity=capacity,
         device=torch.device(worker.device or "cpu"),
-        project=_projector(worker.model_runner, config),
+        project=projector(worker.model_runner, config),
     )
 
 
@@ -152,7 +158,7 @@ def _decoder_layers(worker: SteeringMixin) -> torch.nn.ModuleList:
     return decoder_layers(worker.model_runner.get_model(), count)
 
 
-def _graph_rows(config: Any, options: EngineOptions) -> int:
+def _graph_rows(config: VllmConfig, options: EngineOptions) -> int:
     """Rows of the largest step that a captured graph may replay."""
     if options.graph_rows is not None:
         return options.graph_rows
@@ -161,7 +167,7 @@ def _graph_rows(config: Any, options: EngineOptions) -> int:
     return int(getattr(config.compilation_config, "max_cudagraph_capture_size", 0) or 0)
 
 
-def _observe(steering: ResidualSteering, scheduler_output: Any) -> None:
+def _observe(steering: ResidualSteering, scheduler_output: SchedulerOutput) -> None:
     steering.rest()
     steering.release(scheduler_output.finished_req_ids)
     for request in scheduler_output.scheduled_new_reqs:
@@ -169,86 +175,6 @@ def _observe(steering: ResidualSteering, scheduler_output: Any) -> None:
         wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
         if wire is not None:
             steering.admit(request.req_id, len(request.prompt_token_ids or ()), wire)
-
-
-def _follow_batches(runner: Any, steering: ResidualSteering) -> None:
-    """Plan each step right after the runner has put its batch in order."""
-    if hasattr(runner, "_prepare_inputs"):
-        runner._prepare_inputs = _after_v1(runner, steering)
-    else:
-        runner.prepare_inputs = _after_v2(runner, steering)
-    dummy_run = runner._dummy_run
-
-    @wraps(dummy_run)
-    def _dummy_run(*args: Any, **kwargs: Any) -> Any:
-        steering.rest()
-        return dummy_run(*args, **kwargs)
-
-    runner._dummy_run = _dummy_run
-
-
-def _follow_logits(runner: Any, steering: ResidualSteering) -> None:
-    """Blend what the model is about to sample from; both runners ask for logits this way."""
-    compute_logits = runner.model.compute_logits
-
-    @wraps(compute_logits)
-    def _compute_logits(*args: Any, **kwargs: Any) -> Any:
-        logits = compute_logits(*args, **kwargs)
-        if logits is not None:
-            steering.blend(logits)
-        return logits
-
-    runner.model.compute_logits = _compute_logits
-
-
-def _projector(runner: Any, config: Any) -> Project | None:
-    """The model's output layer; ``None`` where logits are capped after it, so not linear."""
-    if getattr(config.model_config.hf_text_config, "final_logit_softcapping", None):
-        return None
-    compute_logits = runner.model.compute_logits
-    dtype = config.model_config.dtype
-
-    @torch.inference_mode()
-    def project(states: torch.Tensor) -> torch.Tensor | None:
-        logits: torch.Tensor | None = compute_logits(states.to(dtype))
-        return logits
-
-    return project
-
-
-def _after_v1(runner: Any, steering: ResidualSteering) -> Any:
-    prepare = runner._prepare_inputs
-
-    @wraps(prepare)
-    def _prepare_inputs(scheduler_output: Any, num_scheduled: Any, *args: Any, **kw: Any) -> Any:
-        prepared = prepare(scheduler_output, num_scheduled, *args, **kw)
-        batch = runner.input_batch
-        count = batch.num_reqs
-        steering.begin(
-            batch.req_ids[:count],
-            batch.num_computed_tokens_cpu[:count].tolist(),
-            num_scheduled[:count].tolist(),
-        )
-        return prepared
-
-    return _prepare_inputs
-
-
-def _after_v2(runner: Any, steering: ResidualSteering) -> Any:
-    prepare = runner.prepare_inputs
-
-    @wraps(prepare)
-    def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
-        batch = prepare(*args, **kwargs)
-        count = batch.num_reqs
-        steering.begin(
-            batch.req_ids[:count],
-            batch.num_computed_tokens_np[:count].tolist(),
-            batch.num_scheduled_tokens[:count].tolist(),
-        )
-        return batch
-
-    return prepare_inputs
 
 
 class GPUSteeringWorker(SteeringMixin, Worker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from vllm import SamplingParams
@@ -20,6 +20,7 @@ from refusal_steering.errors import (
 )
 from refusal_steering.trace import Reading
 from refusal_steering.vllm_plugin.gateway import SteeringContext, SteeringGateway, steering_context
+from refusal_steering.vllm_plugin.protocols import EngineClient
 
 pytestmark = pytest.mark.anyio
 DIRECTIVE = Directive("digest", "policy", "v1", decode_tokens=2)
@@ -70,6 +71,10 @@ class FakeEngine:
         return self.answers
 
 
+def guarded(engine: FakeEngine) -> SteeringGateway:
+    return SteeringGateway(cast(EngineClient, engine))
+
+
 def reading(position: int, rows: int) -> list[Any]:
     return Reading(position, (1.0,), 0.0, rows).to_wire()
 
@@ -77,7 +82,7 @@ def reading(position: int, rows: int) -> list[Any]:
 async def run(
     engine: FakeEngine, directive: Directive | None, extra: dict[str, Any] | None = None
 ) -> tuple[list[Any], SteeringContext]:
-    SteeringGateway(engine)
+    guarded(engine)
     with steering_context(directive) as context:
         stream = engine.generate("hello", SamplingParams(extra_args=extra), "id")
     return [output async for output in stream], context
@@ -122,7 +127,7 @@ async def test_a_clients_directive_is_stripped_and_its_object_kept() -> None:
 
 async def test_the_context_counts_when_generation_is_asked_for() -> None:
     engine = FakeEngine([None])
-    SteeringGateway(engine)
+    guarded(engine)
     plain = engine.generate("hello", SamplingParams(), "id")
     with steering_context(DIRECTIVE):
         assert len([output async for output in plain]) == 1
@@ -130,7 +135,7 @@ async def test_the_context_counts_when_generation_is_asked_for() -> None:
 
 async def test_two_live_requests_never_share_an_id() -> None:
     engine = FakeEngine([reading(9, 1)])
-    SteeringGateway(engine)
+    guarded(engine)
     with steering_context(DIRECTIVE):
         first = engine.generate("a", SamplingParams(), "same")
     second = engine.generate("b", SamplingParams(), "same")
@@ -144,7 +149,7 @@ async def test_two_live_requests_never_share_an_id() -> None:
 
 async def test_streamed_prompts_are_refused() -> None:
     engine = FakeEngine([])
-    SteeringGateway(engine)
+    guarded(engine)
 
     async def parts() -> AsyncGenerator[str, None]:
         yield "part"
@@ -173,20 +178,20 @@ async def test_a_bundle_is_loaded_by_every_rank_or_not_at_all(
     answers: list[dict[str, Any]], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await SteeringGateway(FakeEngine(answers=answers)).load(BUNDLE)
+        await guarded(FakeEngine(answers=answers)).load(BUNDLE)
 
 
 async def test_every_rank_must_have_the_policy_version() -> None:
     both = FakeEngine(answers=[answer(0), answer(1)])
-    await SteeringGateway(both).acknowledge("v2", ["d"])
+    await guarded(both).acknowledge("v2", ["d"])
     lagging = FakeEngine(answers=[answer(0), answer(1, policy_version="v1")])
     with pytest.raises(SteeringError, match="every rank"):
-        await SteeringGateway(lagging).acknowledge("v2", ["d"])
+        await guarded(lagging).acknowledge("v2", ["d"])
 
 
 async def test_an_output_that_cannot_be_traced_to_its_request_is_withheld() -> None:
     engine = FakeEngine([reading(9, 1)])
-    SteeringGateway(engine)
+    guarded(engine)
     with steering_context(DIRECTIVE):
         stream = engine.generate("hello", SamplingParams(), "id")
     engine.output_processor.request_states = _Forgetful()

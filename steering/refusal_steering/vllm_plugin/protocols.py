@@ -1,0 +1,243 @@
+"""The shapes of vLLM's objects that the plugin uses, and of what a rank answers.
+
+vLLM's own classes are untyped here, because following them costs a type checker minutes. Each
+protocol names only what is used; ``tests/contract`` holds them against the installed vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from typing import Any, NotRequired, Protocol, Self, TypedDict
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class RankAnswer(TypedDict):
+    """What one rank answers to a remote call: ``error`` and its ``code``, or its state."""
+
+    rank: int
+    error: str | None
+    code: NotRequired[str]
+    layers: NotRequired[list[int]]
+    bundles: NotRequired[list[str]]
+    policy_version: NotRequired[str | None]
+
+
+class SamplingParams(Protocol):
+    """A request's sampling parameters; ``extra_args`` is the one field that plugins may use."""
+
+    n: int
+    extra_args: dict[str, Any] | None
+
+    def clone(self) -> Self:
+        """A copy that may be changed."""
+
+
+class HashedRequest(Protocol):
+    """A request whose key-value blocks the scheduler hashes."""
+
+    request_id: str
+    num_prompt_tokens: int
+    sampling_params: SamplingParams | None
+
+
+class NewRequest(Protocol):
+    """A request that a step schedules for the first time, as the worker is told of it."""
+
+    req_id: str
+    prompt_token_ids: list[int] | None
+    sampling_params: SamplingParams | None
+
+
+class SchedulerOutput(Protocol):
+    """Who takes part in a step, and who has gone since the last one."""
+
+    scheduled_new_reqs: Sequence[NewRequest]
+    finished_req_ids: Collection[str]
+
+
+class EngineCoreOutput(Protocol):
+    """What one step has made for one request."""
+
+    request_id: str
+    new_token_ids: list[int]
+    kv_transfer_params: dict[str, Any] | None
+
+
+class EngineCoreOutputs(Protocol):
+    """One step's outputs for one client of the engine."""
+
+    outputs: Sequence[EngineCoreOutput]
+
+
+class BatchV1(Protocol):
+    """The batch of vLLM's model runner V1; the counts are [max_num_seqs], in batch order."""
+
+    num_reqs: int
+    req_ids: list[str]
+    num_computed_tokens_cpu: NDArray[Any]
+
+
+class BatchV2(Protocol):
+    """The batch of vLLM's model runner V2; the counts are [num_reqs], in batch order."""
+
+    num_reqs: int
+    req_ids: list[str]
+    num_computed_tokens_np: NDArray[Any]
+    num_scheduled_tokens: NDArray[Any]
+
+
+class LogitsModel(Protocol):
+    """The model, as far as its output layer goes."""
+
+    compute_logits: Callable[..., Tensor | None]
+
+
+class ModelRunner(Protocol):
+    """What both runners share."""
+
+    model: LogitsModel
+    _dummy_run: Callable[..., object]
+
+    def get_model(self) -> nn.Module:
+        """The model, without the wrapper that captured graphs put around it."""
+
+
+class RunnerV1(Protocol):
+    """Runner V1: it prepares :attr:`input_batch` in place."""
+
+    input_batch: BatchV1
+    _prepare_inputs: Callable[..., object]
+
+
+class RunnerV2(Protocol):
+    """Runner V2: it returns the batch that it has prepared."""
+
+    prepare_inputs: Callable[..., BatchV2]
+
+
+class TextConfig(Protocol):
+    """The configuration of the language model inside a model."""
+
+    hidden_size: int
+    num_hidden_layers: int
+
+
+class ModelConfig(Protocol):
+    """The model as it is served."""
+
+    hf_text_config: TextConfig
+    dtype: torch.dtype
+    enforce_eager: bool
+    is_encoder_decoder: bool
+    runner_type: str
+
+
+class SchedulerConfig(Protocol):
+    """How large a step may be."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+class ParallelConfig(Protocol):
+    """Over how many processes the model is spread."""
+
+    world_size: int
+    pipeline_parallel_size: int
+    data_parallel_size: int
+
+
+class CompilationConfig(Protocol):
+    """How the model is compiled."""
+
+    pass_config: object
+
+
+class VllmConfig(Protocol):
+    """The finished configuration of one engine."""
+
+    model_config: ModelConfig
+    scheduler_config: SchedulerConfig
+    parallel_config: ParallelConfig
+    compilation_config: CompilationConfig
+    cache_config: object
+    speculative_config: object | None
+    kv_transfer_config: object | None
+    additional_config: object
+
+
+class Logprob(Protocol):
+    """One token's log-probability."""
+
+    logprob: float
+
+
+class CompletionOutput(Protocol):
+    """One choice of an answer; ``logprobs`` has an entry for each of its tokens."""
+
+    logprobs: Sequence[Mapping[int, Logprob]] | None
+
+
+class RequestOutput(Protocol):
+    """What ``generate`` yields."""
+
+    outputs: Sequence[CompletionOutput]
+
+
+class RequestState(Protocol):
+    """What the output processor knows of one sequence; ``request_index`` is its choice's."""
+
+    external_req_id: str
+    request_index: int
+
+
+class OutputProcessor(Protocol):
+    """Turns outputs of the engine's process into those of ``generate``."""
+
+    request_states: Mapping[str, RequestState]
+    process_outputs: Callable[..., object]
+
+
+class EngineClient(Protocol):
+    """``AsyncLLM``: the engine, seen from the API process."""
+
+    vllm_config: VllmConfig
+    output_processor: OutputProcessor
+    generate: Callable[..., AsyncGenerator[RequestOutput, None]]
+
+    async def collective_rpc(
+        self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()
+    ) -> Sequence[RankAnswer]:
+        """Call a method of every rank's worker, between two steps."""
+
+
+class EngineCore(Protocol):
+    """The connection to the engine's process."""
+
+    def shutdown(self) -> None:
+        """End that process."""
+
+
+class OfflineCore(Protocol):
+    """The engine inside an offline engine."""
+
+    engine_core: EngineCore
+
+
+class OfflineEngine(Protocol):
+    """``vllm.LLM``: an engine without a server."""
+
+    llm_engine: OfflineCore
+
+    def chat(
+        self, messages: list[Any], sampling_params: list[Any], *, use_tqdm: bool
+    ) -> Sequence[object]:
+        """Answer conversations, a batch of them at a time."""
+
+    def collective_rpc(
+        self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()
+    ) -> list[Any]:
+        """Call a method of every rank's worker."""
