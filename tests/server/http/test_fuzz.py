@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal_server.chat.rules import ROLES, check_fields, check_messages
@@ -61,7 +61,6 @@ def test_fields(body: dict[str, Any]) -> None:
         assert error.param in body
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_messages_and_media(messages: Any) -> None:
     takes = {"image": 9, "audio": 9, "video": 9}

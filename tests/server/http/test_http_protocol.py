@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -86,16 +87,19 @@ def port(app: App) -> Iterator[int]:
     thread.join(5)
 
 
-def exchange(port: int, data: bytes, *, wait: float = 3.0) -> tuple[bytes, float]:
-    """Everything that comes back until the server closes, and after how long."""
-    with socket.create_connection(("127.0.0.1", port), timeout=wait) as link:
-        started = time.monotonic()
+def exchange(port: int, data: bytes) -> bytes:
+    """Everything that comes back until the server closes, which it must do by itself."""
+    with connect(port) as link:
         link.sendall(data)
         answer = b""
-        with contextlib.suppress(TimeoutError, ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):
             while chunk := link.recv(65_536):
                 answer += chunk
-        return answer, time.monotonic() - started
+        return answer
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def code(answer: bytes) -> str:
@@ -117,7 +121,7 @@ def code(answer: bytes) -> str:
     ],
 )
 def test_bytes_that_are_not_http_get_a_400_object(port: int, data: bytes) -> None:
-    answer, _ = exchange(port, data + b"\r\n\r\n")
+    answer = exchange(port, data + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
     assert code(answer) == "invalid_request"
 
@@ -128,21 +132,21 @@ def test_length_and_chunks_together_do_not_smuggle_a_second_request(port: int) -
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"0\r\n\r\n"
     )
-    answer, _ = exchange(port, data + smuggled, wait=1.0)
+    answer = exchange(port, data + smuggled)
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_header_that_is_too_large_is_a_431(port: int) -> None:
     for end in (b"", b"\r\n\r\n"):
-        answer, _ = exchange(port, GET + b"X-Big: " + b"a" * 100_000 + end)
+        answer = exchange(port, GET + b"X-Big: " + b"a" * 100_000 + end)
         assert answer.startswith(b"HTTP/1.1 431")
         assert code(answer) == "header_too_large"
 
 
 def test_a_client_that_is_still_sending_reads_why_it_is_refused(port: int) -> None:
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", port), timeout=3) as link:
+        with connect(port) as link:
             link.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n")
             time.sleep(0.01)
             link.sendall(b"x" * 8_000_000)
@@ -154,29 +158,33 @@ def test_a_client_that_is_still_sending_reads_why_it_is_refused(port: int) -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", GET, GET + b"X-Slow: a"])
-def test_a_header_that_does_not_end_is_closed_in_time(port: int, data: bytes) -> None:
-    answer, seconds = exchange(port, data)
-    assert code(answer) == "request_timeout"
-    assert HEADER_SECONDS * 0.8 < seconds < HEADER_SECONDS + 1
+def test_a_header_that_does_not_end_is_closed_when_its_time_is_over(port: int, data: bytes) -> None:
+    started = time.monotonic()
+    assert code(exchange(port, data)) == "request_timeout"
+    assert time.monotonic() - started > HEADER_SECONDS * 0.8
 
 
 def test_the_deadline_holds_for_later_requests_of_a_connection(port: int) -> None:
-    answer, seconds = exchange(port, GET + b"\r\n" + b"GET / HT")
+    answer = exchange(port, GET + b"\r\n" + b"GET / HT")
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"408" in answer
-    assert seconds < HEADER_SECONDS + 1
 
 
 def test_an_idle_connection_stays_open_and_a_failure_does_not_close_it(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=3) as link:
-        for path, status in ((b"/", b"200"), (b"/fail", b"500"), (b"/", b"200")):
-            link.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert link.recv(65_536).startswith(b"HTTP/1.1 " + status)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as link:
+        link.connect()
+        # It must not connect again by itself.
+        link.auto_open = 0
+        for path, status in (("/", 200), ("/fail", 500), ("/", 200)):
+            link.request("GET", path)
+            answer = link.getresponse()
+            assert answer.status == status
+            answer.read()
             time.sleep(HEADER_SECONDS * 1.3)
 
 
 def test_a_client_that_does_not_read_is_cut_off(port: int, app: App) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=3) as link:
+    with connect(port) as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         link.sendall(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert app.flood_ended.wait(WRITE_SECONDS + 3)
+        assert app.flood_ended.wait(60)

@@ -21,7 +21,7 @@ from tests.server.fixtures.audit_lines import all_lines
     max_bytes=st.integers(64, 700),
     restarts=st.sets(st.integers(0, 59)),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_rotation_loses_nothing_and_keeps_the_order(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], max_bytes: int, restarts: set[int]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal_server.telemetry.audit.log import redacted
@@ -31,7 +31,6 @@ messages = st.lists(
 
 
 @given(messages, messages, st.binary(min_size=32, max_size=32))
-@settings(deadline=None)
 def test_digests_agree_for_equal_prompts_under_one_salt_only(
     one: list[dict[str, Any]], other: list[dict[str, Any]], salt: bytes
 ) -> None:

@@ -17,6 +17,8 @@ from refusal_server.telemetry.audit.rotating_file import RotatingFile
 from refusal_server.telemetry.audit.writer import AuditWriter, Record
 from tests.server.fixtures.audit_lines import Counts, all_lines
 
+PATIENCE_SECONDS = 120
+
 
 class Disk:
     """A sink that is full, or slow, when told to be."""
@@ -28,7 +30,7 @@ class Disk:
         self.open.set()
 
     def write(self, line: bytes) -> None:
-        self.open.wait(20)
+        self.open.wait()
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.lines.append(line)
@@ -49,7 +51,7 @@ def writer(sink: Any, counts: Counts, queue_size: int = 10_000, **named: Any) ->
 
 
 def settled(counts: Counts, lines: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while counts.written + counts.dropped < lines and time.monotonic() < deadline:
         time.sleep(0.005)
     assert counts.written + counts.dropped == lines
@@ -59,13 +61,13 @@ def test_a_stuck_disk_blocks_nobody_and_every_line_is_accounted_for() -> None:
     disk, counts = Disk(), Counts()
     disk.open.clear()
     log = writer(disk, counts, queue_size=16)
-    started = time.perf_counter()
     for number in range(2000):
         log.put({"n": number})
-    assert time.perf_counter() - started < 2.0
+    # All were taken while the disk had written none.
+    assert disk.lines == []
     assert counts.dropped > 1000
     disk.open.set()
-    log.close(20)
+    log.close(PATIENCE_SECONDS)
     assert counts.written == len(disk.lines)
     assert counts.written + counts.dropped == 2000
     log.put({"n": "late"})
@@ -90,7 +92,7 @@ def test_a_full_disk_is_counted_said_once_a_minute_and_survived(
     assert counts.dropped == 51
     disk.full = False
     log.put({"n": "back"})
-    log.close(20)
+    log.close(PATIENCE_SECONDS)
     assert [json.loads(line) for line in disk.lines] == [{"n": "back"}]
     assert counts.written == 1
 
@@ -99,7 +101,7 @@ def test_a_real_full_device_and_a_folder_that_comes_later(tmp_path: Path) -> Non
     counts = Counts()
     full = writer(RotatingFile(Path("/dev/full"), 10_000, 1), counts)
     full.put({"n": 1})
-    full.close(20)
+    full.close(PATIENCE_SECONDS)
     assert (counts.written, counts.dropped) == (0, 1)
     path = tmp_path / "later" / "audit.jsonl"
     log = writer(RotatingFile(path, 10_000, 1), counts)
@@ -107,7 +109,7 @@ def test_a_real_full_device_and_a_folder_that_comes_later(tmp_path: Path) -> Non
     settled(counts, 2)
     path.parent.mkdir()
     log.put({"n": 3})
-    log.close(20)
+    log.close(PATIENCE_SECONDS)
     assert path.read_bytes() == b'{"n": 3}\n'
     assert (counts.written, counts.dropped) == (1, 2)
 
@@ -125,7 +127,7 @@ def test_the_writer_outlives_what_nobody_has_thought_of() -> None:
     log.put({"n": float("nan")})
     settled(counts, 1)
     log.put({"n": 1})
-    log.close(20)
+    log.close(PATIENCE_SECONDS)
     assert disk.lines == [b'{"n": 1}\n']
     assert (counts.written, counts.dropped) == (1, 1)
 
@@ -136,6 +138,6 @@ def test_closing_writes_everything_that_waits(tmp_path: Path) -> None:
     log = writer(RotatingFile(path, 2**20, 1), counts)
     for number in range(3000):
         log.put({"n": number})
-    log.close(20)
+    log.close(PATIENCE_SECONDS)
     assert [json.loads(line)["n"] for line in all_lines(path)] == list(range(3000))
     assert (counts.written, counts.dropped) == (3000, 0)

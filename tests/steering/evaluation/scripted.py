@@ -28,7 +28,7 @@ def settings(server: FakeServer, folder: Path, **changes: Any) -> Settings:
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     plain = Settings(
-        Access(server.url, timeout=5.0, retries=0, concurrency=3),
+        Access(server.url, timeout=60.0, retries=0, concurrency=3),
         (f"file:{rows}?forms=plain,list",),
         folder / "results.json",
         policies=("steer",),

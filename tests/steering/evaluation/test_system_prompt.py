@@ -47,7 +47,7 @@ def suite(folder: Path) -> str:
 def run(serve: Serve, folder: Path, policies: tuple[str, ...]) -> tuple[dict[str, Any], list[Ask]]:
     server = serve(obedient)
     wanted = Settings(
-        Access(server.url, timeout=5.0, retries=0),
+        Access(server.url, timeout=60.0, retries=0),
         (suite(folder),),
         folder / "results.json",
         policies=policies,

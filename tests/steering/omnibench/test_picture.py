@@ -31,7 +31,7 @@ def test_frame_is_white_with_black_ink() -> None:
 
 
 @given(WORDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_ink_touches_the_border(words: list[str]) -> None:
     dark = ink(" ".join(words))
     assert dark.any()
@@ -39,7 +39,7 @@ def test_no_ink_touches_the_border(words: list[str]) -> None:
 
 
 @given(WORDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_lines_hold_every_character_within_the_columns(words: list[str]) -> None:
     text = " ".join(words)
     layout = picture.lay_out(text)
