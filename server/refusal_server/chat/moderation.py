@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refusal_server.caller import Caller
-from refusal_server.chat.internal_chat import InternalChat, as_sent, together
+from refusal_server.chat.internal import InternalChat, as_sent, together
 from refusal_server.chat.request import ChatCall, ChatIntake
 from refusal_server.chat.vllm_errors import translate
 from refusal_server.errors import ApiError, bad_request

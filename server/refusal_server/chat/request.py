@@ -21,6 +21,7 @@ from refusal_server.media.guard import MediaGuard
 from refusal_server.media.parts import media_parts
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits
+from refusal_server.telemetry.ending import Admitted
 from refusal_server.telemetry.metrics import Metrics
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
@@ -49,6 +50,24 @@ class ChatCall:
         """Policy, strategy and mode, for the metrics."""
         policy = self.choice.policy
         return policy.name, policy.strategy, policy.rule.mode
+
+    @property
+    def admitted(self) -> Admitted:
+        """What operators may be told of it."""
+        policy = self.choice.policy
+        return Admitted(
+            origin=self.origin,
+            policy=policy.name,
+            version=self.choice.version,
+            strategy=policy.strategy,
+            mode=policy.rule.mode,
+            bundle=policy.bundle.digest if policy.bundle else None,
+            strength=self.choice.strength,
+            arm=self.choice.arm,
+            modality=self.modality,
+            messages=self.messages,
+            admitted_at=self.admitted_at,
+        )
 
 
 class ChatIntake:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refusal_server.caller import UNKNOWN, Origin
-from refusal_server.chat.risk.risk_assessment import RiskAssessment
+from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.files.yaml_file import nearest
 from refusal_server.policy.policy_set import Arm, Policy, PolicySet

@@ -9,12 +9,12 @@ from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
 from refusal_server.chat.moderation import ModerationService
-from refusal_server.chat.observer import Observer
 from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.service import ChatService
 from refusal_server.events import EventSink
 from refusal_server.http.health import Health
 from refusal_server.policy.policy_store import PolicyStore
+from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.recent import RecentRequests
 
 

@@ -16,11 +16,10 @@ from vllm.version import __version__ as vllm_version
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
-from refusal_server.chat.internal_chat import InternalChat
+from refusal_server.chat.internal import InternalChat
 from refusal_server.chat.moderation import ModerationService
-from refusal_server.chat.observer import Observer
 from refusal_server.chat.request import ChatIntake
-from refusal_server.chat.risk.risk_pass import check_engine
+from refusal_server.chat.risk.judge import check_engine
 from refusal_server.chat.service import ChatService
 from refusal_server.detection.build import build_sampled
 from refusal_server.events import EventSink, NoEvents
@@ -34,6 +33,7 @@ from refusal_server.run.startup import StartupError
 from refusal_server.settings import Settings
 from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.metrics import Metrics
+from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.ops_metrics import OpsMetrics
 from refusal_server.telemetry.recent import RecentRequests
 from refusal_steering.bundle import SteeringBundle

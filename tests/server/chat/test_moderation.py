@@ -16,7 +16,7 @@ from openai.types import ModerationCreateResponse
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, Caller
-from refusal_server.chat.internal_chat import InternalChat
+from refusal_server.chat.internal import InternalChat
 from refusal_server.chat.moderation import CATEGORY, ModerationService
 from refusal_server.errors import ApiError
 from refusal_server.events import NoEvents

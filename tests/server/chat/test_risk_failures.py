@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from vllm.exceptions import QueueOverflowError, VLLMValidationError
 
-from refusal_server.chat.risk.risk_pass import check_engine
+from refusal_server.chat.risk.judge import check_engine
 from refusal_server.errors import ApiError
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
 from tests.server.fixtures.bundles import write_bundle

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refusal_server.chat.risk.risk_pass import settled_risk
+from refusal_server.chat.risk.judge import settled_risk
 from refusal_server.errors import ApiError
 from refusal_steering.bundle import RiskPass
 from tests.server.fixtures.bundles import (

@@ -20,11 +20,13 @@ from refusal_server.files.yaml_file import FileError
 from refusal_server.media.guard import MediaGuard
 from refusal_server.policy.policy_set import PolicySet, load_policy_set, policy_problems
 from refusal_server.settings import Limits, Media
+from refusal_server.telemetry.ending import Measurement
 from refusal_server.telemetry.metrics import Metrics
 from tests.server.fixtures.bundles import write_bundle
 
 MAIN: dict[str, Any] = {"mode": "enforce", "bundle": "b"}
 SPLIT: dict[str, Any] = {"policy": "next", "share": 0.1}
+NOTHING = Measurement()
 IDS = [f"request-{number}" for number in range(10_000)]
 
 
@@ -81,12 +83,12 @@ def test_the_arm_follows_the_policy_and_is_in_header_and_report(tmp_path: Path) 
         "next": "treatment",
     }
     for choice in arms.values():
-        assert report.header(choice, []).endswith(f";arm={choice.arm}")
-        assert report.body(choice, [], 5)["arm"] == choice.arm
+        assert report.header(choice, NOTHING).endswith(f";arm={choice.arm}")
+        assert report.body(choice, [], NOTHING, 5)["arm"] == choice.arm
     plain = pick(load(tmp_path), request_id="1")
     assert plain.arm is None
-    assert "arm" not in report.header(plain, [])
-    assert "arm" not in report.body(plain, [], 5)
+    assert "arm" not in report.header(plain, NOTHING)
+    assert "arm" not in report.body(plain, [], NOTHING, 5)
 
 
 def test_who_names_a_policy_or_a_strength_is_not_drawn(tmp_path: Path) -> None:

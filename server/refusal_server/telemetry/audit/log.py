@@ -106,7 +106,7 @@ class AuditLog:
 
     def _put(self, kind: str, fields: Mapping[str, Any]) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        shown = {name: _plain(value) for name, value in fields.items()}
+        shown = {name: plain(value) for name, value in fields.items()}
         self._writer.put({"time": now, "event": kind, **shown})
 
     def _bounded(self, text: str) -> str:
@@ -130,7 +130,8 @@ def _fields(event: Any) -> dict[str, Any]:
     return {name: getattr(event, name) for name in event.__slots__}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` as JSON can carry it: numbers rounded, ``None`` for those that are none."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value

@@ -13,7 +13,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.logprobs import Logprob
 
-from refusal_server.chat.internal_chat import InternalChat, drafted, together
+from refusal_server.chat.internal import InternalChat, drafted, together
 from refusal_steering.errors import SteeringUnavailableError
 
 STEPS = [

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from refusal_server.chat.internal_chat import (
+from refusal_server.chat.internal import (
     TOP_LOGPROBS,
     InternalChat,
     as_sent,
@@ -20,9 +20,9 @@ from refusal_server.chat.internal_chat import (
     together,
 )
 from refusal_server.chat.request import ChatCall
-from refusal_server.chat.risk.risk_assessment import RiskAssessment
-from refusal_server.chat.risk.risk_prompts import quoted, reworded, takes_context
-from refusal_server.chat.risk.visual_context import VisualContext, VisualContexts
+from refusal_server.chat.risk.assessment import RiskAssessment
+from refusal_server.chat.risk.contexts import VisualContext, VisualContexts
+from refusal_server.chat.risk.prompts import quoted, reworded, takes_context
 from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.metrics import PassOutcome
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle

@@ -6,7 +6,7 @@ the answer. Such requests are drafted first, as plain text; what the draft refus
 
 from __future__ import annotations
 
-from refusal_server.chat.internal_chat import InternalChat, InternalReply, drafted
+from refusal_server.chat.internal import InternalChat, InternalReply, drafted
 from refusal_server.chat.request import ChatCall
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.directive import Directive
@@ -23,12 +23,12 @@ class RefusalGuard:
         self._thinks = thinks
         self._detector = LexicalDetector()
 
-    async def refusal(self, call: ChatCall) -> InternalReply | None:
+    async def refusal(self, call: ChatCall, directive: Directive | None) -> InternalReply | None:
         """The draft that refuses ``call``, with its readings; ``None`` to answer as asked.
 
-        Raises as :meth:`InternalChat.ask`: what could not be drafted is not answered.
+        ``directive`` is what the answer would be steered by. Raises as :meth:`InternalChat.ask`:
+        what could not be drafted is not answered.
         """
-        directive = call.choice.directive
         if directive is None or not self._guards(call):
             return None
         if not await self._earns(call, directive):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cachetools import LRUCache
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
-from refusal_server.chat.internal_chat import InternalChat, apart
+from refusal_server.chat.internal import InternalChat, apart
 from refusal_steering.bundle import RiskPass
 
 

@@ -1,0 +1,125 @@
+"""One admitted call on its way to an answer: what is known of it so far, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from refusal_server.chat import report
+from refusal_server.chat.request import ChatCall
+from refusal_server.chat.vllm_errors import translate
+from refusal_server.detection.answer_text import Said
+from refusal_server.errors import ApiError, internal_error
+from refusal_server.telemetry.ending import Admitted, Ending, Failure, Measurement, Usage
+from refusal_server.telemetry.metrics import Outcome
+from refusal_server.telemetry.observer import Observer
+from refusal_server.telemetry.stopwatch import Stopwatch
+from refusal_steering.directive import Directive
+from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.trace import Trace
+from refusal_steering.vllm_plugin.gateway import SteeringContext
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """``passed`` is what vLLM sees of the HTTP request, ``watch`` the time of our own code.
+
+    ``directive`` and ``context`` are there once the engine may be asked: what the workers are
+    told, ``None`` where nothing is steered, and what they have measured.
+    """
+
+    call: ChatCall
+    passed: Request
+    observer: Observer
+    watch: Stopwatch = field(init=False)
+    admitted: Admitted = field(init=False)
+    prompt_sha256: str | None = None
+    directive: Directive | None = None
+    context: SteeringContext | None = None
+
+    def __post_init__(self) -> None:
+        self.watch = Stopwatch(self.call.admission)
+        self.admitted = self.call.admitted
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        """What the device has measured until now, a trace for each choice."""
+        return self.context.traces if self.context else ()
+
+    def prove(self, *, finished: bool) -> None:
+        """Raise :class:`SteeringUnavailableError` unless steering has its proof.
+
+        The gateway withholds unproven tokens; this catches answers that did not pass it.
+        """
+        if self.directive is None or self.context is None:
+            return
+        if self.context.error is not None:
+            raise self.context.error
+        expected = self.call.request.n or 1
+        measured = sum(bool(trace.readings) for trace in self.traces)
+        if not measured or (finished and measured != expected):
+            raise SteeringUnavailableError(
+                f"{measured} of {expected} choices were steered with proof; the answer is withheld"
+            )
+
+    def answered(self, measured: Measurement, said: Sequence[Said], usage: Usage | None) -> None:
+        """The answer has come to its end; the observer's detector says what it is."""
+        self._end(None, measured, said=said, usage=usage)
+
+    def refused(self, measured: Measurement, usage: Usage) -> None:
+        """The guard has refused in the model's place."""
+        self._end("refusal", measured, usage=usage)
+
+    def aborted(self) -> None:
+        """The caller has left before the end."""
+        self._end("aborted", self.measure(), usage=self.usage)
+
+    def failed(self, error: Exception, *, sent: bool = False) -> ApiError:
+        """What the caller is told of ``error``; ``sent`` where the whole answer was out by then."""
+        unproven = isinstance(error, SteeringUnavailableError)
+        if unproven:
+            logger.error("steering has failed for a request: %s", error)
+        known = translate(error)
+        if known is None:
+            logger.error("unexpected error while answering", exc_info=error)
+            known = internal_error()
+        failure = Failure(known.code, unproven=unproven, sent=sent)
+        self._end("error", self.measure(), usage=self.usage, failure=failure)
+        return known
+
+    def measure(self) -> Measurement:
+        """What was measured until now."""
+        return report.measure(self.call.choice, self.traces)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What vLLM leaves with the request once its stream has ended."""
+        metadata = getattr(self.passed.state, "request_metadata", None)
+        found = getattr(metadata, "final_usage_info", None)
+        return None if found is None else Usage(found.prompt_tokens, found.completion_tokens or 0)
+
+    def _end(
+        self,
+        outcome: Outcome | None,
+        measured: Measurement,
+        *,
+        said: Sequence[Said] = (),
+        usage: Usage | None,
+        failure: Failure | None = None,
+    ) -> None:
+        ending = Ending(
+            request=self.admitted,
+            measured=measured,
+            outcome=outcome,
+            said=said,
+            usage=usage,
+            failure=failure,
+            overhead=self.watch.seconds,
+            prompt_sha256=self.prompt_sha256,
+        )
+        self.observer.ended(ending)
