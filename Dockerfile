@@ -11,7 +11,7 @@ ARG VLLM_DIGEST
 
 FROM vllm/vllm-openai:${VLLM_TAG}@${VLLM_DIGEST} AS wheel
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
+COPY pyproject.toml README.md LICENSE NOTICE CHANGELOG.md ./
 COPY server ./server
 COPY steering ./steering
 RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .

@@ -5,7 +5,8 @@
 #   PORT     where `make serve` listens on 127.0.0.1 (default: 8000)
 #   PYTHON   interpreter that creates the environment, 3.11 to 3.13 (default: python3)
 #   VENV     the environment's folder (default: .venv)
-#   PYTEST   more arguments for pytest, such as PYTEST='-k policy -x'
+#   PYTEST   more arguments for pytest, such as PYTEST='-k policy -x'; coverage is not judged then
+#   LOCKED   yes (default), or no: packages by pyproject.toml's ranges, digests not compared
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,13 +16,26 @@ PORT ?= 8000
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
+LOCKED ?= yes
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 BIN := $(VENV)/bin
-ENVIRONMENT := $(PYTHON) deploy/local/environment.py --venv $(VENV) --extras
+ENVIRONMENT := $(PYTHON) deploy/local/environment.py --venv $(VENV) \
+	$(if $(filter no,$(LOCKED)),--unlocked) --extras
+OFFLINE_TOOLS := demo,calibrate,evaluate
 DEMO_MODEL := $(BIN)/python deploy/local/demo_model.py
 DEMO_MEDIA := $(BIN)/python deploy/local/demo_omni.py
 SERVED := $(if $(filter text,$(DEMO)),$(DEMO_MODEL),$(DEMO_MEDIA))
+# What was not run, of both parts of the tests, for the last lines of `make test`.
+LEFT_OUT := build/tests_left_out.txt
+export REFUSAL_TESTS_LEFT_OUT := $(LEFT_OUT)
+# Part of the tests covers part of the code: a run that PYTEST narrows is not measured.
+define FAST_TESTS
+$(BIN)/python $(if $(PYTEST),,-m coverage run) -m pytest -m "not engine and not gpu" $(PYTEST) \
+	$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+$(if $(PYTEST),,@$(BIN)/python -m tests.coverage_floors \
+	$(call or_else,test what the rooms named above do; the floors are in pyproject.toml))
+endef
 or_else = || { status=$$?; echo "make $@: failed. What to do: $(1)" >&2; exit $$status; }
 
 .PHONY: help
@@ -39,21 +53,25 @@ serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT
 .PHONY: test
 test: install-dev ## Set up, then run all tests: fast ones first, then those with an engine
 	@$(DEMO_MEDIA)
+	@mkdir -p build && rm -f $(LEFT_OUT)
 	@echo "tests: fast ones"
-	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST) \
-		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+	@$(FAST_TESTS)
 	@echo "tests: with a real engine$(if $(filter gpu,$(EXTRA)),, on the CPU)"
 	@$(BIN)/python -m pytest -m "$(if $(filter gpu,$(EXTRA)),engine or gpu,engine and not gpu)" \
 		$(PYTEST) $(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+	@if [ -s $(LEFT_OUT) ]; then echo "tests: not run on this machine"; cat $(LEFT_OUT); fi
 
 .PHONY: check
-check: install-dev ## Format, lint, types, import rules, fast tests
+check: lint ## Format, lint, types, import rules, dead code, fast tests with their coverage
+	@$(FAST_TESTS)
+
+.PHONY: lint
+lint: install-dev ## The checks that run nothing: format, lint, types, import rules, dead code
 	@$(BIN)/ruff format --check . $(call or_else,run 'make format')
 	@$(BIN)/ruff check . $(call or_else,correct the lines named above; 'make format' does the easy ones)
 	@$(BIN)/mypy $(call or_else,correct the types named above)
 	@$(BIN)/lint-imports $(call or_else,move the import named above to the side that may have it)
-	@$(BIN)/python -m pytest -q -m "not engine and not gpu" $(PYTEST) \
-		$(call or_else,read the failures above)
+	@$(BIN)/vulture $(call or_else,remove what is named above; or say in [tool.vulture] who calls it)
 
 .PHONY: format
 format: install-dev ## Rewrite the sources in the house format
@@ -78,12 +96,16 @@ demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
 		--out deploy/demo/bundles $(call or_else,read the error above)
 
 .PHONY: install
-install: ## Create the environment with the engine
-	@$(ENVIRONMENT) $(EXTRA),demo
+install: ## Create the environment with the engine and the offline tools
+	@$(ENVIRONMENT) $(EXTRA),$(OFFLINE_TOOLS)
 
 .PHONY: install-dev
-install-dev: ## The same with everything for tests and calibration
-	@$(ENVIRONMENT) $(EXTRA),demo,dev,calibrate,detect,evaluate
+install-dev: ## The same with everything for tests
+	@$(ENVIRONMENT) $(EXTRA),$(OFFLINE_TOOLS),dev,detect
+
+.PHONY: lock
+lock: install-dev ## Resolve the requirements anew and write the lock files
+	@$(BIN)/python deploy/local/lock.py
 
 .PHONY: demo-model
 demo-model: install ## Fetch the demo model, and make the one with media beside it
@@ -91,7 +113,7 @@ demo-model: install ## Fetch the demo model, and make the one with media beside 
 
 .PHONY: clean
 clean: ## Remove caches and build output
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -not -path './$(VENV)/*' \
 		-prune -exec rm -rf {} +
 

@@ -1,7 +1,12 @@
-"""Fixtures that more than one folder of tests shares."""
+"""Fixtures that more than one folder of tests shares, and what a run says at its end."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.server.fixtures.live import server
@@ -13,3 +18,32 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+# A file for the same lines, so that `make test` can say them last, after all of its runs.
+LEFT_OUT = "REFUSAL_TESTS_LEFT_OUT"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was skipped, one line for each reason; a reason names the way to what is missing."""
+    lines = left_out(terminalreporter.stats.get("skipped", []))
+    if not lines:
+        return
+    terminalreporter.section("not run on this machine")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if target := os.environ.get(LEFT_OUT):
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def left_out(skipped: list[pytest.TestReport]) -> list[str]:
+    """One line for each reason, the most frequent first."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in skipped
+        if isinstance(report.longrepr, tuple)
+    )
+    return [
+        f"{count} {'test' if count == 1 else 'tests'}: {reason}"
+        for reason, count in reasons.most_common()
+    ]

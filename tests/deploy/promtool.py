@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.needs import need
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -15,12 +14,9 @@ RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 
 def promtool(*arguments: str | Path, stdin: bytes | None = None) -> str:
     """What ``promtool`` prints; fails the test on another exit status than 0, skips without it."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not on the PATH; on Debian it comes with the package prometheus")
-    done = subprocess.run(
-        [program, *map(str, arguments)], input=stdin, capture_output=True, timeout=120, check=False
-    )
+    need("promtool")
+    command = ["promtool", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
     said = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, said
     return said

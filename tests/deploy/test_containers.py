@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from refusal_server import __version__
 from refusal_server.settings import ENV_PREFIX, Settings
 from tests.deploy.dockerfile import copied, environment, instructions, last
 from tests.deploy.promtool import ROOT
@@ -27,10 +28,9 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 
 def tool(name: str) -> str:
-    """A program of the environment; the test is skipped without it."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
+    """A program of the environment."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    assert found is not None, f"{name} is not installed; `make install-dev` brings it"
     return found
 
 
@@ -154,11 +154,11 @@ def test_vllm_is_checked_before_and_everything_after_the_wheel() -> None:
 
 def test_labels_say_the_version_that_is_installed() -> None:
     for path, suffix in ((GPU, ""), (CPU, "-cpu")):
-        wanted = f'org.opencontainers.image.version="{PROJECT["version"]}{suffix}"'
+        wanted = f'org.opencontainers.image.version="{__version__}{suffix}"'
         assert wanted in last(instructions(path), "LABEL").text
     images = {name: service.get("image") for name, service in services().items()}
-    assert images["server-gpu"] == f"refusal-server:{PROJECT['version']}"
-    assert images["server-cpu"] == f"refusal-server:{PROJECT['version']}-cpu"
+    assert images["server-gpu"] == f"refusal-server:{__version__}"
+    assert images["server-cpu"] == f"refusal-server:{__version__}-cpu"
 
 
 def test_check_packages_sees_missing_and_wrong_versions() -> None:

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.grafana import dashboard
 from tests.deploy import exposition
 from tests.deploy.promql import Schema, labels_of, parse
 from tests.deploy.promtool import ROOT, RULES, promtool
 
-dashboard = pytest.importorskip(
-    "deploy.grafana.dashboard", reason="grafana-foundation-sdk is not installed"
-)
 FILE = ROOT / "deploy" / "grafana" / "dashboards" / "refusal-steering.json"
 ALLOWED = {
     "model_name",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import ReferenceSteering, greedy
-from tests.engine.conftest import cache_folder
 from tests.engine.engines import ROOT, play_side_by_side
 from tests.engine.spec import Answer, Call, Outcome, Run, Scenario
+from tests.needs import demo_model, need
 
 pytestmark = pytest.mark.engine
 
@@ -35,11 +34,8 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    default = cache_folder().parent / "models" / "qwen2.5-coder-0.5b-instruct"
-    path = Path(os.environ.get("REFUSAL_STEERING_DEMO_MODEL", default))
-    if not (path / "config.json").exists():
-        pytest.skip("the demo model is not in the cache; run 'make demo-model'")
-    return path
+    need("demo-model")
+    return demo_model()
 
 
 @pytest.fixture(scope="module")

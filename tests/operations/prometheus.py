@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from typing import Any
 
 import httpx2
 import promql_parser as ql
-import pytest
 import yaml
 
 from tests.deploy.promtool import PROMETHEUS, RULES
+from tests.needs import need
 from tests.operations.site import eventually
 
 EVERY = "2s"
@@ -97,12 +96,10 @@ def names_in(expression: str) -> set[str]:
 @contextmanager
 def watching(address: str, folder: Path) -> Iterator[Prometheus]:
     """A Prometheus that scrapes ``address`` (host:port) under the deployed rules."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not on the PATH; on Debian it is a package of that name")
+    need("prometheus")
     port = _free_port()
     command = [
-        program,
+        "prometheus",
         f"--config.file={_configuration(address, folder)}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",

@@ -21,6 +21,7 @@ from refusal_server.run.startup import (
 from refusal_server.settings import Settings, load_settings
 from refusal_server.telemetry import logs
 from refusal_steering.errors import SteeringError
+from refusal_steering.tools.extras import naming_the_extra
 
 _UNUSABLE = 2
 _INTERRUPTED = 130
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"refusal-server {__version__}\n")
         return 0
     try:
-        return _run(load_settings(arguments)) if command is None else command(arguments[1:])
+        with naming_the_extra("refusal-server"):
+            return _run(load_settings(arguments)) if command is None else command(arguments[1:])
     except (FileError, StartupError, SteeringError) as error:
         line = " ".join(str(error).split())
         sys.stderr.write(f"refusal-server: error: {line}\n")

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-_current_span: Callable[[], Any] | None
-try:
-    from opentelemetry.trace import get_current_span as _current_span
-except ImportError:  # Tracing is optional; vLLM brings the package, a slimmer engine may not.
-    _current_span = None
+from opentelemetry.trace import get_current_span
 
 
 def annotate(
     policy: str, version: str, coefficient: float, risk: float, rows_verified: int
 ) -> None:
     """Set attributes ``steering.*`` on the current span if it is recording."""
-    if _current_span is None:
-        return
-    span = _current_span()
+    span = get_current_span()
     if not span.is_recording():
         return
     span.set_attribute("steering.policy", policy)

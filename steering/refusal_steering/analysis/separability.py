@@ -23,20 +23,6 @@ RECENTRED = "all forms, re-centred"
 
 
 @dataclass(frozen=True, slots=True)
-class Separability(PlainData):
-    """Areas under the ROC curve of the projection on the plain direction, one number per layer.
-
-    ``forms`` maps a form to its own area; ``pooled`` takes all rows together as they are, so that
-    a form that lies higher as a whole costs area; ``recentred`` first moves the harmless mean of
-    each form to 0. NaN in a layer where the frame's two means are the same.
-    """
-
-    forms: dict[str, tuple[float, ...]]
-    pooled: tuple[float, ...]
-    recentred: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RocCurve(PlainData):
     """Share of harmless (``fpr``) and of harmful (``tpr``) rows above each threshold, falling."""
 
@@ -46,21 +32,14 @@ class RocCurve(PlainData):
     auc: float
 
 
-def separability(sample: LabelledRows, frame: TextFrame | None = None) -> Separability:
-    """Areas for each form, pooled, and pooled after re-centring; all forms need both labels."""
-    places = (frame or TextFrame.of(sample)).place(sample.rows).cpu()
-    areas = {
-        name: tuple(auroc(scores[mask], harmful) for scores in layers)
-        for name, layers, mask, harmful in _views(sample, places)
-    }
-    pooled, recentred = areas.pop(POOLED), areas.pop(RECENTRED)
-    return Separability(areas, pooled, recentred)
-
-
 def roc_curves(
     sample: LabelledRows, layer: int, frame: TextFrame | None = None
 ) -> tuple[RocCurve, ...]:
-    """Curves at one layer: each form, pooled, and pooled after re-centring."""
+    """Curves at one layer: of each form, of all rows as they are, and of all rows re-centred.
+
+    ``POOLED`` takes all rows together, so that a form that lies higher as a whole costs area;
+    ``RECENTRED`` first moves the harmless mean of each form to 0. All forms need both labels.
+    """
     places = (frame or TextFrame.of(sample)).place(sample.rows).cpu()
     if not bool(torch.isfinite(places[layer]).all()):
         raise PhenomenaError(
@@ -68,8 +47,8 @@ def roc_curves(
             f"the same there. Choose another layer."
         )
     curves = []
-    for name, layers, mask, harmful in _views(sample, places):
-        scores = layers[layer][mask]
+    for name, layer_places, mask, harmful in _views(sample, places[layer]):
+        scores = layer_places[mask]
         fpr, tpr, _ = roc_curve(harmful.numpy(), scores.numpy())
         curves.append(RocCurve(name, floats(fpr), floats(tpr), auroc(scores, harmful)))
     return tuple(curves)
@@ -83,12 +62,12 @@ def auroc(scores: Tensor, harmful: Tensor) -> float:
 
 
 def _views(sample: LabelledRows, places: Tensor) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Name, positions [L, N], mask [N] of the rows that count, and their labels."""
+    """Name, positions [N], mask [N] of the rows that count, and their labels."""
     labels, recentred = sample.harmful.cpu(), places.clone()
     for form in sample.form_names:
         harmless = sample.members(form, False).cpu()
         mask = harmless | sample.members(form, True).cpu()
-        recentred[:, mask] -= places[:, harmless].mean(-1, keepdim=True)
+        recentred[mask] -= places[harmless].mean()
         yield form, places, mask, labels[mask]
     everything = torch.ones_like(labels)
     yield POOLED, places, everything, labels

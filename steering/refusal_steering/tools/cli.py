@@ -10,9 +10,10 @@ from collections.abc import Callable
 import typer
 
 from refusal_steering.errors import SteeringError
+from refusal_steering.tools.extras import naming_the_extra
 
 # Imported when asked for: some of them load torch, matplotlib or the engine.
-_COMMANDS = {
+COMMANDS = {
     "build": ("build", "Calibrate every strategy's bundle for a model, and report on it."),
     "collect": ("collect", "Record a model's activations at the last prompt token."),
     "golden": ("golden", "Golden refusal vectors from activations (uncentred SVD)."),
@@ -30,7 +31,7 @@ _COMMANDS = {
 def app(wanted: str | None) -> typer.Typer:
     """The command line with all commands named, and only ``wanted`` imported."""
     made = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-    for name, (module, summary) in _COMMANDS.items():
+    for name, (module, summary) in COMMANDS.items():
         command = _load(module) if wanted == name else _unloaded
         made.command(name, help=_help(command) if wanted == name else summary)(command)
     return made
@@ -57,7 +58,8 @@ def main() -> None:
     """Run one command; errors of ours are one line and exit code 2."""
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        app(wanted)()
+        with naming_the_extra(wanted):
+            app(wanted)()
     except SteeringError as error:
         typer.echo(f"refusal-steering: {error}", err=True)
         sys.exit(2)

@@ -85,7 +85,7 @@ def test_the_address_of_the_console_that_is_shown_leads_to_its_login(
     try:
         listener = bind(host, 0)
     except StartupError:
-        pytest.skip(f"this machine has no {host}")
+        pytest.skip(f"the address {host} is missing: switch IPv6 on")
 
     async def visit() -> httpx2.Response:
         front = _Front(build_ops_app(ops.service, settings), settings, listener)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -152,9 +151,6 @@ def test_developer_mode_is_refused(config: Path) -> None:
     assert "VLLM_SERVER_DEV_MODE" in refusal("--config", str(config), VLLM_SERVER_DEV_MODE="1")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_key_file_that_cannot_be_read(config: Path, tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text("k")
-    key.chmod(0)
-    assert "cannot read" in refusal("--config", str(config), "--api-key-file", str(key))
+    """A folder in its place; what rights forbid can be read by root, who runs these tests in CI."""
+    assert "cannot read" in refusal("--config", str(config), "--api-key-file", str(tmp_path))

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.recent import RecentRequests
@@ -31,20 +32,19 @@ def test_the_last_requests_are_remembered(tmp_path: Path) -> None:
     assert newest.seconds > 0
 
 
-def test_a_recording_span_gets_the_steering(monkeypatch: pytest.MonkeyPatch) -> None:
-    sdk = pytest.importorskip("opentelemetry.sdk.trace")
-    tracer = sdk.TracerProvider().get_tracer("test")
+def test_a_recording_span_gets_the_steering() -> None:
+    tracer = TracerProvider().get_tracer("test")
     with tracer.start_as_current_span("request") as span:
         trace_span.annotate("p", "v", 2.0, float("nan"), 3)
-    assert dict(span.attributes) == {
+    assert isinstance(span, ReadableSpan)
+    assert dict(span.attributes or {}) == {
         "steering.policy": "p",
         "steering.version": "v",
         "steering.coefficient": 2.0,
         "steering.rows_verified": 3,
     }
-    trace_span.annotate("p", "v", 2.0, 0.5, 3)
-    monkeypatch.setattr(trace_span, "_current_span", None)
-    trace_span.annotate("p", "v", 2.0, 0.5, 3)
+    trace_span.annotate("other", "v", 2.0, 0.5, 3)
+    assert (span.attributes or {})["steering.policy"] == "p", "it has ended"
 
 
 @pytest.mark.parametrize(("events", "outcome"), [(1, "aborted"), (2, "refusal")])

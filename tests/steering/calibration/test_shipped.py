@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -27,6 +28,30 @@ def test_every_strategy_is_shipped_under_its_name(bundle: SteeringBundle) -> Non
 
 def test_made_from_the_contrast_set_as_it_is(bundle: SteeringBundle) -> None:
     assert bundle.manifest.calibration["requests_sha256"] == digest()
+
+
+def test_the_card_describes_the_bundle_that_lies_beside_it(bundle: SteeringBundle) -> None:
+    """A bundle that is built anew needs new figures on its card, and then its new digests."""
+    manifest = bundle.manifest
+    card = (FOLDER / manifest.strategy / "README.md").read_text()
+    for said in (
+        f"`{manifest.weights_sha256}`",
+        f"`{manifest.calibration['requests_sha256']}`",
+        f"{manifest.model.id} (Apache-2.0)",
+        f"| strategy | `{manifest.strategy}` |",
+        "Development (",
+        "Unseen",
+    ):
+        assert said in card, said
+
+
+def test_a_card_beside_a_bundle_changes_nothing(bundle: SteeringBundle, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(FOLDER / bundle.manifest.strategy, folder)
+    (folder / "README.md").unlink()
+    assert load_bundle(folder).digest == bundle.digest
+    (folder / "README.md").write_text("anything")
+    assert load_bundle(folder).digest == bundle.digest
 
 
 def test_only_pushes_towards_refusal(bundle: SteeringBundle) -> None:

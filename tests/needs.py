@@ -1,0 +1,98 @@
+"""What some tests need that the environment of ``make install-dev`` does not bring.
+
+Where the thing is missing the test is skipped, and the run ends with one line that names the thing
+and the way to it. ``REFUSAL_TESTS_REQUIRE`` holds the names of things that must be there, separated
+by spaces: a test that misses one of these fails. Continuous integration sets it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+REQUIRE = "REFUSAL_TESTS_REQUIRE"
+ROOT = Path(__file__).resolve().parents[1]
+# Beside the checkout, never in it: harmful requests and answers of others.
+SHARED = ROOT.parent / "shared" / "data"
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A thing by name, whether it is there, and how to get it."""
+
+    name: str
+    found: Callable[[], bool]
+    way: str
+
+    @property
+    def missing(self) -> str:
+        """What the run says at its end about tests that were not run."""
+        return f"{self.name} is missing: {self.way}"
+
+
+def _program(name: str, package: str) -> Need:
+    way = f"install Debian's package {package} (deploy/local/test_programs.sh does)"
+    return Need(name, lambda: shutil.which(name) is not None, way)
+
+
+NEEDS = {
+    need.name: need
+    for need in (
+        _program("prometheus", "prometheus"),
+        _program("promtool", "prometheus"),
+        _program("espeak-ng", "espeak-ng"),
+        Need(
+            "chromium",
+            CHROMIUM.exists,
+            "install Debian's package chromium (deploy/local/test_programs.sh does)",
+        ),
+        Need(
+            "shared-data",
+            SHARED.is_dir,
+            "put AdvBench-derived requests and XSTest's labelled answers into ../shared/data",
+        ),
+        Need(
+            "nemoguardrails",
+            lambda: find_spec("nemoguardrails") is not None,
+            "install it into the environment with pip; nothing but one test needs it",
+        ),
+        Need(
+            "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
+        ),
+    )
+}
+
+
+def demo_model() -> Path:
+    """Where the demo model without towers is, if it is."""
+    cache = Path.home() / ".cache" / "refusal-steering"
+    cache = Path(os.environ.get("REFUSAL_STEERING_CACHE") or cache)
+    default = cache / "models" / "qwen2.5-coder-0.5b-instruct"
+    return Path(os.environ.get("REFUSAL_STEERING_DEMO_MODEL") or default)
+
+
+def need(name: str) -> None:
+    """Go on if the thing is there; else skip the test, or fail it where the thing is required."""
+    wanted = NEEDS[name]
+    if wanted.found():
+        return
+    if required(name):
+        pytest.fail(f"{wanted.missing} ({REQUIRE} names it)", pytrace=False)
+    pytest.skip(wanted.missing)
+
+
+def required(name: str) -> bool:
+    """Whether this run must have the thing; a name that nobody knows is an error."""
+    names = set(os.environ.get(REQUIRE, "").split())
+    if unknown := names - NEEDS.keys():
+        raise pytest.UsageError(
+            f"{REQUIRE} names {', '.join(sorted(unknown))}, expected some of {', '.join(NEEDS)}"
+        )
+    return name in names
