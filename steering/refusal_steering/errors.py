@@ -57,3 +57,45 @@ class CanaryError(SteeringError):
     """The boot canary did not see the change that steering must cause."""
 
     code = "steering_canary_failed"
+
+
+class UnusableSourceError(SteeringError):
+    """A file of another tool that cannot be read safely, or must not steer anything."""
+
+    code = "unusable_source"
+
+
+class EvaluationError(SteeringError):
+    """An evaluation was told something that it cannot do."""
+
+    code = "invalid_evaluation"
+
+
+class SuiteUnavailableError(EvaluationError):
+    """The data of a suite is neither on this machine nor available from the hub."""
+
+    code = "suite_unavailable"
+
+
+class EndpointError(EvaluationError):
+    """The server under test does not answer at all, or names no model."""
+
+    code = "endpoint_unusable"
+
+
+class MeasurementsError(SteeringError):
+    """Measurements that cannot be read, written, or shown."""
+
+    code = "invalid_measurements"
+
+
+class OmnibenchError(SteeringError):
+    """The input, a row's text, or a rendered folder of the benchmark cannot be used."""
+
+    code = "invalid_omnibench"
+
+
+class SpeechUnavailableError(SteeringError):
+    """There is no working speech synthesizer on this machine."""
+
+    code = "speech_unavailable"

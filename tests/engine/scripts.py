@@ -85,7 +85,9 @@ async def _refusal(action: Any) -> str:
 
 
 async def _status(player: Any) -> list[dict[str, Any]]:
+    """What every rank says of itself when it is asked to free nothing."""
+    everything = [bundle.digest for bundle in player.bundles.values()]
     answers: list[dict[str, Any]] = await player.engine.collective_rpc(
-        "refusal_steering_status", args=()
+        "refusal_steering_retire", args=(everything,)
     )
     return answers

@@ -33,11 +33,6 @@ class Said:
     head: str = ""
     calls: bool = False
 
-    @property
-    def anything(self) -> bool:
-        """Whether there is any answer at all; blanks are none."""
-        return self.calls or bool(self.head.strip())
-
 
 def said_by(message: Any) -> Said:
     """What a message of a whole answer says."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from refusal_steering.analysis.phenomena import (
     LabelledRows,
-    PlainData,
     TextFrame,
     floats,
     label_of,
@@ -15,7 +14,7 @@ from refusal_steering.prompts.contrast_set import Label
 
 
 @dataclass(frozen=True, slots=True)
-class DissolutionCurve(PlainData):
+class DissolutionCurve:
     """Mean position of ``items`` rows of a form and label, one number per layer.
 
     0 is the mean of harmless, 1 that of harmful plain text (arXiv 2602.10161, equation 5).

@@ -10,7 +10,6 @@ from torch import Tensor
 from refusal_steering.analysis.phenomena import (
     LabelledRows,
     PhenomenaError,
-    PlainData,
     TextFrame,
     floats,
 )
@@ -21,7 +20,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class LayerScores(PlainData):
+class LayerScores:
     """Three scores per layer and their sum in standard deviations (arXiv 2606.31876, in words).
 
     ``consistency``: mean cosine between a harmful row, seen from the harmless mean, and the

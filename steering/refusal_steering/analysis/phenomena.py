@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,17 +16,6 @@ class PhenomenaError(SteeringError):
     """Residual rows from which a measure cannot be taken."""
 
     code = "invalid_residual_rows"
-
-
-class PlainData:
-    """A result that can be written as JSON; NaN, which JSON does not have, becomes ``None``."""
-
-    __slots__ = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Fields as dicts, lists, numbers and ``None``."""
-        content: dict[str, Any] = _plain(self)
-        return content
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,13 +127,3 @@ def label_of(harmful: bool) -> Label:
 def floats(values: Tensor | Iterable[float]) -> tuple[float, ...]:
     """A row of numbers as plain floats."""
     return tuple(values.tolist() if isinstance(values, Tensor) else map(float, values))
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

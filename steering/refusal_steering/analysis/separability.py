@@ -13,7 +13,6 @@ from torch import Tensor
 from refusal_steering.analysis.phenomena import (
     LabelledRows,
     PhenomenaError,
-    PlainData,
     TextFrame,
     floats,
 )
@@ -23,7 +22,7 @@ RECENTRED = "all forms, re-centred"
 
 
 @dataclass(frozen=True, slots=True)
-class RocCurve(PlainData):
+class RocCurve:
     """Share of harmless (``fpr``) and of harmful (``tpr``) rows above each threshold, falling."""
 
     name: str
@@ -35,20 +34,20 @@ class RocCurve(PlainData):
 def roc_curves(
     sample: LabelledRows, layer: int, frame: TextFrame | None = None
 ) -> tuple[RocCurve, ...]:
-    """Curves at one layer: of each form, of all rows as they are, and of all rows re-centred.
+    """Curves at one layer; all forms need both labels.
 
-    ``POOLED`` takes all rows together, so that a form that lies higher as a whole costs area;
-    ``RECENTRED`` first moves the harmless mean of each form to 0. All forms need both labels.
+    One for each form; :data:`POOLED` takes all rows as they are, so that a form that lies higher
+    as a whole costs area; :data:`RECENTRED` first moves the harmless mean of each form to 0.
+    Raises :class:`PhenomenaError` for a layer where the frame's two means are the same.
     """
-    places = (frame or TextFrame.of(sample)).place(sample.rows).cpu()
-    if not bool(torch.isfinite(places[layer]).all()):
+    places = (frame or TextFrame.of(sample)).place(sample.rows)[layer].cpu()
+    if not bool(torch.isfinite(places).all()):
         raise PhenomenaError(
             f"layer {layer} has no direction: the harmful and the harmless mean of plain text are "
             f"the same there. Choose another layer."
         )
     curves = []
-    for name, layer_places, mask, harmful in _views(sample, places[layer]):
-        scores = layer_places[mask]
+    for name, scores, harmful in _views(sample, places):
         fpr, tpr, _ = roc_curve(harmful.numpy(), scores.numpy())
         curves.append(RocCurve(name, floats(fpr), floats(tpr), auroc(scores, harmful)))
     return tuple(curves)
@@ -61,14 +60,13 @@ def auroc(scores: Tensor, harmful: Tensor) -> float:
     return float(roc_auc_score(harmful.numpy(), scores.numpy()))
 
 
-def _views(sample: LabelledRows, places: Tensor) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Name, positions [N], mask [N] of the rows that count, and their labels."""
+def _views(sample: LabelledRows, places: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name of a curve, and positions and labels of the rows [N] that it is about."""
     labels, recentred = sample.harmful.cpu(), places.clone()
     for form in sample.form_names:
         harmless = sample.members(form, False).cpu()
         mask = harmless | sample.members(form, True).cpu()
         recentred[mask] -= places[harmless].mean()
-        yield form, places, mask, labels[mask]
-    everything = torch.ones_like(labels)
-    yield POOLED, places, everything, labels
-    yield RECENTRED, recentred, everything, labels
+        yield form, places[mask], labels[mask]
+    yield POOLED, places, labels
+    yield RECENTRED, recentred, labels

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refusal_steering.analysis.phenomena import LabelledRows, PlainData, floats
+from refusal_steering.analysis.phenomena import LabelledRows, floats
 
 # A ratio so close to 1 is no loss; the logarithms would divide rounding by rounding.
 _NO_LOSS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Shrinkage(PlainData):
+class Shrinkage:
     """A form's refusal vector v against that of plain text, one number per layer.
 
     ``rho`` is ``|v| / |v_plain|``, ``cosine`` their cosine, ``ratio`` the projection of v on

@@ -106,10 +106,6 @@ class ActivationFile:
         """Mask [N] of the rows of one split."""
         return torch.tensor([split == name for split in self.splits])
 
-    def in_group(self, name: str) -> Tensor:
-        """Mask [N] of the rows of one modality or form."""
-        return torch.tensor([group == name for group in self.groups])
-
     def layer(self, index: int) -> Tensor:
         """Rows [N, H] of one layer in float32; raises :class:`ActivationFileError`."""
         if index not in self.rows:

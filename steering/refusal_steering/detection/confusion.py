@@ -45,11 +45,6 @@ class Confusion:
         return _share(self.tp, self.tp + self.fn)
 
     @property
-    def specificity(self) -> float:
-        """tn / (tn + fp); NaN without an answer."""
-        return _share(self.tn, self.tn + self.fp)
-
-    @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall; NaN where nothing is positive."""
         return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from refusal_steering.evaluation.errors import EvaluationError
+from refusal_steering.errors import EvaluationError
 
 Label = Literal["harmful", "borderline", "harmless"]
 Message = Mapping[str, Any]

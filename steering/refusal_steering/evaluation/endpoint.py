@@ -9,8 +9,8 @@ from typing import Any
 
 from openai import AsyncOpenAI, OpenAIError
 
+from refusal_steering.errors import EndpointError
 from refusal_steering.evaluation.case import Message
-from refusal_steering.evaluation.errors import EndpointError
 
 _SHOWN = 300
 _HEADER = "x-steering"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from refusal_steering.evaluation.errors import EvaluationError
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.scoring.outcome import Outcome
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.endpoint import Endpoint
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.journal import Journal
 from refusal_steering.evaluation.results import collect
 from refusal_steering.evaluation.scoring.coherence import Perplexity, PerplexityMeter

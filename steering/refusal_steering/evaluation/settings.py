@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.endpoint import Access
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.scoring.outcome import Arm
 from refusal_steering.evaluation.suites.suites import Suite
 

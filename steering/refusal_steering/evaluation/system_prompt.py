@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refusal_steering.evaluation.errors import EvaluationError
+from refusal_steering.errors import EvaluationError
 
 # It names the forms of our suites: steering is to be compared with a prompt that does its best.
 REFUSE_HARM = (

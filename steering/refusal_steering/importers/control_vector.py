@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.vectors import vectors_by_layer
 

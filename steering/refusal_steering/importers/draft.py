@@ -24,7 +24,7 @@ from refusal_steering.bundle import (
     save_bundle,
 )
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Adapter, Imported
 
 DoseUnit = Literal["stream", "norm"]

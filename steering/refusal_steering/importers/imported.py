@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 
 
 @dataclass(frozen=True, slots=True)

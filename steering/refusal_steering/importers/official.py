@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Adapter, Imported
 from refusal_steering.importers.safe_load import load_tensors
 from refusal_steering.importers.vectors import single_vector, vectors_by_layer

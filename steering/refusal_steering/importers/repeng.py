@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import hints, load_gguf
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.vectors import vectors_by_layer
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 
 
 def load_tensors(path: Path) -> object:

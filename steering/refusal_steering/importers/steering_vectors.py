@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.safe_load import load_tensors
 from refusal_steering.importers.vectors import vectors_by_layer

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import load_gguf
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.official import adapters_of, read_vectors
 from refusal_steering.importers.repeng import read_repeng
 from refusal_steering.importers.safe_load import load_tensors

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.methods.golden import GoldenError, check_direction
 
 _LAYER = re.compile(r"(?:layer[._])?(\d+)")

@@ -11,12 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench import picture
 from refusal_steering.omnibench.combos import COMBOS, Case, Clip, case_of
-from refusal_steering.omnibench.errors import OmnibenchError
 from refusal_steering.omnibench.facts import facts_of, tools
 from refusal_steering.omnibench.media import Studio, write_atomically
-from refusal_steering.omnibench.messages import file_messages
 from refusal_steering.omnibench.rows import Rows, load_rows
 from refusal_steering.omnibench.speech import Speaker
 
@@ -146,7 +145,7 @@ def _jsonl(name: str, cases: Sequence[Case], paths: Mapping[Clip, str]) -> bytes
                 "id": case.row.id,
                 "label": case.row.label,
                 "combo": name,
-                "messages": file_messages(case, [paths[clip] for clip in case.clips]),
+                "messages": case.messages([paths[clip] for clip in case.clips]),
             },
             ensure_ascii=False,
         )

@@ -7,11 +7,11 @@ Meaning is held, the carrier changes (AdvBench-Omni, arXiv 2602.10161): ``t`` te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench.rows import Row, Split
 from refusal_steering.omnibench.wording import Medium, reworded
 
@@ -88,6 +88,16 @@ class Case:
     row: Row
     text: str | None
     clips: tuple[Clip, ...]
+
+    def messages(self, paths: Sequence[str]) -> list[dict[str, Any]]:
+        """One user message whose media parts name files; ``paths`` go with :attr:`clips`."""
+        parts = [
+            {"type": clip.medium, "file": path}
+            for clip, path in zip(self.clips, paths, strict=True)
+        ]
+        if self.text is not None:
+            parts.append({"type": "text", "text": self.text})
+        return [{"role": "user", "content": parts}]
 
 
 def case_of(row: Row, combo: Combo) -> Case | None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench import picture, video
 from refusal_steering.omnibench.combos import Clip
-from refusal_steering.omnibench.errors import OmnibenchError
 from refusal_steering.omnibench.facts import facts_of
 from refusal_steering.omnibench.speech import Speaker
 from refusal_steering.omnibench.wording import Medium

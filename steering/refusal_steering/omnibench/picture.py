@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 
 SIDE = 760
 FULL_SIZE = 80

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 
 
 def _speakable(text: str) -> str:

@@ -11,7 +11,7 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusal_steering.omnibench.errors import OmnibenchError, SpeechUnavailableError
+from refusal_steering.errors import OmnibenchError, SpeechUnavailableError
 
 PROGRAM = "espeak-ng"
 VOICE = "en-us"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 
 Medium = Literal["image", "video", "audio"]
 

@@ -1,6 +1,6 @@
 """The report of a build: measurements, and one self-contained HTML page of them."""
 
-from refusal_steering.report.errors import MeasurementsError
+from refusal_steering.errors import MeasurementsError
 from refusal_steering.report.measurements import (
     Measurements,
     load_measurements,

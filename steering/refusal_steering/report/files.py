@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from refusal_steering.report.errors import MeasurementsError
+from refusal_steering.errors import MeasurementsError
 
 
 def read_text(path: Path) -> str:

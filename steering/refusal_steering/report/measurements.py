@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from refusal_steering.errors import MeasurementsError
 from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.prompts.contrast_set import Label
-from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text, write_text
 from refusal_steering.report.values import (
     STRICT,
@@ -25,6 +25,7 @@ from refusal_steering.report.values import (
     Sample,
     Share,
     Shares,
+    invalid,
     subsample,
 )
 
@@ -238,7 +239,7 @@ class Measurements:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            raise MeasurementsError.of(error, source, "Measure again, or correct it.") from error
+            raise invalid(error, source, "Measure again, or correct it.") from error
 
     def to_json(self) -> str:
         """Indented JSON; raises :class:`MeasurementsError` where a value is out of bounds."""

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from refusal_steering.evaluation.results import FORMAT
 from refusal_steering.prompts.contrast_set import Label
-from refusal_steering.report.errors import MeasurementsError
 from refusal_steering.report.files import read_text
 from refusal_steering.report.measurements import Evaluation, Refused
+from refusal_steering.report.values import invalid
 
 _LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -87,4 +87,4 @@ def _read(path: Path) -> _Results:
         return _ADAPTER.validate_json(read_text(path))
     except ValidationError as error:
         remedy = "Expected the results file of `refusal-steering evaluate -o`."
-        raise MeasurementsError.of(error, str(path), remedy) from error
+        raise invalid(error, str(path), remedy) from error

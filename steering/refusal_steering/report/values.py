@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
+
+from refusal_steering.errors import MeasurementsError
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -22,6 +24,13 @@ MaybeLength = Length | None
 
 SAMPLE_LIMIT = 400
 Sample = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=SAMPLE_LIMIT)]
+
+
+def invalid(error: ValidationError, source: str, remedy: str) -> MeasurementsError:
+    """The first wrong place of ``source``, and what to do about it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return MeasurementsError(f"{source} is invalid at {where}: {first['msg']}. {remedy}")
 
 
 def subsample(values: tuple[float, ...], limit: int = SAMPLE_LIMIT) -> tuple[float, ...]:

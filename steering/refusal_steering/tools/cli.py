@@ -24,7 +24,7 @@ COMMANDS = {
     "inspect": ("inspect", "Show what a bundle or a foreign file holds."),
     "evaluate": ("evaluate", "Measure refusals, answers and their quality over HTTP."),
     "report": ("report", "Write the HTML report of saved measurements."),
-    "omnibench": ("omnibench", "Render text requests as images, films and speech."),
+    "omnibench": ("omnibench", "Render text requests as images, videos and speech."),
 }
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.endpoint import Access
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.suites.suites import SUITES

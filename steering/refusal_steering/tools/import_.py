@@ -13,6 +13,7 @@ import typer
 from refusal_steering.bundle import Canary, ModelIdentity, Window
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import read_control_vector
 from refusal_steering.importers.draft import (
     Dose,
@@ -21,7 +22,6 @@ from refusal_steering.importers.draft import (
     Limit,
     imported_bundle,
 )
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.official import read_official
 from refusal_steering.importers.repeng import read_repeng
@@ -85,7 +85,7 @@ def import_(
 ) -> None:
     """Read files of another tool without running code from them and write a bundle.
 
-    Raises :class:`~refusal_steering.importers.errors.UnusableSourceError` with what to do.
+    Raises :class:`~refusal_steering.errors.UnusableSourceError` with what to do.
     """
     if source is not Source.OMNISTEER and (adapters or text or single_layer is not None):
         raise typer.BadParameter("--adapters, --text and --single-layer are for omnisteer only")

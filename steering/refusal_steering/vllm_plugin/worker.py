@@ -95,10 +95,6 @@ class SteeringMixin:
 
         return self._acknowledge(record)
 
-    def refusal_steering_status(self) -> RankAnswer:
-        """What this rank holds."""
-        return self._acknowledge(lambda steering: steering.layers)
-
     def refusal_steering_record(self) -> RankAnswer:
         """Start recording the residual rows of all layers; offline engines only."""
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from refusal_steering.errors import EndpointError
 from refusal_steering.evaluation.case import Case, user
 from refusal_steering.evaluation.endpoint import Access, Endpoint, Reply, _reply
-from refusal_steering.evaluation.errors import EndpointError
 from refusal_steering.evaluation.scoring.judge import Judge, parse_ruling
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Fail, FakeServer, Hang, Raw

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import sacrebleu
 
-from refusal_steering.evaluation.scoring.choice import chosen_letter
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature, similarity
+from refusal_steering.evaluation.scoring.grade import chosen_letter
 from tests.steering.evaluation.texts import ANSWER, REFUSAL
 
 

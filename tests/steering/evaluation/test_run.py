@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from refusal_steering.detection.detector import LEXICAL
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation import run as run_module
 from refusal_steering.evaluation.endpoint import Access
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate, journal_path
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask, Fail, Raw

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.evaluation.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 from refusal_steering.evaluation.suites.checksums import known_digests
 from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec

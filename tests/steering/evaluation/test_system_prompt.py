@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.endpoint import Access
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.run import evaluate
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.system_prompt import (

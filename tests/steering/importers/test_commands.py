@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.importers.errors import UnusableSourceError
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.survey import survey
 from refusal_steering.tools.import_ import import_
 from refusal_steering.tools.inspect import inspect

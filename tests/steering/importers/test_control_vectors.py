@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import read_control_vector
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.repeng import read_repeng
 from refusal_steering.importers.steering_vectors import read_steering_vectors
 from tests.steering.importers.checkpoints import (

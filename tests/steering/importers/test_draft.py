@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from refusal_steering.bundle import Window
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.draft import Dose, Limit, imported_bundle
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.official import adapters_of
 from tests.steering.importers.checkpoints import (

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.draft import Limit, imported_bundle
-from refusal_steering.importers.errors import UnusableSourceError
 from refusal_steering.importers.official import (
     adapters_of,
     read_adapters,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from refusal_steering.errors import OmnibenchError, SpeechUnavailableError
 from refusal_steering.omnibench import COMBOS, build
-from refusal_steering.omnibench.errors import OmnibenchError, SpeechUnavailableError
 from refusal_steering.omnibench.media import safe_stem, write_atomically
 from tests.steering.omnibench.conftest import FLAT, NESTED, SILENT, needs_speech
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench.combos import COMBOS, case_of
-from refusal_steering.omnibench.errors import OmnibenchError
 from refusal_steering.omnibench.rows import Row
 from tests.steering.omnibench.conftest import FLAT, NESTED
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.tools.omnibench import omnibench
 from tests.steering.omnibench.conftest import FLAT, NESTED
 

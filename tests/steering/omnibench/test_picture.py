@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench import picture
-from refusal_steering.omnibench.errors import OmnibenchError
 
 WORDS = st.lists(
     st.text("abgjpqyMW@|_^fQ,()\u00c5\u00c9", min_size=1, max_size=22), min_size=1, max_size=28

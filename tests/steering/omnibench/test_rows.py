@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench.rows import load_rows
 from tests.needs import SHARED, need
 from tests.steering.omnibench.conftest import FLAT, NESTED

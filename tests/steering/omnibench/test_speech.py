@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from refusal_steering.errors import OmnibenchError, SpeechUnavailableError
 from refusal_steering.omnibench import speech
-from refusal_steering.omnibench.errors import OmnibenchError, SpeechUnavailableError
 from refusal_steering.omnibench.speech import Speaker
 from tests.steering.omnibench.conftest import needs_speech
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refusal_steering.omnibench.errors import OmnibenchError
+from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench.wording import Medium, reworded
 
 ALL: frozenset[Medium] = frozenset({"image", "video", "audio"})

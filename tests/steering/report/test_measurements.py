@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.report.errors import MeasurementsError
+from refusal_steering.errors import MeasurementsError
 from refusal_steering.report.measurements import (
     MEASUREMENTS_FILE,
     Dissolution,

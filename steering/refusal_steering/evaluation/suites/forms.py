@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from refusal_steering.evaluation.errors import EvaluationError
+from refusal_steering.errors import EvaluationError
 from refusal_steering.prompts.contrast_set import (
     FORMS,
     AttackForm,

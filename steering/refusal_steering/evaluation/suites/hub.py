@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from refusal_steering.evaluation.errors import SuiteUnavailableError
+from refusal_steering.errors import SuiteUnavailableError
 
 
 def fetch(repo: str, file: str, revision: str) -> tuple[Path, str]:

@@ -7,7 +7,7 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
-from refusal_steering.evaluation.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 
 Part = dict[str, Any]
 

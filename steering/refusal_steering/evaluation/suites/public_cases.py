@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Content, Label
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.suites.draft import Draft
 from refusal_steering.evaluation.suites.forms import in_form
 from refusal_steering.evaluation.suites.media import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusal_steering.evaluation.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 from refusal_steering.evaluation.suites import hub
 from refusal_steering.evaluation.suites.checksums import SourceFile
 from refusal_steering.evaluation.suites.public_sets import PublicSet

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refusal_steering.evaluation.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 
 Row = dict[str, Any]
 

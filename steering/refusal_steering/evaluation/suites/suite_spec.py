@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import parse_qsl
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Label, parse_label
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.suites.forms import Templates, parse_forms
 from refusal_steering.prompts.contrast_set import AttackForm
 

@@ -1,4 +1,4 @@
-"""Suites by name: our own contrast set, any file of prompts, and the public data sets."""
+"""Suites by name: the contrast set, files of prompts, rendered folders, public data sets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Case, Label, parse_label
-from refusal_steering.evaluation.errors import EvaluationError
 from refusal_steering.evaluation.suites.checksums import SourceFile
 from refusal_steering.evaluation.suites.draft import Draft, pick
 from refusal_steering.evaluation.suites.forms import Split, chosen_template, in_form
 from refusal_steering.evaluation.suites.public_cases import public_drafts
 from refusal_steering.evaluation.suites.public_files import find_files
 from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS, PublicSet
+from refusal_steering.evaluation.suites.rendered import rendered_drafts, rendered_files
 from refusal_steering.evaluation.suites.rows import Row, read_rows
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.prompts import contrast_set
@@ -33,7 +34,7 @@ from refusal_steering.prompts.contrast_set import (
 
 _log = logging.getLogger(__name__)
 
-SUITES = ("contrast", "file", *PUBLIC_SETS)
+SUITES = ("contrast", "file", "omnibench", *PUBLIC_SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def load_suite(spec: SuiteSpec, data_dir: Path | None = None, limit: int | None 
         return _contrast(spec, limit)
     if spec.name == "file":
         return _file(spec, limit)
+    if spec.name == "omnibench":
+        return _rendered(spec, limit)
     if spec.name not in PUBLIC_SETS:
         raise EvaluationError(f"suite {spec.name!r} is unknown; there are {', '.join(SUITES)}")
     return _public(PUBLIC_SETS[spec.name], spec, data_dir, limit)
@@ -132,6 +135,15 @@ def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
         template = chosen_template(form, spec.templates, f"{index}")
         build = partial(in_form, prompt, form, split if not template else None, template)
         yield Draft(f"{row.get('id', index)}/{form}", form, label, build)
+
+
+def _rendered(spec: SuiteSpec, limit: int | None) -> Suite:
+    if spec.path is None or spec.forms or spec.label:
+        raise EvaluationError("suite 'omnibench' is omnibench:FOLDER and takes no options")
+    files = rendered_files(spec.path)
+    drafts = [draft for file in files for draft in rendered_drafts(file)]
+    sources = tuple(map(SourceFile.of, files))
+    return _suite(f"omnibench:{spec.path.resolve().name}", spec, drafts, sources, limit)
 
 
 def _public(public: PublicSet, spec: SuiteSpec, data_dir: Path | None, limit: int | None) -> Suite:
