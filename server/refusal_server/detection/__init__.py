@@ -1,1 +1,1 @@
-"""What sort of answer a text is: detectors, their errors, and the rates corrected for them."""
+"""The verdict on what the server has answered: whole answers, streams, and samples."""

@@ -15,7 +15,7 @@ from typing import Any
 from refusal_steering.detection.detector import HEAD
 
 _EVENT = "data: "
-# vLLM writes compact JSON; inside texts every quote is escaped, so these marks are fields.
+# vLLM writes compact JSON; inside strings every quote is escaped, so these marks are fields.
 _SAYS = ('"content":"', '"refusal":"')
 _CALLS = '"tool_calls":[{'
 _INDEX = re.compile(r'"choices":\[\{"index":(\d+)')
@@ -27,7 +27,7 @@ _MAX_KEPT = 512 * 1024
 class Said:
     """What one choice says: the first :data:`HEAD` characters of its text, and whether it acts.
 
-    A choice that calls a tool has not refused, whatever it says besides.
+    A choice that calls a tool has not refused, even if its text refuses.
     """
 
     head: str = ""

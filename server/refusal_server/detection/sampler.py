@@ -58,7 +58,7 @@ class SampledDetector:
         self._thread.start()
 
     def offer(self, said: Sequence[Said], then: Then) -> None:
-        """Perhaps judge an answer, later."""
+        """Judge the answer later, if it falls into the sample."""
         if self._closing or self._draw() >= self._share:
             return
         try:

@@ -1,1 +1,1 @@
-"""Refusal detectors, alike for server and tools, and the errors they are known to make."""
+"""Refusal detectors of server and tools, and their known errors."""

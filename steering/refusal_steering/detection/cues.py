@@ -1,7 +1,8 @@
 """Cues: what kinds of wording stand at the beginning of an answer, each present or absent.
 
-Sentence encoders place a polite refusal near a polite answer on the same topic. The cues say what
-topics hide: regret, inability, morals, law. They are inputs of the ``minilm`` head, no verdicts.
+Sentence encoders place a polite refusal near a polite answer on the same topic. The cues show what
+the topic hides: regret, inability, morals, law. They are inputs of MiniLM's trained head, not
+verdicts.
 """
 
 from __future__ import annotations

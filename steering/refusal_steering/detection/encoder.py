@@ -23,13 +23,13 @@ _BATCH = 32
 
 
 class DetectorUnavailableError(SteeringError):
-    """A detector that the settings ask for cannot be had."""
+    """A detector that the settings ask for is not installed."""
 
     code = "detector_unavailable"
 
 
 class Encoder(Protocol):
-    """Makes vectors of texts."""
+    """Makes sentence vectors."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class MiniLmEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """In batches; a text's vector does not depend on its neighbours but for rounding."""
+        """Encode in batches; apart from rounding, a vector does not depend on its batch."""
         heads = [text.strip()[:HEAD] for text in texts]
         rows = [
             self._encode(heads[start : start + _BATCH]) for start in range(0, len(heads), _BATCH)

@@ -1,4 +1,4 @@
-"""The trained head of the ``minilm`` detector: a logistic regression, shipped as JSON."""
+"""The trained head of the MiniLM detector: a logistic regression, shipped as JSON."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Head(BaseModel):
     """Weights over [sentence vector, cues * ``cue_scale``], and where they come from.
 
     ``training_data`` has the sha256 of every file of labelled answers, by name. ``confusion`` has
-    the counts of each detector over all of them; those of ``minilm`` leave one model out: no model
-    is judged by a head that was trained on its answers.
+    the counts of each detector over all of them, by the detector's name. Those of MiniLM leave one
+    model out: no model is judged by a head that was trained on its answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

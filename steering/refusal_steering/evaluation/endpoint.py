@@ -30,7 +30,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request: a text, which may be empty, or an ``error``.
+    """What came back for one request: a string, which may be empty, or an ``error``.
 
     ``steering`` is the report of a server of ours, without its list of tokens.
     """
@@ -42,7 +42,7 @@ class Reply:
 
     @classmethod
     def failed(cls, error: str) -> Reply:
-        """No text; ``error`` in one line."""
+        """A reply without text; ``error`` becomes one line."""
         return cls(None, error=" ".join(error.split())[:_SHOWN])
 
 
@@ -87,7 +87,7 @@ class Endpoint:
     async def raw(
         self, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any]
     ) -> dict[str, Any] | str:
-        """The answer's JSON object, or in one text why there is none."""
+        """The answer's JSON object, or the reason why there is none, as a string."""
         async with self._slots:
             try:
                 answer: Any = await self._client.chat.completions.with_raw_response.create(
@@ -102,7 +102,7 @@ class Endpoint:
                 return f"{type(error).__name__}: {error}"
             except ValueError as error:
                 return f"the server's JSON cannot be read: {error}"
-        # The SDK hands over unchecked what the server sent, a text where it was no JSON.
+        # The SDK does not check what the server sent: without JSON it is a string.
         if not hasattr(response, "model_dump"):
             return "the server sent no JSON object"
         content: dict[str, Any] = response.model_dump(warnings=False)
@@ -134,7 +134,7 @@ def _reply(body: Mapping[str, Any], policy: str | None) -> Reply:
     # Some servers put a refusal into a field of its own.
     text = message.get("content") or message.get("refusal") or ""
     if not isinstance(text, str):
-        return Reply.failed("the message's content is no text")
+        return Reply.failed("the message's content is not a string")
     report = body.get("steering")
     if policy is not None:
         if report is None and _is_off(body.get(_HEADER, ""), policy):

@@ -54,7 +54,7 @@ def hints(vector: ControlVector) -> tuple[str, ...]:
     return (
         f"made for model type {vector.model_hint or 'unknown'}; whether that is this model "
         "cannot be checked beyond its hidden size",
-        "control vectors of generators have length 1: a dose in norms is one in stream units then",
+        "control vectors of generators have length 1: there, both units of a coefficient agree",
         "llama.cpp and repeng add to every token; here it starts at the last prompt token",
     )
 

@@ -1,7 +1,8 @@
 """From imported vectors to the layers of a bundle.
 
-With adapters the bundle earns its strength (strategy ``omnisteer``), without it has a constant
-dose (``static``). Neither has a default: how strongly foreign vectors steer is a decision.
+With adapters each request earns its coefficient (strategy ``omnisteer``); without them it is
+constant (``static``). Neither has a default: how strongly the vectors of another tool steer is the
+user's decision.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Adapter, Imported
 
-DoseUnit = Literal["stream", "norm"]
+CoefficientUnit = Literal["stream", "norm"]
 
 
 @dataclass(frozen=True, slots=True)
-class Dose:
-    """A constant strength: a length in the residual stream, or a multiple of each vector's own."""
+class Coefficient:
+    """Constant: a length in the residual stream, or a multiple of each vector's own length."""
 
     value: float
-    unit: DoseUnit
+    unit: CoefficientUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ def imported_bundle(
     imported: Imported,
     model: ModelIdentity,
     *,
-    dose: Dose | None = None,
+    coefficient: Coefficient | None = None,
     limit: Limit | None = None,
     window: Window | None = None,
 ) -> Draft:
-    """Layers for ``model``; ``limit`` is needed with adapters, ``dose`` without.
+    """Layers for ``model``; ``limit`` is needed with adapters, ``coefficient`` without.
 
     The risk probe is silent. Without a ``window`` every generated token is steered, with adapters
     each by what it earns itself, as published. Raises :class:`UnusableSourceError`.
@@ -88,21 +89,21 @@ def imported_bundle(
     _check_model(imported, model)
     facts: dict[str, Any] = {"imported_from": imported.source, "notes": list(imported.notes)}
     if imported.adapters:
-        if limit is None or dose is not None:
+        if limit is None or coefficient is not None:
             raise UnusableSourceError(
-                "adapters set their own strength and have no bound: give the largest coefficient "
-                "(k_max, in residual-stream units), and no dose"
+                "adapters set their own coefficient and have no bound: give the largest one "
+                "(k_max, in residual-stream units), and no constant coefficient"
             )
         layers = _adapted(imported, limit)
         facts |= {"k_max": limit.k_max, "signed": limit.signed}
         return Draft("omnisteer", layers, window or Window(hold=False), model, facts)
-    if dose is None or limit is not None:
+    if coefficient is None or limit is not None:
         raise UnusableSourceError(
-            "vectors without adapters need a dose, in residual-stream units or as a multiple of "
-            "each vector's length, and no k_max"
+            "vectors without adapters need a coefficient, in residual-stream units or as a "
+            "multiple of each vector's length, and no k_max"
         )
-    facts |= {"dose": dose.value, "dose_unit": dose.unit}
-    return Draft("static", _constant(imported, dose), window or Window(), model, facts)
+    facts |= {"coefficient": coefficient.value, "coefficient_unit": coefficient.unit}
+    return Draft("static", _constant(imported, coefficient), window or Window(), model, facts)
 
 
 def _adapted(imported: Imported, limit: Limit) -> dict[int, LayerSteering]:
@@ -126,13 +127,13 @@ def _layer(vector: Tensor, adapter: Adapter, limit: Limit) -> LayerSteering:
     )
 
 
-def _constant(imported: Imported, dose: Dose) -> dict[int, LayerSteering]:
-    _check_number(dose.value, "the dose")
+def _constant(imported: Imported, coefficient: Coefficient) -> dict[int, LayerSteering]:
+    _check_number(coefficient.value, "the coefficient")
     found = {}
     for layer, vector in imported.vectors.items():
         length = float(vector.norm())
-        strength = dose.value * length if dose.unit == "norm" else dose.value
-        found[layer] = LayerSteering.static(vector / vector.norm(), strength)
+        value = coefficient.value * (length if coefficient.unit == "norm" else 1.0)
+        found[layer] = LayerSteering.static(vector / vector.norm(), value)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What an importer gives: raw vectors by layer, perhaps adapters, and remarks for people."""
+"""What an importer returns: raw vectors by layer, adapters if there are any, and notes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Adapter:
 class Imported:
     """Raw vectors [H] in float32 by 0-based layer (added after that block), lengths as found.
 
-    ``adapters`` is empty or has every layer that shall be steered.
+    ``adapters`` is empty or has every layer to steer.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""A look at foreign files without importing them: keys, shapes, lengths and a verdict."""
+"""Describes files of other tools without importing them: keys, shapes, lengths and a verdict."""
 
 from __future__ import annotations
 

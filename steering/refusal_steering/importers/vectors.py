@@ -1,4 +1,4 @@
-"""From whatever shape a file gives vectors in to checked float32 vectors by layer."""
+"""Checks the vectors of a file and brings them into one shape: float32 [H], by layer."""
 
 from __future__ import annotations
 

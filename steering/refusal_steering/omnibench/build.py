@@ -115,7 +115,7 @@ def _refuse_leftovers(root: Path, coming: set[str]) -> None:
 
 
 def _known_files(root: Path) -> dict[str, str]:
-    """Checksums by path from the manifest of a former run; empty without one."""
+    """Checksums by path from the manifest of an earlier run; empty without one."""
     path = root / MANIFEST_FILE
     if not path.exists():
         return {}

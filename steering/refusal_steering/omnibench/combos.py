@@ -74,7 +74,7 @@ COMBOS: Mapping[str, Combo] = {
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A text to be drawn, filmed or spoken for the row ``row_id``."""
+    """A string to be shown as image or video, or spoken, for the row ``row_id``."""
 
     row_id: str
     medium: Medium

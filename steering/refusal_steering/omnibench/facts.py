@@ -14,7 +14,7 @@ from refusal_steering.omnibench.wording import Medium
 
 Facts = dict[str, Any]
 
-# Raise it with every change of the code that changes files; former files are then not reused.
+# Raise it with every change of the code that changes files; existing files are then not reused.
 _RENDERING = 1
 
 

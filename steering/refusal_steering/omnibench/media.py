@@ -1,4 +1,4 @@
-"""Files of the benchmark: names that say what is inside, and writes that happen or do not."""
+"""Files of the benchmark: named by their content, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST_STEM = 64
 
 @dataclass(frozen=True, slots=True)
 class Studio:
-    """Makes the media of one output folder. ``known`` maps paths to the sha256 of a former run."""
+    """Makes the media of an output folder; ``known`` maps paths to the sha256 of an earlier run."""
 
     root: Path
     known: Mapping[str, str]

@@ -90,7 +90,7 @@ def lay_out(text: str) -> Layout:
         if _fits(layout):
             return layout
     raise OmnibenchError(
-        f"a text of {len(text)} characters does not fit the frame of {SIDE} x {SIDE} pixels even "
+        f"a string of {len(text)} characters does not fit the frame of {SIDE} x {SIDE} pixels even "
         f"at {SMALLEST_SIZE} px; shorten it"
     )
 

@@ -87,9 +87,11 @@ def _check(content: bytes) -> None:
             f"{PROGRAM} wrote {channels} channels of {8 * width} bits, expected one of 16"
         )
     if silent:
-        raise OmnibenchError(f"{PROGRAM} has no sound for a text in voice {VOICE}; reword it")
+        raise OmnibenchError(
+            f"{PROGRAM} makes no audible speech of this text in voice {VOICE}; reword it"
+        )
     if seconds > LONGEST_SECONDS:
         raise OmnibenchError(
-            f"a text takes {seconds:.1f} s to speak, at most {LONGEST_SECONDS:.0f} s are allowed; "
+            f"its speech lasts {seconds:.1f} s, at most {LONGEST_SECONDS:.0f} s are allowed; "
             "shorten it"
         )

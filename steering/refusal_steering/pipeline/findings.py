@@ -33,11 +33,11 @@ from refusal_steering.report.gather import (
 )
 from refusal_steering.report.measurements import (
     BundleFacts,
+    Coefficients,
     Conformal,
     Evaluation,
     Measurements,
     Refused,
-    Strengths,
     Timing,
     TradeOff,
     TradeOffPoint,
@@ -73,7 +73,7 @@ def findings(
         dissolution=dissolution_of(dissolution(rows, frame)),
         shrinkage=shrinkage_of(shrinkage(built.sample)),
         roc=roc_of(roc_curves(rows, layer, frame)),
-        strengths=_strengths(rows, built),
+        coefficients=_coefficients(rows, built),
         trade_off=_trade_off(cases, outcomes, swept),
         evaluation=tuple(e for o in outcomes for e in _evaluations(cases, o)),
         calibration=(_conformal(built),),
@@ -160,12 +160,12 @@ def _refused(form: str, outcome: Outcome, places: Sequence[int]) -> Refused:
     return Refused.counted(form, count, len(places))
 
 
-def _strengths(rows: LabelledRows, built: Built) -> tuple[Strengths, ...]:
+def _coefficients(rows: LabelledRows, built: Built) -> tuple[Coefficients, ...]:
     """What the first adapter earns on the unsteered rows of held-out requests."""
     first = min(built.adaptive.layers)
     earned = built.adaptive.layers[first].coefficient(rows.rows[first])
     return tuple(
-        Strengths.sampled(form, label, earned[members].tolist())
+        Coefficients.sampled(form, label, earned[members].tolist())
         for form in rows.form_names
         for label in _LABELS
         if bool((members := rows.members(form, label == "harmful")).any())

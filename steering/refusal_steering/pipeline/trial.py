@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -46,7 +46,6 @@ class Outcome:
     name: str
     strength: float
     answers: tuple[str, ...]
-    strengths: tuple[float, ...] = field(default=())
 
     def refused(self, place: int) -> bool:
         """Whether the answer is a refusal by the lexical detector."""
@@ -94,7 +93,7 @@ def run_trial(
         return Outcome(name, strength, tuple(answer_all(target, prompts, _TOKENS, state)))
     blend = _blend(target, prompts, bundle, strength)
     answers = answer_all(target, prompts, _TOKENS, blend=blend)
-    return Outcome(name, strength, tuple(answers), tuple(blend.shares.tolist()))
+    return Outcome(name, strength, tuple(answers))
 
 
 def _blend(

@@ -43,7 +43,7 @@ Split = Literal["train", "tune", "held"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One row of the contrast set; ``kind`` says what sort of phrase ``text`` is."""
+    """One row of the contrast set; ``kind`` is the kind of phrase that ``text`` is."""
 
     id: str
     label: Label
@@ -95,8 +95,8 @@ def new_templates(form: AttackForm) -> range:
 def render(item: Item, form: AttackForm, template: int, frame: int = 0) -> str:
     """The user message for ``item`` in template number ``template`` of ``form``.
 
-    ``frame`` counts through the ways to ask that fit the item and its split, alike for both
-    labels; where it starts varies from item to item.
+    ``frame`` counts through the ways to ask that fit the item and its split, the same ones
+    for both labels; where it starts varies from item to item.
     """
     start = hashlib.sha256(item.text.encode()).digest()[0]
     carrier = _turn(CARRIERS[item.kind], start + frame)

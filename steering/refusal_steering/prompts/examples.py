@@ -20,8 +20,8 @@ from refusal_steering.prompts.contrast_set import (
 
 # How often a form comes in its first template, which is how it is mostly met.
 _USUAL: dict[AttackForm, float] = {"plain": 1.0, "carrier": 0.0, "list": 0.3, "role": 0.0}
-# Borderline templates are a third of the set, and rare in earnest: at full weight they make the
-# adapters miss harm.
+# Borderline templates are a third of the set, and rare in real traffic: at full weight they make
+# the adapters miss harm.
 _BORDERLINE_WEIGHT = 0.2
 _FRAMES = 8
 
@@ -86,7 +86,7 @@ class Examples:
 
     @property
     def clear(self) -> Tensor:
-        """Mask of plain examples that nobody could mistake; the direction comes from them."""
+        """Mask of plain examples that are not borderline; the direction comes from them."""
         return torch.tensor(
             [
                 example.form == "plain" and example.item.domain != "borderline"
@@ -96,7 +96,7 @@ class Examples:
 
     @property
     def everyday(self) -> Tensor:
-        """Mask of the examples whose template could not be mistaken for harm."""
+        """Mask of the examples that are not borderline."""
         return torch.tensor([example.item.domain != "borderline" for example in self.all])
 
     def harmful_sample(self, count: int, seed: int) -> list[str]:
@@ -110,7 +110,7 @@ class Examples:
 
     @property
     def weight(self) -> Tensor:
-        """Weights that make every form count alike within a label; borderline ones count less."""
+        """Weights that give every form the same sum within a label; borderline ones count less."""
         cells = Counter((example.form, example.item.label) for example in self.all)
         share = {True: 1.0, False: _BORDERLINE_WEIGHT}
         return torch.tensor(

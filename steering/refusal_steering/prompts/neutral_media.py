@@ -1,6 +1,6 @@
-"""Neutral media: plain colours, soft noise, films of changing colour, all without a meaning.
+"""Neutral media: plain colours, soft noise, videos of changing colours, all without a meaning.
 
-What they add to the residual stream is the mark of the medium itself (MARS, arXiv 2606.31876).
+What they add to the residual stream comes from the medium alone (MARS, arXiv 2606.31876).
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def audio_part(seed: int) -> Part:
 def video_part(seed: int) -> Part:
     """Two seconds of frames of random colours."""
     rng, content = random.Random(seed), io.BytesIO()
-    with av.open(content, "w", format="mp4") as film:
-        stream = film.add_stream("mpeg4", rate=_FPS)
+    with av.open(content, "w", format="mp4") as file:
+        stream = file.add_stream("mpeg4", rate=_FPS)
         stream.width = stream.height = _PIXELS
         stream.pix_fmt = "yuv420p"
         for _ in range(_FRAMES):
             picture = Image.new("RGB", (_PIXELS, _PIXELS), _colour(rng))
-            film.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        film.mux(stream.encode(None))
+            file.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        file.mux(stream.encode(None))
     return {"type": "video_url", "video_url": {"url": _url("video/mp4", content)}}
 
 

@@ -22,7 +22,7 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that nobody sees half a file."""
+    """Write ``text`` beside ``path`` and move it there, so that no reader sees half a file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

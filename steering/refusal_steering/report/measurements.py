@@ -120,8 +120,8 @@ class Roc:
 
 
 @dataclass(frozen=True, slots=True)
-class Strengths:
-    """Strengths that requests of a form and label earned; a sample of ``items`` of them."""
+class Coefficients:
+    """Coefficients that requests of a form and label earned; a sample of ``items`` of them."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -131,7 +131,7 @@ class Strengths:
     values: Sample
 
     @classmethod
-    def sampled(cls, form: str, label: Label, values: Sequence[float]) -> Strengths:
+    def sampled(cls, form: str, label: Label, values: Sequence[float]) -> Coefficients:
         """From all values, of which at most 400 are kept."""
         return cls(form, label, len(values), subsample(tuple(values)))
 
@@ -226,7 +226,7 @@ class Measurements:
     dissolution: tuple[Dissolution, ...] = ()
     shrinkage: tuple[ShrinkageRow, ...] = ()
     roc: tuple[Roc, ...] = ()
-    strengths: tuple[Strengths, ...] = ()
+    coefficients: tuple[Coefficients, ...] = ()
     trade_off: tuple[TradeOff, ...] = ()
     evaluation: tuple[Evaluation, ...] = ()
     calibration: tuple[Conformal, ...] = ()

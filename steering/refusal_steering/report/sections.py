@@ -10,11 +10,11 @@ from refusal_steering.report import tables
 from refusal_steering.report.measurements import Measurements
 from refusal_steering.report.pictures import (
     Picture,
+    coefficient_picture,
     dissolution_picture,
     projection_picture,
     roc_picture,
     shrinkage_picture,
-    strength_picture,
     trade_off_picture,
 )
 from refusal_steering.report.tables import Table
@@ -54,7 +54,11 @@ def sections(m: Measurements) -> Iterator[Section]:
         _table(tables.shrinkage_table, m.shrinkage),
     )
     yield Section("roc", "Separation", _picture(roc_picture, "roc", m.roc))
-    yield Section("strengths", "Strengths", _picture(strength_picture, "strengths", m.strengths))
+    yield Section(
+        "coefficients",
+        "Coefficients",
+        _picture(coefficient_picture, "coefficients", m.coefficients),
+    )
     yield Section("calibration", "Calibration", table=_table(tables.conformal_table, m.calibration))
     yield Section("timings", "Timings", table=_table(tables.timing_table, m.timings))
     yield Section("notes", "Notes", paragraphs=m.notes)

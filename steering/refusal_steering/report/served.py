@@ -48,10 +48,10 @@ class ServedEvaluation:
 
 
 def read_served(path: Path) -> ServedEvaluation:
-    """Refusals of every policy by form, by the lexical detector; borderline templates stay out.
+    """Refusals of every policy by form, by the first detector of the file; without borderline ones.
 
-    A broken answer is none, and a request without an answer counts nowhere. Several suites are
-    told apart by their names before the form's. Raises :class:`MeasurementsError`.
+    A degenerate answer is no refusal, and a request without an answer does not count. The names of
+    several suites stand before the forms. Raises :class:`MeasurementsError`.
     """
     results = _read(path)
     suites = tuple(dict.fromkeys(answer.suite for answer in results.answers))

@@ -28,7 +28,7 @@ class Table:
 
     @property
     def long(self) -> bool:
-        """Whether a page had better fold it."""
+        """Whether the page folds it."""
         return len(self.rows) > _LONG
 
 
@@ -98,7 +98,7 @@ def timing_table(timings: Sequence[Timing]) -> Table:
 
 
 def spans(layers: Sequence[int]) -> str:
-    """Layer numbers with runs drawn together: ``3, 5-8``."""
+    """Layer numbers with runs joined: ``3, 5-8``."""
     runs: list[list[int]] = []
     for layer in sorted(set(layers)):
         if runs and layer == runs[-1][-1] + 1:

@@ -36,7 +36,7 @@ def invalid(error: ValidationError, source: str, remedy: str) -> MeasurementsErr
 def subsample(values: tuple[float, ...], limit: int = SAMPLE_LIMIT) -> tuple[float, ...]:
     """At most ``limit`` of ``values``, ascending, evenly spaced by rank, with both extremes.
 
-    The same values give the same sample in whatever order they come.
+    The order of the values does not matter.
     """
     ranked = sorted(values)
     if len(ranked) <= limit:

@@ -16,8 +16,8 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import read_control_vector
 from refusal_steering.importers.draft import (
-    Dose,
-    DoseUnit,
+    Coefficient,
+    CoefficientUnit,
     Draft,
     Limit,
     imported_bundle,
@@ -67,9 +67,11 @@ def import_(
     signed: Annotated[
         bool, typer.Option("--signed", help="with adapters: keep coefficients below zero too")
     ] = False,
-    dose: Annotated[float | None, typer.Option(help="without adapters: constant strength")] = None,
-    dose_unit: Annotated[
-        DoseUnit | None,
+    coefficient: Annotated[
+        float | None, typer.Option(help="without adapters: a constant coefficient")
+    ] = None,
+    coefficient_unit: Annotated[
+        CoefficientUnit | None,
         typer.Option(help="stream: a length in the stream; norm: multiple of the vector's length"),
     ] = None,
     probe: Annotated[
@@ -103,7 +105,7 @@ def import_(
     draft = imported_bundle(
         found,
         _identity(model, model_id, num_layers, found.hidden_size),
-        dose=_dose(dose, dose_unit),
+        coefficient=_coefficient(coefficient, coefficient_unit),
         limit=_limit(k_max, signed),
     )
     if probe:
@@ -131,10 +133,12 @@ def only_layers(found: Imported, wanted: list[int]) -> Imported:
     )
 
 
-def _dose(value: float | None, unit: DoseUnit | None) -> Dose | None:
+def _coefficient(value: float | None, unit: CoefficientUnit | None) -> Coefficient | None:
     if (value is None) != (unit is None):
-        raise typer.BadParameter("--dose and --dose-unit go together: say stream or norm")
-    return None if value is None or unit is None else Dose(value, unit)
+        raise typer.BadParameter(
+            "--coefficient and --coefficient-unit go together: say stream or norm"
+        )
+    return None if value is None or unit is None else Coefficient(value, unit)
 
 
 def _limit(k_max: float | None, signed: bool) -> Limit | None:

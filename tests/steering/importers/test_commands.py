@@ -26,7 +26,7 @@ from tests.steering.importers.checkpoints import (
 
 LAYERS = (3, 4, 5)
 MODEL = ("--model-id", "tiny", "--num-layers", "28")
-DOSE = ("--dose", "0.5", "--dose-unit", "norm")
+COEFFICIENT = ("--coefficient", "0.5", "--coefficient-unit", "norm")
 app = typer.Typer()
 app.command(name="import")(import_)
 app.command()(inspect)
@@ -57,7 +57,7 @@ def files(tmp_path: Path) -> Path:
     ],
 )
 def test_every_source_becomes_the_same_static_bundle(source: str, name: str, files: Path) -> None:
-    status, output = run("import", source, files / name, files / "out", *MODEL, *DOSE)
+    status, output = run("import", source, files / name, files / "out", *MODEL, *COEFFICIENT)
     assert status == 0 and "the server refuses this bundle" in output
     bundle = load_bundle(files / "out")
     assert bundle.manifest.strategy == "static" and bundle.manifest.layers == LAYERS
@@ -88,7 +88,7 @@ def test_a_probe_is_fitted_where_rows_are_given(files: Path) -> None:
     ActivationFile({3: rows}, harmful, ("text",) * 80, ("train",) * 80, model(), "0" * 64).save(
         path
     )
-    arguments = ["steering-vectors", files / "v.pt", files / "out", *MODEL, *DOSE]
+    arguments = ["steering-vectors", files / "v.pt", files / "out", *MODEL, *COEFFICIENT]
     run("import", *arguments, "--probe", path)
     risk = load_bundle(files / "out").layers[3].risk_logit(rows) > 0
     assert float((risk == harmful).float().mean()) > 0.9
@@ -99,27 +99,34 @@ def test_a_probe_is_fitted_where_rows_are_given(files: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        (*MODEL, "--dose", 1.0),
-        (*MODEL, "--dose-unit", "norm"),
+        (*MODEL, "--coefficient", 1.0),
+        (*MODEL, "--coefficient-unit", "norm"),
         (*MODEL, "--signed"),
-        (*DOSE,),
-        (*MODEL, *DOSE, "--shift", -1),
+        (*COEFFICIENT,),
+        (*MODEL, *COEFFICIENT, "--shift", -1),
     ],
 )
 def test_half_said_options_are_refused(options: tuple[object, ...], files: Path) -> None:
     status, _ = run("import", "omnisteer", files / "v.pt", files / "out", *options)
     assert status == 2 and not (files / "out").exists()
     status, _ = run(
-        "import", "repeng", files / "c.gguf", files / "out", *MODEL, *DOSE, "--text", files / "v.pt"
+        "import",
+        "repeng",
+        files / "c.gguf",
+        files / "out",
+        *MODEL,
+        *COEFFICIENT,
+        "--text",
+        files / "v.pt",
     )
     assert status == 2
 
 
 def test_errors_of_the_importers_come_through(files: Path) -> None:
-    with pytest.raises(UnusableSourceError, match="need a dose"):
+    with pytest.raises(UnusableSourceError, match="need a coefficient"):
         run("import", "omnisteer", files / "v.pt", files / "out", *MODEL)
     with pytest.raises(UnusableSourceError, match=r"layers \[9\]"):
-        run("import", "repeng", files / "c.gguf", files / "out", *MODEL, *DOSE, "--layer", 9)
+        run("import", "repeng", files / "c.gguf", files / "out", *MODEL, *COEFFICIENT, "--layer", 9)
     assert not (files / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Doses and limits of imported bundles: their units, and that nobody gets one by default."""
+"""Coefficients and limits of imported bundles: their units, and that nobody gets one by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from refusal_steering.bundle import Window
 from refusal_steering.errors import UnusableSourceError
-from refusal_steering.importers.draft import Dose, Limit, imported_bundle
+from refusal_steering.importers.draft import Coefficient, Limit, imported_bundle
 from refusal_steering.importers.imported import Imported
 from refusal_steering.importers.official import adapters_of
 from tests.steering.importers.checkpoints import (
@@ -25,16 +25,16 @@ PLAIN = Imported("test", vectors(LAYERS))
 ADAPTED = Imported("test", vectors(LAYERS), adapters_of(adapter_state(LAYERS), "test"))
 
 
-def test_a_dose_in_norms_adds_multiples_of_the_raw_vector() -> None:
-    draft = imported_bundle(PLAIN, model(), dose=Dose(0.5, "norm"))
+def test_a_coefficient_in_norms_adds_multiples_of_the_raw_vector() -> None:
+    draft = imported_bundle(PLAIN, model(), coefficient=Coefficient(0.5, "norm"))
     assert draft.strategy == "static"
     for layer, steering in draft.layers.items():
         added = steering.coefficient(torch.zeros(1, SIZE)) * steering.direction
         assert torch.allclose(added, 0.5 * PLAIN.vectors[layer], atol=1e-5)
 
 
-def test_a_dose_in_stream_units_is_the_length_that_is_added() -> None:
-    draft = imported_bundle(PLAIN, model(), dose=Dose(2.5, "stream"))
+def test_a_coefficient_in_stream_units_is_the_length_that_is_added() -> None:
+    draft = imported_bundle(PLAIN, model(), coefficient=Coefficient(2.5, "stream"))
     for steering in draft.layers.values():
         added = steering.coefficient(torch.zeros(1, SIZE)) * steering.direction
         assert float(added.norm()) == pytest.approx(2.5, rel=1e-5)
@@ -48,15 +48,19 @@ def test_a_window_can_be_chosen() -> None:
 @pytest.mark.parametrize(
     ("imported", "options", "words"),
     [
-        (PLAIN, {}, "need a dose"),
-        (PLAIN, {"limit": Limit(1.0)}, "need a dose"),
-        (PLAIN, {"dose": Dose(1.0, "norm"), "limit": Limit(1.0)}, "need a dose"),
-        (PLAIN, {"dose": Dose(0.0, "norm")}, "positive"),
-        (PLAIN, {"dose": Dose(-1.0, "stream")}, "positive"),
-        (PLAIN, {"dose": Dose(math.nan, "stream")}, "positive"),
+        (PLAIN, {}, "need a coefficient"),
+        (PLAIN, {"limit": Limit(1.0)}, "need a coefficient"),
+        (
+            PLAIN,
+            {"coefficient": Coefficient(1.0, "norm"), "limit": Limit(1.0)},
+            "need a coefficient",
+        ),
+        (PLAIN, {"coefficient": Coefficient(0.0, "norm")}, "positive"),
+        (PLAIN, {"coefficient": Coefficient(-1.0, "stream")}, "positive"),
+        (PLAIN, {"coefficient": Coefficient(math.nan, "stream")}, "positive"),
         (ADAPTED, {}, "k_max"),
-        (ADAPTED, {"dose": Dose(1.0, "norm")}, "k_max"),
-        (ADAPTED, {"dose": Dose(1.0, "norm"), "limit": Limit(1.0)}, "k_max"),
+        (ADAPTED, {"coefficient": Coefficient(1.0, "norm")}, "k_max"),
+        (ADAPTED, {"coefficient": Coefficient(1.0, "norm"), "limit": Limit(1.0)}, "k_max"),
         (ADAPTED, {"limit": Limit(0.0)}, "positive"),
         (ADAPTED, {"limit": Limit(math.inf)}, "positive"),
     ],
@@ -67,12 +71,14 @@ def test_strength_is_a_decision(imported: Imported, options: dict[str, Any], wor
 
 
 def test_another_model_is_refused() -> None:
-    dose = Dose(1.0, "norm")
+    coefficient = Coefficient(1.0, "norm")
     with pytest.raises(UnusableSourceError, match="hidden size"):
-        imported_bundle(PLAIN, model(SIZE + 1), dose=dose)
+        imported_bundle(PLAIN, model(SIZE + 1), coefficient=coefficient)
     with pytest.raises(UnusableSourceError, match="layer 5"):
-        imported_bundle(PLAIN, model(layers=5), dose=dose)
-    assert imported_bundle(PLAIN, model(layers=6), dose=dose).layers.keys() == set(LAYERS)
+        imported_bundle(PLAIN, model(layers=5), coefficient=coefficient)
+    assert imported_bundle(PLAIN, model(layers=6), coefficient=coefficient).layers.keys() == set(
+        LAYERS
+    )
 
 
 def test_nothing_is_no_import() -> None:

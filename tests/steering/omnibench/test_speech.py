@@ -92,5 +92,5 @@ def test_silence_is_an_error(tmp_path: Path) -> None:
         file.setframerate(22_050)
         file.writeframes(bytes(2000))
     speaker = program(tmp_path, f'for last; do :; done; cat > /dev/null; cp "{quiet}" "$last"')
-    with pytest.raises(OmnibenchError, match="no sound"):
+    with pytest.raises(OmnibenchError, match="no audible speech"):
         speaker.wav("hello")

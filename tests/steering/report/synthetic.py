@@ -7,6 +7,7 @@ import numpy as np
 from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.measurements import (
     BundleFacts,
+    Coefficients,
     Conformal,
     Dissolution,
     Evaluation,
@@ -15,7 +16,6 @@ from refusal_steering.report.measurements import (
     Refused,
     Roc,
     ShrinkageRow,
-    Strengths,
     Timing,
     TradeOff,
     TradeOffPoint,
@@ -41,7 +41,7 @@ def measurements() -> Measurements:
         dissolution=tuple(_dissolution(rng)),
         shrinkage=tuple(_shrinkage(rng)),
         roc=tuple(_roc()),
-        strengths=tuple(_strengths(rng)),
+        coefficients=tuple(_coefficients(rng)),
         trade_off=(_trade_off("omni", 0.9), _trade_off("flat", 0.5), _trade_off("prompt", 0.3)),
         evaluation=tuple(_evaluation()),
         calibration=(
@@ -98,9 +98,9 @@ def _roc() -> list[Roc]:
     return curves
 
 
-def _strengths(rng: np.random.Generator) -> list[Strengths]:
+def _coefficients(rng: np.random.Generator) -> list[Coefficients]:
     return [
-        Strengths.sampled(
+        Coefficients.sampled(
             form,
             label,
             np.clip(rng.normal(6 - place if label == "harmful" else -1, 1.5, 520), 0, 8).tolist(),

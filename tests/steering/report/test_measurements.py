@@ -13,11 +13,11 @@ import pytest
 from refusal_steering.errors import MeasurementsError
 from refusal_steering.report.measurements import (
     MEASUREMENTS_FILE,
+    Coefficients,
     Dissolution,
     Measurements,
     Projections,
     Roc,
-    Strengths,
     load_measurements,
     save_measurements,
 )
@@ -51,8 +51,8 @@ def altered(**changes: Any) -> str:
         (altered(timings=[{"stage": "rows", "seconds": 1, "x": 1}]), "timings.0.x"),
         (altered(trade_off=[{"policy": "p", "points": []}]), "trade_off.0.points"),
         (
-            altered(strengths=[{"form": "f", "label": "odd", "items": 1, "values": [1]}]),
-            "strengths.0.label",
+            altered(coefficients=[{"form": "f", "label": "odd", "items": 1, "values": [1]}]),
+            "coefficients.0.label",
         ),
     ],
 )
@@ -62,8 +62,8 @@ def test_the_first_wrong_place_is_named(text: str, place: str) -> None:
 
 
 def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
-    broken = replace(measurements(), strengths=(Strengths("f", "harmful", 1, (math.nan,)),))
-    with pytest.raises(MeasurementsError, match=r"strengths\.0\.values\.0"):
+    broken = replace(measurements(), coefficients=(Coefficients("f", "harmful", 1, (math.nan,)),))
+    with pytest.raises(MeasurementsError, match=r"coefficients\.0\.values\.0"):
         save_measurements(broken, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -11,10 +11,10 @@ import pytest
 
 from refusal_steering.report import MeasurementsError, render
 from refusal_steering.report.measurements import (
+    Coefficients,
     Measurements,
     Projections,
     Roc,
-    Strengths,
     TradeOff,
     TradeOffPoint,
     save_measurements,
@@ -137,7 +137,7 @@ def test_names_stay_text(name: str) -> None:
             notes=(name,),
             projections=(Projections(1, name, "harmful", 1, (0.3,)),),
             roc=(Roc(name, (0.0, 1.0), (0.0, 1.0), 0.5),),
-            strengths=(Strengths(name, "harmless", 2, (0.0, 0.0)),),
+            coefficients=(Coefficients(name, "harmless", 2, (0.0, 0.0)),),
             trade_off=(TradeOff(name, (point,)),),
         )
     )

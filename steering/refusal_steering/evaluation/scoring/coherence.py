@@ -29,14 +29,14 @@ class Repetition:
 
     @classmethod
     def of(cls, text: str) -> Repetition:
-        """Measure a text; words are runs of letters and digits, case does not count."""
+        """Measure ``text``; words are runs of letters and digits, case does not count."""
         words = re.findall(r"\w+", text.lower())
         loop, times = max((_loop(words, period) for period in _periods(words)), default=(0, 0.0))
         return cls(len(set(words)) / len(words) if words else 0.0, loop, times)
 
     @property
     def loops(self) -> bool:
-        """Whether the text is caught in a loop: 30 words or more that say one thing thrice."""
+        """Whether the text is in a loop: at least 30 words that repeat one n-gram three times."""
         return self.loop >= _LOOP_WORDS and self.times >= _LOOP_TIMES
 
 
@@ -87,7 +87,7 @@ class PerplexityMeter:
         self._openings: dict[tuple[str, str], list[int]] = {}
 
     async def __call__(self, case: Case, answer: str) -> Perplexity:
-        """Perplexity of ``answer`` after the case's own messages, whatever else was sent."""
+        """Perplexity of ``answer`` after the case's own messages, without a system prompt."""
         if not answer.strip():
             return Perplexity("absent", reason="an empty answer has none")
         opening = self._openings.get(case.key)

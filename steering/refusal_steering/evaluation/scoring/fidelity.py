@@ -1,4 +1,4 @@
-"""How far steering leaves benign answers as they were: identical share and chrF."""
+"""How much of benign answers steering leaves unchanged: identical share and chrF."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def similarity(before: str, after: str) -> float:
 
 
 def signature() -> str:
-    """sacrebleu's own account of how chrF is reckoned."""
+    """sacrebleu's description of how chrF is computed."""
     _CHRF.sentence_score("a", ["a"])
     return str(_CHRF.get_signature())

@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """What went wrong, of whatever server; empty for a finished case."""
+        """What went wrong, on either server; empty for a finished case."""
         judged = self.judgement.error if self.judgement else None
         measured = self.perplexity.reason if self.perplexity.state == "error" else None
         return tuple(error for error in (self.reply.error, judged, measured) if error is not None)

@@ -1,4 +1,4 @@
-"""Digests of data files that are known, and what a file at hand says to them."""
+"""Known digests of data files, and how a file on this machine compares with them."""
 
 from __future__ import annotations
 

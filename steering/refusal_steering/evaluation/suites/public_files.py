@@ -47,8 +47,8 @@ def _find(public: PublicSet, name: str, root: Path | None, base: Path | None) ->
         path, commit = hub.fetch(public.repo, name, public.revision)
     except SuiteUnavailableError as error:
         raise SuiteUnavailableError(
-            f"suite {public.name!r} is not at hand: {error}. Get {name} from {public.home} and put "
-            f"it into DIR/{public.name}/ with --data-dir DIR, or name it: {public.name}:PATH"
+            f"suite {public.name!r} is not available: {error}. Get {name} from {public.home} and "
+            f"put it into DIR/{public.name}/ with --data-dir DIR, or name it: {public.name}:PATH"
         ) from error
     return _found(public, name, path, path.parent, commit)
 

@@ -1,6 +1,6 @@
-"""The public data sets that are known by name: where their rows lie and how to read them.
+"""The public data sets that are known by name: where their rows are and how to read them.
 
-Nothing of them is in this package. Facts are from the sets' own pages; a set without a fixed
+This package contains no part of them. Facts are from the sets' own pages; a set without a fixed
 commit follows ``main``, and the results record the commit that was used.
 """
 

@@ -68,7 +68,7 @@ def load_suite(spec: SuiteSpec, data_dir: Path | None = None, limit: int | None 
     """The cases of one suite, at most ``limit`` of them (see :func:`~.draft.pick`).
 
     Raises :class:`EvaluationError` for an unknown name or a file that does not fit, and
-    :class:`SuiteUnavailableError` where the data are not at hand.
+    :class:`SuiteUnavailableError` where the data are not available.
     """
     if limit is not None and limit < 1:
         raise EvaluationError(f"a limit of {limit} cases leaves nothing to evaluate")

@@ -1,4 +1,4 @@
-"""What more strength buys and costs."""
+"""Refusals gained and answers lost as the strength changes."""
 
 from __future__ import annotations
 

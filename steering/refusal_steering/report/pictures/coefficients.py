@@ -1,4 +1,4 @@
-"""How strongly requests are steered."""
+"""The coefficients that requests earn."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refusal_steering.report.measurements import Strengths
+from refusal_steering.report.measurements import Coefficients
 from refusal_steering.report.pictures.canvas import Picture, canvas, shown
 from refusal_steering.report.pictures.palette import LABEL_COLOURS
 
 _BINS = 24
 
 
-def strength_picture(slug: str, groups: Sequence[Strengths]) -> Picture:
+def coefficient_picture(slug: str, groups: Sequence[Coefficients]) -> Picture:
     """A histogram for each form, both labels over each other."""
     forms = list(dict.fromkeys(group.form for group in groups))
     edges = np.histogram_bin_edges([x for group in groups for x in group.values], bins=_BINS)
@@ -28,10 +28,10 @@ def strength_picture(slug: str, groups: Sequence[Strengths]) -> Picture:
         for axes, form in zip(panels, forms, strict=True):
             axes.set_title(shown(form))
             axes.set_ylim(bottom=0)
-        panels[-1].set_xlabel("strength (length added to the residual stream)")
+        panels[-1].set_xlabel("coefficient (length added to the residual stream)")
         sheet.figure.supylabel("share of requests (%)", fontsize="medium")
         return sheet.finish(
-            "Strength that requests earn",
+            "Coefficients that requests earn",
             "Harmful requests should lie far to the right and harmless ones at 0; where the two "
             "colours overlap, harmless requests are steered as hard as harmful ones.",
         )
