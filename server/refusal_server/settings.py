@@ -44,7 +44,12 @@ class _Section(BaseModel):
 
 
 class Limits(_Section):
-    """What one request may cost before the engine sees it."""
+    """What one request may cost before the engine sees it.
+
+    ``xargs`` and ``template_arguments`` are the keys of ``vllm_xargs`` and ``chat_template_kwargs``
+    that callers may set. ``listed_tokens`` bounds the lists of stop texts, banned words and biased
+    tokens, ``allowed_tokens`` the list of allowed ones.
+    """
 
     body_bytes: PositiveInt = 16 * 2**20
     body_seconds: PositiveFloat = 30.0
@@ -55,6 +60,13 @@ class Limits(_Section):
     choices: PositiveInt = 8
     report_tokens: PositiveInt = 256
     xargs: tuple[str, ...] = ()
+    template_arguments: tuple[str, ...] = ("enable_thinking", "thinking", "reasoning_effort")
+    stream_interval: PositiveInt = 64
+    min_tokens: int = Field(default=1024, ge=0)
+    tools: PositiveInt = 128
+    listed_tokens: PositiveInt = 300
+    allowed_tokens: PositiveInt = 4096
+    repetition_penalty: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
 
 
 class Media(_Section):

@@ -1,27 +1,28 @@
-"""Keeps a refusal from being turned into a broken or harmful answer by the form that was asked for.
+"""Keeps a refusal from being turned into a broken or harmful answer by what was asked for.
 
-A grammar masks the tokens a refusal is made of, and a think block would be steered in place of
-the answer. Such requests are drafted first, as plain text; what the draft refuses is refused.
+A grammar masks the tokens a refusal is made of, a think block would be steered in place of the
+answer, and a retry shows only its last turn to the reading. Such requests are drafted first, as
+plain text; what the draft refuses is refused.
 """
 
 from __future__ import annotations
 
-from refusal_server.chat.internal import InternalChat, InternalReply, drafted
+from refusal_server.chat.internal import InternalChat, InternalReply, Messages, reopened
 from refusal_server.chat.request import ChatCall
-from refusal_steering.detection.lexical import LexicalDetector
+from refusal_server.chat.retry import retried
+from refusal_server.chat.shaping import shapes_answer
+from refusal_server.settings import Passes
+from refusal_steering.detection.languages import refuses_in_any_language
 from refusal_steering.directive import Directive
-
-_THINKING = ("enable_thinking", "thinking")
 
 
 class RefusalGuard:
-    """Drafts of ``tokens`` tokens; ``thinks`` says that this server's model may always think."""
+    """Drafts as ``passes`` say; ``thinks`` says that this server's model may always think."""
 
-    def __init__(self, internal: InternalChat, tokens: int, thinks: bool) -> None:
+    def __init__(self, internal: InternalChat, passes: Passes, thinks: bool) -> None:
         self._internal = internal
-        self._tokens = tokens
+        self._passes = passes
         self._thinks = thinks
-        self._detector = LexicalDetector()
 
     async def refusal(self, call: ChatCall, directive: Directive | None) -> InternalReply | None:
         """The draft that refuses ``call``, with its readings; ``None`` to answer as asked.
@@ -29,19 +30,32 @@ class RefusalGuard:
         ``directive`` is what the answer would be steered by. Raises as :meth:`InternalChat.ask`:
         what could not be drafted is not answered.
         """
-        if directive is None or not self._guards(call):
+        if directive is None or call.choice.policy.rule.mode != "enforce":
             return None
-        if not await self._earns(call, directive):
+        for messages in self._conversations(call):
+            draft = await self._judged(call, directive, messages)
+            if draft is not None:
+                return draft
+        return None
+
+    def _conversations(self, call: ChatCall) -> list[Messages]:
+        """What is drafted: the request as it is, and what it retries."""
+        found: list[Messages] = []
+        if self._thinks or shapes_answer(call.request, self._passes.refusal):
+            found.append(call.messages)
+        again = retried(call.messages)
+        return found if again is None else [*found, again]
+
+    async def _judged(
+        self, call: ChatCall, directive: Directive, messages: Messages
+    ) -> InternalReply | None:
+        if not await self._earns(call, directive, messages):
             return None
-        draft = await self._draft(call, directive, self._tokens)
+        draft = await self._draft(call, directive, messages, self._passes.draft_tokens)
         # Not `verdict_on`: a refusal that stammers is broken text, and must not be answered either.
-        return draft if self._detector.refuses(draft.text) else None
+        return draft if refuses_in_any_language(draft.text) else None
 
-    def _guards(self, call: ChatCall) -> bool:
-        enforced = call.choice.policy.rule.mode == "enforce"
-        return enforced and (self._thinks or constrains(call) or asks_for_thinking(call))
-
-    async def _earns(self, call: ChatCall, directive: Directive) -> bool:
+    async def _earns(self, call: ChatCall, directive: Directive, messages: Messages) -> bool:
         """Whether steering adds anything to this request, found out as cheaply as it can be."""
         if directive.blend is not None:
             return directive.blend > 0.0
@@ -50,32 +64,11 @@ class RefusalGuard:
         if call.choice.policy.strategy == "static" or not directive.hold:
             # A constant is always earned; without hold, later tokens earn their own.
             return True
-        first = await self._draft(call, directive, 1)
+        first = await self._draft(call, directive, messages, 1)
         return first.traces[0].coefficient != 0.0
 
-    async def _draft(self, call: ChatCall, directive: Directive, tokens: int) -> InternalReply:
-        fields = drafted(call.request)
-        return await self._internal.ask(call.messages, fields, tokens=tokens, directive=directive)
-
-
-def constrains(call: ChatCall) -> bool:
-    """Whether the request limits which tokens its answer may have.
-
-    ``tool_choice: auto`` does not: the model may always answer in words.
-    """
-    request = call.request
-    return (
-        request.extract_structured_outputs() is not None
-        or request.tool_choice not in (None, "none", "auto")
-        or bool(request.allowed_token_ids or request.bad_words or request.logit_bias)
-    )
-
-
-def asks_for_thinking(call: ChatCall) -> bool:
-    """Whether the request asks the model to think before it answers."""
-    request = call.request
-    return (
-        any((request.chat_template_kwargs or {}).get(name) for name in _THINKING)
-        or request.reasoning_effort not in (None, "none")
-        or request.thinking_token_budget is not None
-    )
+    async def _draft(
+        self, call: ChatCall, directive: Directive, messages: Messages, tokens: int
+    ) -> InternalReply:
+        fields = reopened(call.request)
+        return await self._internal.ask(messages, fields, tokens=tokens, directive=directive)

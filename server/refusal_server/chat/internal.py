@@ -40,12 +40,6 @@ _GREEDY = {
 _THINKING_OFF = {"enable_thinking": False, "thinking": False}
 _ALWAYS = ("model", "cache_salt")
 _CONVERSATION = (*_ALWAYS, "documents", "add_special_tokens")
-_ENDING = (
-    "add_generation_prompt",
-    "continue_final_message",
-    "truncate_prompt_tokens",
-    "truncation_side",
-)
 _TOKEN_ID = "token_id:"
 _T = TypeVar("_T")
 
@@ -68,19 +62,17 @@ def apart(request: ChatCompletionRequest) -> dict[str, Any]:
 
 
 def reopened(request: ChatCompletionRequest) -> dict[str, Any]:
-    """For another last turn of the same conversation: no tools, no thinking, no begun answer."""
+    """For a plain answer to the conversation, or to another last turn of it: no tools, no thinking.
+
+    Where the caller wants the answer to begin has no say either.
+    """
     kwargs = {**(request.chat_template_kwargs or {}), **_THINKING_OFF}
     return {**_taken(request, _CONVERSATION), "chat_template_kwargs": kwargs}
 
 
-def drafted(request: ChatCompletionRequest) -> dict[str, Any]:
-    """For a plain answer to the same prompt: no tools, no thinking."""
-    return {**reopened(request), **_taken(request, _ENDING)}
-
-
 def as_sent(request: ChatCompletionRequest) -> dict[str, Any]:
     """For the very prompt that the caller's request has, tools and thinking included."""
-    fields = (*_CONVERSATION, *_ENDING, "chat_template_kwargs", "reasoning_effort", "tools")
+    fields = (*_CONVERSATION, "chat_template_kwargs", "reasoning_effort", "tools")
     return {**_taken(request, fields), "tool_choice": "none"}
 
 

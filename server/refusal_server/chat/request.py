@@ -12,7 +12,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
-from refusal_server.chat.rules import check_fields, check_messages
+from refusal_server.chat.fields import check_fields
+from refusal_server.chat.rules import check_messages
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
 from refusal_server.chat.vllm_errors import translate
 from refusal_server.errors import ApiError, bad_request
@@ -95,22 +96,16 @@ class ChatIntake:
     ) -> ChatCall:
         """Check a body to the last field; raises :class:`ApiError`."""
         started = time.perf_counter()
-        asked = body.pop("steering", None)
         origin = self._origin(body, caller, request_id)
+        asked = body.pop("steering", None)
         with self._denials.noted(origin, asked, policies.policies):
             choice = choose(parse_ask(asked), policies, origin)
         self._check_model(body.get("model"))
         with self._denials.noted(origin, asked, policies.policies):
             _check_rights(origin)
-        check_fields(body, self._limits)
+        check_fields(body, self._limits, enforced=choice.policy.rule.mode == "enforce")
+        _check_measurable(body, choice)
         check_messages(body.get("messages"))
-        if body.get("use_beam_search") and choice.steers:
-            raise bad_request("Beam search cannot be steered.", param="use_beam_search")
-        if choice.policy.blends and body.get("truncate_prompt_tokens") is not None:
-            raise bad_request(
-                "The risk of a prompt that is cut cannot be assessed; send it cut.",
-                param="truncate_prompt_tokens",
-            )
         messages = body["messages"]
         media = time.perf_counter()
         modality = await self._guard.check(messages)
@@ -138,6 +133,17 @@ class ChatIntake:
         if model not in self._models:
             message = f"The model does not exist; this server has {', '.join(self._models)}."
             raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def _check_measurable(body: dict[str, Any], choice: SteeringChoice) -> None:
+    """Refuse what cannot be measured either, which matters in shadow mode."""
+    if body.get("use_beam_search") and choice.steers:
+        raise bad_request("Beam search cannot be steered.", param="use_beam_search")
+    if choice.policy.blends and body.get("truncate_prompt_tokens") is not None:
+        raise bad_request(
+            "The risk of a prompt that is cut cannot be assessed; send it cut.",
+            param="truncate_prompt_tokens",
+        )
 
 
 def _check_rights(origin: Origin) -> None:

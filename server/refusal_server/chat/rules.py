@@ -1,51 +1,17 @@
-"""What a chat request may say, checked before the engine's own parser sees it."""
+"""The messages of a chat request, checked before the engine's own parser sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from refusal_server.errors import bad_request
 from refusal_server.media.parts import MEDIA_KEYS
-from refusal_server.settings import Limits
-from refusal_steering.directive import EXTRA_KEY
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TEXT_KEYS = {"text": "text", "refusal": "refusal"}
+# Roles whose messages may say nothing: calls of tools, and tools without a result.
+_MAY_BE_EMPTY = ("assistant", "tool", "function")
 _MAX_MESSAGES = 4096
-_REFUSED = {
-    "prompt_embeds": "embeddings are not accepted",
-    "kv_transfer_params": "engine internals are not accepted",
-    "ec_transfer_params": "engine internals are not accepted",
-    "chat_template": "the chat template is the server's",
-    "mm_processor_kwargs": "media processing is the server's",
-    "media_io_kwargs": "media processing is the server's",
-    "priority": "the order of the queue is the server's",
-}
-
-
-def check_fields(body: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse fields that reach into the engine, and counts that only serve to exhaust it."""
-    for field, reason in _REFUSED.items():
-        if body.get(field) not in (None, {}, 0):
-            raise bad_request(f"{field} is refused: {reason}.", param=field)
-    xargs = body.get("vllm_xargs") or {}
-    passed = {name for name in limits.xargs if not name.startswith(EXTRA_KEY)}
-    if not isinstance(xargs, dict) or not set(xargs) <= passed:
-        allowed = ", ".join(limits.xargs) or "none"
-        raise bad_request(
-            f"vllm_xargs holds a key that this server does not pass on; it passes {allowed}.",
-            param="vllm_xargs",
-        )
-    choices = body.get("n")
-    if isinstance(choices, int) and choices > limits.choices:
-        raise bad_request(f"n must be at most {limits.choices}.", param="n")
-    for field in ("max_tokens", "max_completion_tokens"):
-        tokens = body.get(field)
-        if isinstance(tokens, bool) or (tokens is not None and not isinstance(tokens, int)):
-            raise bad_request(f"{field} must be a integer.", param=field)
-        if tokens is not None and tokens < 1:
-            raise bad_request(f"{field} must be at least 1.", param=field)
 
 
 def check_messages(messages: Any) -> None:
@@ -63,12 +29,22 @@ def check_messages(messages: Any) -> None:
             raise bad_request(
                 f"{where}.role must be one of {', '.join(ROLES)}.", param=f"{where}.role"
             )
+        _fold_refusal(message)
         _check_content(message, f"{where}.content")
 
 
-def _check_content(message: Mapping[str, Any], where: str) -> None:
+def _fold_refusal(message: dict[str, Any]) -> None:
+    """Turn a refusal that is sent back as history into content, where the model sees it."""
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and not message.get("content"):
+        message["content"] = refusal
+
+
+def _check_content(message: dict[str, Any], where: str) -> None:
     content = message.get("content")
-    if content is None and message["role"] == "assistant":
+    if content in (None, []) and message["role"] in _MAY_BE_EMPTY:
+        # Some clients send no parts for no text; the engine's parser wants a string.
+        message["content"] = None if message["role"] == "assistant" else ""
         return
     if not isinstance(content, str | list) or content == []:
         raise bad_request(f"{where} must be a string or an array of parts.", param=where)

@@ -50,7 +50,7 @@ class ChatService:
         internal = InternalChat(serving)
         contexts = VisualContexts(internal, passes.visual_contexts)
         self._judge = RiskJudge(internal, contexts, metrics)
-        self._guard = RefusalGuard(internal, passes.draft_tokens, thinks)
+        self._guard = RefusalGuard(internal, passes, thinks)
         self._refusal = passes.refusal
         self._serving = serving
         self._report_tokens = report_tokens

@@ -13,7 +13,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.logprobs import Logprob
 
-from refusal_server.chat.internal import InternalChat, drafted, together
+from refusal_server.chat.internal import InternalChat, reopened, together
 from refusal_steering.errors import SteeringUnavailableError
 
 STEPS = [
@@ -50,7 +50,7 @@ class Serving:
 
 def ask(message: dict[str, Any], *, by_id: bool = True, **options: Any) -> Any:
     internal = InternalChat(Serving(message, by_id=by_id))
-    fields = drafted(ChatCompletionRequest(messages=USER))
+    fields = reopened(ChatCompletionRequest(messages=USER))
     return asyncio.run(internal.ask(USER, fields, tokens=3, **options))
 
 

@@ -121,9 +121,9 @@ def test_a_request_that_was_never_assessed_has_no_directive(rig: Rig) -> None:
 
 def test_a_prompt_that_is_cut_cannot_be_assessed(rig: Rig) -> None:
     with pytest.raises(ApiError) as caught:
-        rig.ask("ras", truncate_prompt_tokens=5)
+        rig.ask("shadow-ras", truncate_prompt_tokens=5)
     assert caught.value.param == "truncate_prompt_tokens"
-    rig.ask("static", truncate_prompt_tokens=5)
+    rig.ask("off", truncate_prompt_tokens=5)
 
 
 class _Config:

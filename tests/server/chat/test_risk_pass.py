@@ -120,7 +120,7 @@ def test_the_risk_pass_asks_about_the_request_and_nothing_else_of_it(rig: Rig) -
         stop=["a"],
         allowed_token_ids=[1],
         max_tokens=900,
-        chat_template_kwargs={"enable_thinking": True, "mood": "kind"},
+        chat_template_kwargs={"enable_thinking": True, "reasoning_effort": "low"},
         cache_salt="salt",
     )
     for call in (*rig.script.of("context"), *rig.script.of("risk")):
@@ -136,7 +136,7 @@ def test_the_risk_pass_asks_about_the_request_and_nothing_else_of_it(rig: Rig) -
         assert request.chat_template_kwargs["thinking"] is False
     contexts, risks = rig.script.of("context"), rig.script.of("risk")
     assert [c.request.max_completion_tokens for c in contexts] == [32, 32]
-    assert all("mood" not in call.request.chat_template_kwargs for call in contexts)
+    assert all("reasoning_effort" not in call.request.chat_template_kwargs for call in contexts)
     assert all(len(call.messages) == 1 and call.text == CONTEXT_PROMPT for call in contexts)
     assert len(risks) == 2
     for call in risks:
