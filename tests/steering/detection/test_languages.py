@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Refusals in many languages are told from answers in the same languages."""
 
 from __future__ import annotations
