@@ -51,7 +51,6 @@ class PolicyHistory:
         past = PastPolicy(self._past[-1].number + 1 if self._past else 1, version, text)
         self._past.append(past)
         try:
-            self._folder.mkdir(exist_ok=True)
             write_atomically(self._path(past), text.encode())
         except OSError as error:
             logger.warning("policy history is kept in memory only: %s", error.strerror)

@@ -11,7 +11,13 @@ from refusal_steering.bundle.manifest import (
     Strategy,
     Window,
 )
-from refusal_steering.bundle.store import SteeringBundle, load_bundle, save_bundle, unpack
+from refusal_steering.bundle.store import (
+    SteeringBundle,
+    load_bundle,
+    make_bundle,
+    save_bundle,
+    unpack,
+)
 
 __all__ = [
     "CANARY_BLEND",
@@ -25,6 +31,7 @@ __all__ = [
     "Strategy",
     "Window",
     "load_bundle",
+    "make_bundle",
     "save_bundle",
     "unpack",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from refusal_steering.errors import BundleError
 
 Strategy = Literal["static", "omnisteer", "mars", "ras", "cascade"]
 Medium = Literal["image", "audio", "video"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
 
 # The canary of a bundle that blends logits is blended by this share.
 CANARY_BLEND = 0.5
@@ -130,6 +131,18 @@ class Manifest(_Frozen):
                 + (" and a grey_zone" if needs[1] else " and no grey_zone")
             )
         return self
+
+    @classmethod
+    def parse(cls, content: bytes, source: str) -> Manifest:
+        """Read JSON, which errors call the manifest of ``source``; raises :class:`BundleError`."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "document"
+            raise BundleError(
+                f"the manifest of {source} is invalid at {where}: {first['msg']}"
+            ) from error
 
     @property
     def blends(self) -> bool:

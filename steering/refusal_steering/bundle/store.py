@@ -1,4 +1,4 @@
-"""Bundles on disk: a directory with ``manifest.json`` and ``weights.safetensors``."""
+"""Bundles in memory, on disk, and on their way to the workers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from refusal_steering.bundle.folder import MANIFEST_FILE, read_folder, replace_folder
 from refusal_steering.bundle.manifest import Manifest
 from refusal_steering.bundle.tensors import flatten, read_prototypes, unflatten
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.prototypes import RefusalPrototypes
-
-MANIFEST_FILE = "manifest.json"
-WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +52,24 @@ def pack(manifest_json: bytes, weights: bytes) -> bytes:
 
 def unpack(packed: bytes) -> SteeringBundle:
     """Read and check what :func:`pack` wrote; raises :class:`BundleError`."""
+    return _assemble(*_parts(packed), "packed bundle")
+
+
+def _parts(packed: bytes) -> tuple[bytes, bytes]:
     end = 8 + int.from_bytes(packed[:8], "big")
     if len(packed) < 8 or end > len(packed):
         raise BundleError("a packed bundle is cut short; send it again")
-    return _assemble(packed[8:end], packed[end:], "packed bundle")
+    return packed[8:end], packed[end:]
 
 
 def load_bundle(path: Path) -> SteeringBundle:
-    """Read a bundle directory; raises :class:`BundleError` with what is wrong and what to do."""
+    """Read a bundle folder; raises :class:`BundleError` with what is wrong and what to do."""
     if path.suffix in {".pt", ".pth", ".bin", ".pkl"}:
         raise BundleError(
-            f"{path} is a pickle; bundles are directories with {MANIFEST_FILE} and "
-            f"{WEIGHTS_FILE}. Convert the file offline."
+            f"{path} is a pickle; bundles are folders with {MANIFEST_FILE} and safetensors. "
+            "Convert the file offline."
         )
-    try:
-        manifest_json = (path / MANIFEST_FILE).read_bytes()
-        weights = (path / WEIGHTS_FILE).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"cannot read bundle {path}: {error.strerror}; expected a directory with "
-            f"{MANIFEST_FILE} and {WEIGHTS_FILE}"
-        ) from error
-    return _assemble(manifest_json, weights, str(path))
+    return _assemble(*read_folder(path), str(path))
 
 
 def save_bundle(
@@ -85,7 +78,22 @@ def save_bundle(
     manifest: Mapping[str, object],
     prototypes: RefusalPrototypes | None = None,
 ) -> SteeringBundle:
-    """Write a bundle directory and read it back checked.
+    """Make a bundle as :func:`make_bundle` does and put it into the folder ``path``.
+
+    A bundle that is there is replaced as a whole: after an exception it is as it was. Raises
+    ``OSError`` where the folder cannot be written.
+    """
+    bundle = make_bundle(layers, manifest, prototypes)
+    replace_folder(path, bundle.manifest, *_parts(bundle.packed))
+    return bundle
+
+
+def make_bundle(
+    layers: Mapping[int, LayerSteering],
+    manifest: Mapping[str, object],
+    prototypes: RefusalPrototypes | None = None,
+) -> SteeringBundle:
+    """A checked bundle in memory; raises :class:`BundleError`.
 
     ``manifest`` is a :class:`Manifest` without ``layers``, ``media`` and ``weights_sha256``, which
     are taken from ``layers``.
@@ -99,22 +107,12 @@ def save_bundle(
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
     )
-    path.mkdir(parents=True, exist_ok=True)
-    (path / WEIGHTS_FILE).write_bytes(weights)
     text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
-    (path / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-    return load_bundle(path)
+    return _assemble((text + "\n").encode(), weights, f"bundle {complete.name!r}")
 
 
 def _assemble(manifest_json: bytes, weights: bytes, source: str) -> SteeringBundle:
-    try:
-        manifest = Manifest.model_validate_json(manifest_json)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise BundleError(f"the manifest of {source} is invalid at {where}: {first['msg']}") from (
-            error
-        )
+    manifest = Manifest.parse(manifest_json, source)
     found = hashlib.sha256(weights).hexdigest()
     if found != manifest.weights_sha256:
         raise BundleError(

@@ -15,11 +15,11 @@ from typing import ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.errors import SteeringError
+from refusal_steering.tensor_file import save_tensors
 
 FORMAT = "refusal-steering-activations-1"
 _SPLITS = frozenset({"train", "tune", "held"})
@@ -123,9 +123,8 @@ class ActivationFile:
             model=self.model,
             prompts_sha256=self.prompts_sha256,
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"rows.{layer}": rows.contiguous() for layer, rows in self.rows.items()}
-        save_file(tensors, path, {"format": FORMAT, "header": header.model_dump_json()})
+        tensors = {f"rows.{layer}": rows for layer, rows in self.rows.items()}
+        save_tensors(path, tensors, {"format": FORMAT, "header": header.model_dump_json()})
 
     @classmethod
     def load(cls, path: Path) -> ActivationFile:

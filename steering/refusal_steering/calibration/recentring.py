@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import get_args
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from refusal_steering.bundle import Medium, ModelIdentity, SteeringBundle, save_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import SteeringError
+from refusal_steering.tensor_file import save_tensors
 
 Offsets = Mapping[int, Mapping[str, Tensor]]
 
@@ -28,13 +29,14 @@ _NAME = re.compile(rf"offsets\.(\d+)\.({'|'.join(get_args(Medium))})")
 
 def save_offsets(offsets: Offsets, path: Path) -> None:
     """Write offsets [H] by layer and medium."""
-    save_file(
+    save_tensors(
+        path,
         {
-            f"offsets.{layer}.{medium}": offset.float().contiguous()
+            f"offsets.{layer}.{medium}": offset.float()
             for layer, media in offsets.items()
             for medium, offset in media.items()
         },
-        path,
+        {},
     )
 
 

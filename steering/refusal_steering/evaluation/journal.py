@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from refusal_steering.atomic_file import write_atomically
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.scoring.outcome import Outcome
 
@@ -28,9 +28,7 @@ class Journal:
     def __enter__(self) -> Journal:
         """Rewrite the file without a line that a crash cut short, and open it for more."""
         lines = [{"run": self._fingerprint}, *(outcome.to_json() for outcome in self.finished)]
-        fresh = self.path.with_name(self.path.name + ".new")
-        fresh.write_text("".join(_line(fields) for fields in lines), encoding="utf-8")
-        os.replace(fresh, self.path)
+        write_atomically(self.path, "".join(_line(fields) for fields in lines).encode())
         self._file = self.path.open("a", encoding="utf-8")
         return self
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from refusal_steering.atomic_file import write_atomically
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.endpoint import Endpoint
@@ -68,17 +69,15 @@ async def _evaluate(settings: Settings, suites: list[Suite]) -> dict[str, Any]:
         if settings.perplexity:
             meter = PerplexityMeter(endpoint, settings.arms[0].policy)
         facts = settings.to_json(endpoint.model, judge.model if judge else None)
-        settings.output.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(journal_path(settings.output), fingerprint(facts, suites))
         with journal:
             asker = _Asker(endpoint, judge, meter, settings.max_tokens, journal)
             outcomes = await asker.run(settings.arms, suites)
     results = collect(facts, settings.arms, suites, outcomes, judge.name if judge else None)
-    _write(
-        settings.output, json.dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    )
+    text = json.dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    write_atomically(settings.output, text.encode())
     if settings.markdown is not None:
-        _write(settings.markdown, markdown(results))
+        write_atomically(settings.markdown, markdown(results).encode())
     if not any(outcome.errors for outcome in outcomes):
         journal.path.unlink()
     return results
@@ -141,10 +140,3 @@ class _Asker:
 
 def _facts(source: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(source[key] for key in ("name", "sha256", "checksum"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

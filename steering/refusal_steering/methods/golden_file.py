@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.methods.golden import Golden, GoldenError, check_direction
+from refusal_steering.tensor_file import save_tensors
 
 FORMAT = "refusal-steering-golden-1"
 _NAME = re.compile(r"golden\.(\d+)")
@@ -33,10 +33,9 @@ class GoldenFile:
 def save_golden(path: Path, found: Mapping[int, Golden], model: ModelIdentity) -> None:
     """Write the vectors of all layers, replacing a file that exists."""
     facts = {str(layer): asdict(golden.facts) for layer, golden in found.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {f"golden.{layer}": golden.vector.contiguous() for layer, golden in found.items()},
+    save_tensors(
         path,
+        {f"golden.{layer}": golden.vector for layer, golden in found.items()},
         {"format": FORMAT, "model": model.model_dump_json(), "facts": json.dumps(facts)},
     )
 

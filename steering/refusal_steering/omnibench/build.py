@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from refusal_steering.atomic_file import write_atomically
 from refusal_steering.errors import OmnibenchError
 from refusal_steering.omnibench import picture
 from refusal_steering.omnibench.combos import COMBOS, Case, Clip, case_of
 from refusal_steering.omnibench.facts import facts_of, tools
-from refusal_steering.omnibench.media import Studio, write_atomically
+from refusal_steering.omnibench.media import Studio
 from refusal_steering.omnibench.rows import Rows, load_rows
 from refusal_steering.omnibench.speech import Speaker
 

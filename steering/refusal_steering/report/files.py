@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from refusal_steering.atomic_file import write_atomically
 from refusal_steering.errors import MeasurementsError
 
 
@@ -22,15 +21,10 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that no reader sees half a file."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Replace the file as a whole; raises :class:`MeasurementsError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(path)
+        write_atomically(path, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         raise MeasurementsError(
             f"cannot write {path}: {error.strerror}; name a file in a folder that can be written"
         ) from error

@@ -55,13 +55,18 @@ def _unloaded() -> None:
 
 
 def main() -> None:
-    """Run one command; errors of ours are one line and exit code 2."""
+    """Run one command; errors of ours, and files that cannot be used, are one line and code 2."""
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         with naming_the_extra(wanted):
             app(wanted)()
     except SteeringError as error:
         typer.echo(f"refusal-steering: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"refusal-steering: {error.filename}: {error.strerror}", err=True)
         sys.exit(2)
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle, load_bundle
-from refusal_steering.bundle.store import MANIFEST_FILE
+from refusal_steering.bundle.folder import MANIFEST_FILE
 from refusal_steering.calibration import activation_file
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.coefficient import LayerSteering

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 from tqdm import tqdm
 
-from refusal_steering.bundle import SteeringBundle, save_bundle
+from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import EXTRA_KEY, Directive
 from refusal_steering.errors import SteeringError
@@ -94,8 +92,7 @@ def collecting(model: str, **engine: Any) -> Iterator[Collector]:
 
     config = EngineArgs(model=model).create_model_config()
     layers, hidden = config.get_total_num_hidden_layers(), config.get_hidden_size()
-    with tempfile.TemporaryDirectory() as folder:
-        silent = _silent_bundle(Path(folder), model, hidden, layers)
+    silent = _silent_bundle(model, hidden, layers)
     options = EngineOptions(layers=(0,), bundle_slots=1, units=0)
     # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
     modest = {"kv_cache_memory_bytes": _CPU_CACHE} if current_platform.is_cpu() else {}
@@ -113,9 +110,9 @@ def collecting(model: str, **engine: Any) -> Iterator[Collector]:
         llm.llm_engine.engine_core.shutdown()
 
 
-def _silent_bundle(folder: Path, model: str, hidden: int, layers: int) -> SteeringBundle:
+def _silent_bundle(model: str, hidden: int, layers: int) -> SteeringBundle:
     direction = torch.zeros(hidden)
     direction[0] = 1.0
     identity = {"id": model, "hidden_size": hidden, "num_layers": layers}
     manifest = {"name": "silent", "strategy": "static", "model": identity}
-    return save_bundle(folder, {0: LayerSteering.static(direction, 0.0)}, manifest)
+    return make_bundle({0: LayerSteering.static(direction, 0.0)}, manifest)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle, unpack
-from refusal_steering.bundle.store import MANIFEST_FILE, WEIGHTS_FILE
+from refusal_steering.bundle.folder import MANIFEST_FILE, weights_file
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
 
@@ -61,17 +61,22 @@ def edit_manifest(**changes: Any) -> Callable[[Path], None]:
     return edit
 
 
+def weights_of(folder: Path) -> Path:
+    return folder / weights_file(load_bundle(folder).manifest)
+
+
 def flip_a_byte(folder: Path) -> None:
-    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    weights = weights_of(folder)
+    data = bytearray(weights.read_bytes())
     data[-1] ^= 1
-    (folder / WEIGHTS_FILE).write_bytes(data)
+    weights.write_bytes(data)
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (flip_a_byte, "damaged"),
-        (lambda folder: (folder / WEIGHTS_FILE).unlink(), "cannot read"),
+        (lambda folder: weights_of(folder).unlink(), "cannot read"),
         (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "invalid"),
         (edit_manifest(layers=[3, 1]), "ascending"),
         (edit_manifest(layers=[1, 9]), "must lie in"),

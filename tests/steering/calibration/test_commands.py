@@ -19,6 +19,7 @@ from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.methods.golden import GoldenError
 from refusal_steering.methods.golden_file import load_golden
 from refusal_steering.methods.omnisteer_training import TrainingError
+from refusal_steering.tools import cli
 from refusal_steering.tools.golden import golden
 from refusal_steering.tools.inspect import facts_of, inspect
 from refusal_steering.tools.train import train
@@ -155,7 +156,7 @@ def test_inspect_shows_a_bundle_and_checks_it(folder: Path) -> None:
         bundle.layers[at].ceiling for at in (1, 3)
     ]
     assert facts["layers"][0]["risk_norm"] > 0 and facts["layers"][1]["risk_norm"] == 0
-    weights = out / "weights.safetensors"
+    (weights,) = out.glob("weights-*")
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleError, match="sha256"):
         facts_of(out)
@@ -169,3 +170,15 @@ def test_inspect_shows_our_own_files(folder: Path) -> None:
     assert [one["layer"] for one in vectors["layers"]] == [1, 3]
     for name in ("a.safetensors", "g.safetensors"):
         assert "tiny" in run("inspect", folder / name)
+
+
+def test_a_path_that_cannot_be_written_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "taken").mkdir()
+    arguments = ["golden", str(folder / "a.safetensors"), str(folder / "taken")]
+    monkeypatch.setattr("sys.argv", ["refusal-steering", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"refusal-steering: {folder / 'taken'}: Is a directory\n"

@@ -12,7 +12,7 @@ import pytest
 
 from refusal_steering.errors import OmnibenchError, SpeechUnavailableError
 from refusal_steering.omnibench import COMBOS, build
-from refusal_steering.omnibench.media import safe_stem, write_atomically
+from refusal_steering.omnibench.media import safe_stem
 from tests.steering.omnibench.conftest import FLAT, NESTED, SILENT, needs_speech
 
 Write = Callable[..., Path]
@@ -212,18 +212,3 @@ def test_without_espeak_audio_is_refused_before_any_work_and_the_rest_renders(
 def test_speech_that_is_too_long_names_the_row(write: Write, tmp_path: Path) -> None:
     with pytest.raises(OmnibenchError, match=r"row 'flat-1', audio: .* at most 60 s"):
         build(write({**FLAT, "prompt": "sourdough bread " * 120}), tmp_path / "out", ["a"])
-
-
-def test_failed_write_leaves_the_old_file_and_no_draft(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "file"
-    write_atomically(target, b"old")
-
-    def fail(_: int) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(target, b"new")
-    assert contents(tmp_path) == {"file": b"old"}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from refusal_server.media.parts import MEDIA_KEYS
+from refusal_steering.atomic_file import create_atomically
 from refusal_steering.errors import SteeringError
 
 _SALT_BYTES = 32
@@ -59,18 +59,11 @@ def load_salt(path: Path) -> bytes:
 
 def _made(path: Path) -> bytes:
     salt = secrets.token_bytes(_SALT_BYTES)
-    # Whole before it has its name: a second process must never read half a salt.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, salt)
-        os.fsync(fd)
-        os.link(draft, path)
+        create_atomically(path, salt, 0o600)
     except FileExistsError:
+        # Another process was first.
         return _checked(path.read_bytes(), path)
-    finally:
-        os.close(fd)
-        os.unlink(draft)
     return salt
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from refusal_steering.atomic_file import write_atomically
 from refusal_steering.detection.broken import is_broken
 from refusal_steering.detection.confusion import Confusion
 from refusal_steering.detection.cues import CUES, cues
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(table(found.scores) + "\n")
     if options.out is not None:
-        options.out.write_text(found.head.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_atomically(options.out, (found.head.model_dump_json(indent=1) + "\n").encode())
     return 0
 
 
