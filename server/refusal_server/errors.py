@@ -58,6 +58,7 @@ STEERING_STATUSES = {
             "invalid_omnibench",
             "invalid_prompts",
             "invalid_residual_rows",
+            "missing_extra",
             "no_canary",
             "speech_unavailable",
             "suite_unavailable",
