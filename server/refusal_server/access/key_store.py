@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from refusal_server.access.key_file import OPEN, Keyring, load_keyring
+from refusal_server.caller import Caller
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ class KeyStore:
         self.current = self._read()
         if path is not None:
             gauges.keys_reloaded(True)
+
+    def admit(self, token: bytes | None) -> Caller | None:
+        """The holder of ``token`` under the keys in force; ``None`` for nobody's."""
+        return self.current.admit(token)
 
     async def reload(self) -> bool:
         """Read the file again; on any error log it, keep what is in force, return ``False``."""

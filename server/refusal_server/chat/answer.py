@@ -15,7 +15,6 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatMessage,
 )
 
-from refusal_server.chat import report
 from refusal_server.chat.attempt import Attempt
 from refusal_server.chat.internal import InternalReply
 from refusal_server.chat.stream import DONE, event_stream
@@ -23,34 +22,27 @@ from refusal_server.detection.answer_text import said_by
 from refusal_server.telemetry.ending import Usage
 
 
-def answer(attempt: Attempt, result: ChatCompletionResponse, report_tokens: int) -> Response:
+def answer(attempt: Attempt, result: ChatCompletionResponse) -> Response:
     """The response to ``attempt``; raises ``SteeringUnavailableError`` where proof is missing."""
-    choice = attempt.call.choice
     with attempt.watch:
         attempt.prove(finished=True)
         measured = attempt.measure()
-        content = result.model_dump()
-        if choice.report and attempt.directive is not None:
-            content["steering"] = report.body(choice, attempt.traces, measured, report_tokens)
-        response = JSONResponse(content, headers={report.HEADER: report.header(choice, measured)})
+        content = _reported(result, attempt.report(measured))
+        response = JSONResponse(content, headers=attempt.header(measured))
         said = [said_by(each.message) for each in result.choices]
     attempt.answered(measured, said, _usage(result))
     return response
 
 
-def refuse(attempt: Attempt, draft: InternalReply, text: str, report_tokens: int) -> Response:
+def refuse(attempt: Attempt, draft: InternalReply, text: str) -> Response:
     """The refusal ``text`` for every choice, under the steering that ``draft`` has earned."""
-    call = attempt.call
-    measured = report.measure(call.choice, draft.traces)
-    steering = None
-    if call.choice.report:
-        steering = report.body(call.choice, draft.traces, measured, report_tokens)
-    refusal = _Refusal(attempt, draft, text, steering)
+    measured = attempt.measure(draft.traces)
+    refusal = _Refusal(attempt, draft, text, attempt.report(measured, draft.traces))
     attempt.refused(measured, _usage(draft.response))
-    header = report.header(call.choice, measured)
-    if call.request.stream:
-        return event_stream(refusal.events(), header)
-    return JSONResponse(refusal.content(), headers={report.HEADER: header})
+    headers = attempt.header(measured)
+    if attempt.call.request.stream:
+        return event_stream(refusal.events(), headers)
+    return JSONResponse(refusal.content(), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +70,7 @@ class _Refusal:
             choices=choices,
             usage=self.draft.response.usage,
         )
-        steering = {} if self.steering is None else {"steering": self.steering}
-        return {**answer.model_dump(), **steering}
+        return _reported(answer, self.steering)
 
     def events(self) -> Iterator[str]:
         """The same as server-sent events, the steering report before the last."""
@@ -122,6 +113,11 @@ class _Refusal:
 
 def _choice(index: int, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _reported(result: ChatCompletionResponse, steering: dict[str, Any] | None) -> dict[str, Any]:
+    content: dict[str, Any] = result.model_dump()
+    return content if steering is None else {**content, "steering": steering}
 
 
 def _usage(result: ChatCompletionResponse) -> Usage:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 
@@ -16,7 +18,6 @@ from refusal_server.errors import ApiError, internal_error
 from refusal_server.telemetry.ending import Admitted, Ending, Failure, Measurement, Usage
 from refusal_server.telemetry.metrics import Outcome
 from refusal_server.telemetry.observer import Observer
-from refusal_server.telemetry.stopwatch import Stopwatch
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
 from refusal_steering.trace import Trace
@@ -25,17 +26,35 @@ from refusal_steering.vllm_plugin.gateway import SteeringContext
 logger = logging.getLogger(__name__)
 
 
+class Stopwatch:
+    """Adds up the time that our own code takes for one request; its blocks do not nest."""
+
+    __slots__ = ("_since", "seconds")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._since
+
+
 @dataclass(slots=True)
 class Attempt:
     """``passed`` is what vLLM sees of the HTTP request, ``watch`` the time of our own code.
 
-    ``directive`` and ``context`` are there once the engine may be asked: what the workers are
-    told, ``None`` where nothing is steered, and what they have measured.
+    ``report_tokens`` bounds the tokens in a report. ``directive`` and ``context`` are there once
+    the engine may be asked: what the workers are told, ``None`` where nothing is steered, and
+    what they have measured.
     """
 
     call: ChatCall
     passed: Request
     observer: Observer
+    report_tokens: int
     watch: Stopwatch = field(init=False)
     admitted: Admitted = field(init=False)
     prompt_sha256: str | None = None
@@ -67,6 +86,24 @@ class Attempt:
                 f"{measured} of {expected} choices were steered with proof; the answer is withheld"
             )
 
+    def measure(self, traces: Sequence[Trace] | None = None) -> Measurement:
+        """What ``traces`` say of this request; without them, what was measured until now."""
+        found = self.traces if traces is None else traces
+        return report.measure(self.directive, found, self.call.choice.assessment)
+
+    def report(
+        self, measured: Measurement, traces: Sequence[Trace] | None = None
+    ) -> dict[str, Any] | None:
+        """The report object; ``None`` where nothing is steered or nobody has asked for it."""
+        if self.directive is None or not self.call.choice.report:
+            return None
+        found = self.traces if traces is None else traces
+        return report.body(self.call.choice, self.directive, found, measured, self.report_tokens)
+
+    def header(self, measured: Measurement) -> dict[str, str]:
+        """The steering header of the response."""
+        return {report.HEADER: report.header(self.admitted, measured)}
+
     def answered(self, measured: Measurement, said: Sequence[Said], usage: Usage | None) -> None:
         """The answer has come to its end; the observer's detector says what it is."""
         self._end(None, measured, said=said, usage=usage)
@@ -91,10 +128,6 @@ class Attempt:
         failure = Failure(known.code, unproven=unproven, sent=sent)
         self._end("error", self.measure(), usage=self.usage, failure=failure)
         return known
-
-    def measure(self) -> Measurement:
-        """What was measured until now."""
-        return report.measure(self.call.choice, self.traces)
 
     @property
     def usage(self) -> Usage | None:

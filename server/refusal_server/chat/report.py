@@ -6,48 +6,87 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.chat.steering_field import SteeringChoice
-from refusal_server.telemetry.ending import Measurement
+from refusal_server.telemetry.ending import Admitted, Measurement
+from refusal_steering.directive import Directive
 from refusal_steering.trace import Trace
 
 HEADER = "x-steering"
 
 
-def measure(choice: SteeringChoice, traces: Sequence[Trace]) -> Measurement:
-    """What the device has measured for one request, from the traces of its choices."""
+def measure(
+    directive: Directive | None, traces: Sequence[Trace], assessment: RiskAssessment | None = None
+) -> Measurement:
+    """What the device has measured under ``directive``, from the traces of a request's choices.
+
+    The risk is that of ``assessment`` where there is one, else the device's.
+    """
     measured = [trace for trace in traces if trace.readings]
-    counts = [trace.blended if choice.policy.blends else trace.rows for trace in measured]
+    risk = measured[0].risk if measured else math.nan
     return Measurement(
         proven=bool(measured),
         coefficient=max((trace.coefficient for trace in measured), key=abs, default=0.0),
         dose=max((trace.dose for trace in measured), default=0.0),
-        rows_verified=_applied(choice, counts),
-        risk=_risk(choice, measured),
+        rows_verified=_rows_verified(directive, measured),
+        risk=risk if assessment is None else _told(assessment),
     )
 
 
-def header(choice: SteeringChoice, measured: Measurement) -> str:
+def header(request: Admitted, measured: Measurement) -> str:
     """The header's value; in a stream, ``rows_verified`` counts the rows before it began."""
     fields = {
-        "policy": choice.policy.name,
-        "version": choice.version,
-        "strategy": choice.policy.strategy,
-        "mode": choice.policy.rule.mode,
+        "policy": request.labels.policy,
+        "version": request.version,
+        "strategy": request.labels.strategy,
+        "mode": request.labels.mode,
         "coefficient": _number(measured.coefficient),
         "risk": _number(measured.risk),
         "rows_verified": str(measured.rows_verified),
     }
-    if choice.arm is not None:
-        fields["arm"] = choice.arm
+    if request.arm is not None:
+        fields["arm"] = request.arm
     return ";".join(f"{name}={value}" for name, value in fields.items())
 
 
 def body(
-    choice: SteeringChoice, traces: Sequence[Trace], measured: Measurement, max_tokens: int
+    choice: SteeringChoice,
+    directive: Directive,
+    traces: Sequence[Trace],
+    measured: Measurement,
+    max_tokens: int,
 ) -> dict[str, Any]:
     """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices."""
-    window, bundle = choice.policy.window, choice.policy.bundle
-    tokens = [
+    policy, bundle, window = choice.policy, choice.policy.bundle, choice.policy.window
+    tokens = _tokens(traces)
+    content = {
+        "policy": policy.name,
+        "version": choice.version,
+        "strategy": policy.strategy,
+        "bundle": bundle.digest if bundle else None,
+        "layers": list(bundle.manifest.layers) if bundle else [],
+        "mode": policy.rule.mode,
+        "strength": choice.strength,
+        "coefficient": _rounded(measured.coefficient),
+        "risk": _rounded(measured.risk),
+        "dose": _rounded(measured.dose),
+        "dose_limit": directive.dose_limit,
+        "media": list(choice.media),
+        "rows_verified": measured.rows_verified,
+        "blended": 0 if directive.shadow else sum(trace.blended for trace in traces),
+        "window": window.model_dump() if window else None,
+        "tokens": tokens[:max_tokens],
+        "tokens_omitted": max(len(tokens) - max_tokens, 0),
+    }
+    if choice.arm is not None:
+        content["arm"] = choice.arm
+    if choice.assessment is not None:
+        content["risk_pass"] = _risk_pass(choice.assessment)
+    return content
+
+
+def _tokens(traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    return [
         {
             "index": index,
             "position": reading.position,
@@ -56,42 +95,34 @@ def body(
         for index, trace in enumerate(traces)
         for reading in trace.readings
     ]
-    content = {
-        "policy": choice.policy.name,
-        "version": choice.version,
-        "strategy": choice.policy.strategy,
-        "bundle": bundle.digest if bundle else None,
-        "layers": list(bundle.manifest.layers) if bundle else [],
-        "mode": choice.policy.rule.mode,
-        "strength": choice.strength,
-        "coefficient": _rounded(measured.coefficient),
-        "risk": _rounded(measured.risk),
-        "dose": _rounded(measured.dose),
-        "dose_limit": choice.dose_limit,
-        "media": list(choice.media),
-        "rows_verified": measured.rows_verified,
-        "blended": _applied(choice, [trace.blended for trace in traces]),
-        "window": window.model_dump() if window else None,
-        "tokens": tokens[:max_tokens],
-        "tokens_omitted": max(len(tokens) - max_tokens, 0),
+
+
+def _rows_verified(directive: Directive | None, measured: Sequence[Trace]) -> int:
+    """Token rows that steering was added to, rows of logits where it blends; none in shadow."""
+    if directive is None or directive.shadow:
+        return 0
+    if directive.blend is not None:
+        return sum(trace.blended for trace in measured)
+    return sum(trace.rows for trace in measured)
+
+
+def _told(assessment: RiskAssessment) -> float:
+    """The risk that callers are told: the risk pass's where it ran, else the forward pass's."""
+    if assessment.similarity is None and assessment.forward_risk is not None:
+        return assessment.forward_risk
+    return assessment.risk
+
+
+def _risk_pass(assessment: RiskAssessment) -> dict[str, Any]:
+    similarity, forward = assessment.similarity, assessment.forward_risk
+    return {
+        "risk": round(assessment.risk, 6),
+        "similarity": None if similarity is None else round(similarity, 6),
+        "forward_risk": None if forward is None else round(forward, 6),
+        "seconds": round(assessment.seconds, 6),
+        "passes": assessment.passes,
+        "cached_contexts": assessment.cached_contexts,
     }
-    if choice.arm is not None:
-        content["arm"] = choice.arm
-    if choice.assessment is not None:
-        content["risk_pass"] = choice.assessment.body()
-    return content
-
-
-def _risk(choice: SteeringChoice, measured: Sequence[Trace]) -> float:
-    """The risk of the prompt, which all choices share; NaN where nothing has told it."""
-    if choice.assessment is not None:
-        return choice.assessment.shown
-    return measured[0].risk if measured else math.nan
-
-
-def _applied(choice: SteeringChoice, counts: Sequence[int]) -> int:
-    """Rows that steering was added to; none in shadow."""
-    return sum(counts) if choice.policy.rule.mode == "enforce" else 0
 
 
 def _number(value: float) -> str:

@@ -23,7 +23,7 @@ from refusal_server.media.parts import media_parts
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits
 from refusal_server.telemetry.ending import Admitted
-from refusal_server.telemetry.metrics import Metrics
+from refusal_server.telemetry.metrics import Metrics, RequestLabels
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -55,17 +55,14 @@ class ChatCall:
     @property
     def admitted(self) -> Admitted:
         """What operators may be told of it."""
-        policy = self.choice.policy
+        choice, bundle = self.choice, self.choice.policy.bundle
         return Admitted(
             origin=self.origin,
-            policy=policy.name,
-            version=self.choice.version,
-            strategy=policy.strategy,
-            mode=policy.rule.mode,
-            bundle=policy.bundle.digest if policy.bundle else None,
-            strength=self.choice.strength,
-            arm=self.choice.arm,
-            modality=self.modality,
+            labels=RequestLabels(*self.labels, self.modality, choice.arm or "none"),
+            version=choice.version,
+            bundle=None if bundle is None else bundle.digest,
+            strength=choice.strength,
+            arm=choice.arm,
             messages=self.messages,
             admitted_at=self.admitted_at,
         )
@@ -100,9 +97,9 @@ class ChatIntake:
         asked = body.pop("steering", None)
         with self._denials.noted(origin, asked, policies.policies):
             choice = choose(parse_ask(asked), policies, origin)
+            if body.get("model") in (None, *self._models):
+                _check_rights(origin)
         self._check_model(body.get("model"))
-        with self._denials.noted(origin, asked, policies.policies):
-            _check_rights(origin)
         check_fields(body, self._limits, enforced=choice.policy.rule.mode == "enforce")
         _check_measurable(body, choice)
         check_messages(body.get("messages"))
@@ -139,7 +136,7 @@ def _check_measurable(body: dict[str, Any], choice: SteeringChoice) -> None:
     """Refuse what cannot be measured either, which matters in shadow mode."""
     if body.get("use_beam_search") and choice.steers:
         raise bad_request("Beam search cannot be steered.", param="use_beam_search")
-    if choice.policy.blends and body.get("truncate_prompt_tokens") is not None:
+    if body.get("truncate_prompt_tokens") is not None and choice.policy.blends:
         raise bad_request(
             "The risk of a prompt that is cut cannot be assessed; send it cut.",
             param="truncate_prompt_tokens",

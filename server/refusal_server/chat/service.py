@@ -58,7 +58,7 @@ class ChatService:
 
     async def respond(self, call: ChatCall, raw: Request) -> Response:
         """Answer one call; raises :class:`ApiError` before anything was sent."""
-        attempt = Attempt(call, _passed_on(raw), self._observer)
+        attempt = Attempt(call, _passed_on(raw), self._observer, self._report_tokens)
         try:
             with attempt.watch:
                 attempt.prompt_sha256 = await self._observer.digest(attempt.admitted)
@@ -70,19 +70,21 @@ class ChatService:
             raise attempt.failed(error) from error
 
     async def _answer(self, attempt: Attempt) -> Response:
-        call = attempt.call = await self._judge.assess(attempt.call)
+        if attempt.call.choice.awaits_risk:
+            attempt.call = await self._judge.assess(attempt.call)
+        call = attempt.call
         directive = attempt.directive = call.choice.directive
         draft = await self._guard.refusal(call, directive)
         if draft is not None:
-            return refuse(attempt, draft, self._refusal, self._report_tokens)
+            return refuse(attempt, draft, self._refusal)
         with steering_context(directive) as attempt.context:
             result = await self._serving.create_chat_completion(call.request, attempt.passed)
         if isinstance(result, ErrorResponse):
             stay_cancelled()
             raise from_response(result)
         if isinstance(result, ChatCompletionResponse):
-            return answer(attempt, result, self._report_tokens)
-        return await open_stream(attempt, result, self._report_tokens)
+            return answer(attempt, result)
+        return await open_stream(attempt, result)
 
 
 def _raise_stream_errors(serving: OpenAIServingChat) -> None:

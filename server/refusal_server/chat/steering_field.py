@@ -62,6 +62,12 @@ class SteeringChoice:
         return self.policy.dose_limit(self.media)
 
     @property
+    def awaits_risk(self) -> bool:
+        """Whether its strategy needs the request's risk before the answer, and it is not known."""
+        bundle = self.policy.bundle
+        return bundle is not None and bundle.prototypes is not None and self.assessment is None
+
+    @property
     def blend(self) -> float | None:
         """The share of the refusal prototypes, min(cap, risk * strength); ``None`` for no blend.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from refusal_server.chat import report
 from refusal_server.chat.attempt import Attempt
 from refusal_server.detection.answer_text import Said, StreamedAnswer
 from refusal_server.errors import internal_error
@@ -17,15 +16,15 @@ DONE = "data: [DONE]\n\n"
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def event_stream(events: AsyncIterator[str] | Iterator[str], steering: str) -> Response:
-    """A response of server-sent events under the ``x-steering`` header ``steering``."""
-    headers = {report.HEADER: steering} | _HEADERS
+def event_stream(
+    events: AsyncIterator[str] | Iterator[str], headers: Mapping[str, str]
+) -> Response:
+    """A response of server-sent events, with ``headers`` besides its own."""
+    headers = {**headers, **_HEADERS}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-async def open_stream(
-    attempt: Attempt, events: AsyncGenerator[str, None], report_tokens: int
-) -> Response:
+async def open_stream(attempt: Attempt, events: AsyncGenerator[str, None]) -> Response:
     """The response to ``attempt``; raises where no token comes or none has proof."""
     # vLLM yields the first event once the first token is there, so the device has measured.
     try:
@@ -36,15 +35,13 @@ async def open_stream(
     except BaseException:
         await events.aclose()
         raise
-    steering = report.header(attempt.call.choice, attempt.measure())
-    return event_stream(_answered(attempt, first, events, report_tokens), steering)
+    return event_stream(_answered(attempt, first, events), attempt.header(attempt.measure()))
 
 
 async def _answered(
-    attempt: Attempt, first: str, events: AsyncGenerator[str, None], report_tokens: int
+    attempt: Attempt, first: str, events: AsyncGenerator[str, None]
 ) -> AsyncIterator[str]:
     """The events; where the answer fails, an error is the last of them and there is no end."""
-    choice = attempt.call.choice
     answer = StreamedAnswer(attempt.call.request.n or 1)
     said: list[Said] | None = None
     sent = failed = False
@@ -59,9 +56,9 @@ async def _answered(
         with attempt.watch:
             attempt.prove(finished=True)
             measured, said = attempt.measure(), answer.said()
-        if choice.report and attempt.directive is not None:
-            body = report.body(choice, attempt.traces, measured, report_tokens)
-            yield _report_event(first, body)
+        steering = attempt.report(measured)
+        if steering is not None:
+            yield _report_event(first, steering)
         yield DONE
     except Exception as error:
         failed = True

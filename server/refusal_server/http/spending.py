@@ -30,8 +30,3 @@ class Spending:
         with service.denials.noted(Origin(caller, request_id)):
             service.budgets.spend_request(caller)
         return cls(service, caller, request_id, parse_object(await request.body()))
-
-    def spend_tokens(self, origin: Origin, tokens: int) -> None:
-        """Count the tokens that the admitted request may take; raises a noted 429."""
-        with self.service.denials.noted(origin):
-            self.service.budgets.spend_tokens(self.caller, tokens)

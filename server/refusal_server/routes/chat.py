@@ -22,7 +22,8 @@ async def create_chat_completion(request: Request) -> Response:
     call = await service.intake.admit(
         begun.body, service.policies.current, begun.caller, begun.request_id
     )
-    begun.spend_tokens(call.origin, _cost(call))
+    with service.denials.noted(call.origin):
+        service.budgets.spend_tokens(begun.caller, _cost(call))
     answer = await _respond(call, request)
     # The client is gone and nobody reads this; 499 is what access logs call it.
     return answer if isinstance(answer, Response) else Response(status_code=499)

@@ -25,7 +25,9 @@ async def create_moderation(request: Request) -> Response:
     calls = await service.moderation.admit(
         begun.body, service.policies.current, begun.caller, begun.request_id
     )
-    begun.spend_tokens(calls[0].origin, sum(token_cost(call.messages, 1, 1) for call in calls))
+    with service.denials.noted(calls[0].origin):
+        cost = sum(token_cost(call.messages, 1, 1) for call in calls)
+        service.budgets.spend_tokens(begun.caller, cost)
     answer = await _moderate(calls, request)
     return JSONResponse(answer) if isinstance(answer, dict) else Response(status_code=499)
 

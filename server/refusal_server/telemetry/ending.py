@@ -17,28 +17,19 @@ from refusal_server.telemetry.metrics import Outcome, RequestLabels
 class Admitted:
     """One admitted request: who sent it, what it brings, and the policy that it is under.
 
-    ``policy`` is the policy's name and ``version`` that of the policy file; ``strength`` the
-    request's multiplier. ``bundle`` is a digest, ``None`` where nothing is steered. ``admitted_at``
-    is a time of :func:`time.perf_counter`.
+    ``labels`` are those of its series: policy, strategy, mode, modality and arm. ``version`` is
+    the policy file's, ``strength`` the request's multiplier. ``bundle`` is a digest, ``None``
+    where nothing is steered. ``admitted_at`` is a time of :func:`time.perf_counter`.
     """
 
     origin: Origin
-    policy: str
+    labels: RequestLabels
     version: str
-    strategy: str
-    mode: str
     bundle: str | None
     strength: float
     arm: Arm | None
-    modality: str
     messages: Sequence[dict[str, Any]]
     admitted_at: float
-
-    @property
-    def labels(self) -> RequestLabels:
-        """The labels of its series."""
-        arm = self.arm or "none"
-        return RequestLabels(self.policy, self.strategy, self.mode, self.modality, arm)
 
 
 @dataclass(frozen=True, slots=True)

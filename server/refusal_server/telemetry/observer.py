@@ -39,7 +39,8 @@ class Observer:
         """The prompt's keyed digest, if there is an audit log that will name it."""
         if self._audit is None or request.bundle is None:
             return None
-        return await self._audit.digest(request.messages)
+        media = request.labels.modality != "text"
+        return await self._audit.digest(request.messages, media=media)
 
     def ended(self, ending: Ending) -> None:
         """Judge, count and log it, and perhaps have it judged again."""
@@ -72,11 +73,11 @@ class Observer:
         if measured.proven and outcome != "error":
             numbers = measured.coefficient, measured.risk, measured.rows_verified
             self._metrics.observe(labels, *numbers)
-            trace_span.annotate(request.policy, request.version, *numbers)
+            trace_span.annotate(labels.policy, request.version, *numbers)
 
     def _judged(self, ending: Ending, outcome: Outcome, seconds: float) -> None:
         request, audit = ending.request, self._audit
-        steered = request.mode == "enforce" and ending.measured.coefficient != 0.0
+        steered = request.labels.mode == "enforce" and ending.measured.coefficient != 0.0
 
         def count(detector: str, outcome: Outcome) -> None:
             self._metrics.count_response(
@@ -97,16 +98,17 @@ class Observer:
 
     def _line(self, audit: AuditLog, ending: Ending, outcome: Outcome) -> Answered:
         request, measured, usage = ending.request, ending.measured, ending.usage
+        labels = request.labels
         return Answered(
             request_id=request.origin.request_id,
             key=request.origin.caller.name,
             tenant=request.origin.caller.tenant,
             model=request.origin.model,
-            policy=request.policy,
+            policy=labels.policy,
             version=request.version,
             arm=request.arm,
-            mode=request.mode,
-            strategy=request.strategy,
+            mode=labels.mode,
+            strategy=labels.strategy,
             bundle=request.bundle,
             strength=request.strength,
             coefficient=measured.coefficient,
@@ -116,7 +118,7 @@ class Observer:
             outcome=outcome,
             detector=self._lexical.name if outcome in _VERDICTS else None,
             error=ending.failure.code if ending.failure else None,
-            modality=request.modality,
+            modality=labels.modality,
             prompt_tokens=usage.prompt if usage else None,
             completion_tokens=usage.completion if usage else None,
             prompt_sha256=ending.prompt_sha256,
@@ -127,16 +129,17 @@ class Observer:
 
 def _entry(ending: Ending, outcome: Outcome) -> RecentRequest:
     request, measured = ending.request, ending.measured
+    labels = request.labels
     return RecentRequest(
         request_id=request.origin.request_id,
         key=request.origin.caller.name,
         tenant=request.origin.caller.tenant,
-        policy=request.policy,
+        policy=labels.policy,
         version=request.version,
-        strategy=request.strategy,
-        mode=request.mode,
+        strategy=labels.strategy,
+        mode=labels.mode,
         arm=request.arm,
-        modality=request.modality,
+        modality=labels.modality,
         outcome=outcome,
         coefficient=plain(measured.coefficient) if measured.proven else None,
         risk=plain(measured.risk) if measured.proven else None,

@@ -186,7 +186,7 @@ async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
 def test_the_name_reaches_the_request_and_a_revoked_key_is_one_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "k", a={}, b={})
     store = KeyStore(path, None, Gauges())
-    client = TestClient(AuthMiddleware(whoami, lambda: store.current))
+    client = TestClient(AuthMiddleware(whoami, store.admit))
     bearer = {"authorization": "Bearer rs-a"}
     assert client.get("/", headers=bearer).json() == {"name": "a"}
     for headers in ({}, {"authorization": "Basic rs-a"}, {"x-api-key": "rs-a"}, {"api-key": "x"}):

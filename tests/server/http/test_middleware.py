@@ -59,7 +59,7 @@ class TestRequestId:
 
 
 class TestAuth:
-    app = client(AuthMiddleware(echo, lambda: Keyring().plus("secret"), ["/ready"]))
+    app = client(AuthMiddleware(echo, Keyring().plus("secret").admit, ["/ready"]))
 
     def test_the_bearer_key_opens(self) -> None:
         for scheme in ("Bearer", "bearer"):
@@ -92,7 +92,7 @@ class TestAuth:
 
     def test_public_paths_and_servers_without_a_key_are_open(self) -> None:
         assert self.app.get("/ready").status_code == 200
-        assert client(AuthMiddleware(echo, lambda: OPEN)).get("/x").status_code == 200
+        assert client(AuthMiddleware(echo, OPEN.admit)).get("/x").status_code == 200
 
 
 class TestBodyLimit:

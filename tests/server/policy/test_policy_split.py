@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.caller import Caller, Origin
 from refusal_server.chat import report
-from refusal_server.chat.request import ChatIntake
+from refusal_server.chat.request import ChatCall, ChatIntake
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
 from refusal_server.errors import ApiError
 from refusal_server.events import Denied, NoEvents
@@ -20,7 +21,7 @@ from refusal_server.files.yaml_file import FileError
 from refusal_server.media.guard import MediaGuard
 from refusal_server.policy.policy_set import PolicySet, load_policy_set, policy_problems
 from refusal_server.settings import Limits, Media
-from refusal_server.telemetry.ending import Measurement
+from refusal_server.telemetry.ending import Admitted, Measurement
 from refusal_server.telemetry.metrics import Metrics
 from tests.server.fixtures.bundles import write_bundle
 
@@ -43,6 +44,17 @@ def load(folder: Path, split: dict[str, Any] | None = None, **changes: Any) -> P
     path = folder / "policy.yaml"
     path.write_text(yaml.safe_dump(content))
     return load_policy_set(path)
+
+
+def admitted(choice: SteeringChoice) -> Admitted:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
+    request = ChatCompletionRequest(messages=messages)
+    return ChatCall(request, choice, "text", messages).admitted
+
+
+def told(choice: SteeringChoice) -> dict[str, Any]:
+    assert choice.directive is not None
+    return report.body(choice, choice.directive, [], NOTHING, 5)
 
 
 def pick(policies: PolicySet, value: Any = None, **origin: Any) -> SteeringChoice:
@@ -83,12 +95,12 @@ def test_the_arm_follows_the_policy_and_is_in_header_and_report(tmp_path: Path) 
         "next": "treatment",
     }
     for choice in arms.values():
-        assert report.header(choice, NOTHING).endswith(f";arm={choice.arm}")
-        assert report.body(choice, [], NOTHING, 5)["arm"] == choice.arm
+        assert report.header(admitted(choice), NOTHING).endswith(f";arm={choice.arm}")
+        assert told(choice)["arm"] == choice.arm
     plain = pick(load(tmp_path), request_id="1")
     assert plain.arm is None
-    assert "arm" not in report.header(plain, NOTHING)
-    assert "arm" not in report.body(plain, [], NOTHING, 5)
+    assert "arm" not in report.header(admitted(plain), NOTHING)
+    assert "arm" not in told(plain)
 
 
 def test_who_names_a_policy_or_a_strength_is_not_drawn(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +21,3 @@ class RiskAssessment:
     passes: int
     cached_contexts: int
     forward_risk: float | None = None
-
-    @property
-    def shown(self) -> float:
-        """The risk that callers are told: the risk pass's where it ran, else the forward pass's."""
-        if self.similarity is None and self.forward_risk is not None:
-            return self.forward_risk
-        return self.risk
-
-    def body(self) -> dict[str, Any]:
-        """Its part of the report object."""
-        return {
-            "risk": round(self.risk, 6),
-            "similarity": None if self.similarity is None else round(self.similarity, 6),
-            "forward_risk": None if self.forward_risk is None else round(self.forward_risk, 6),
-            "seconds": round(self.seconds, 6),
-            "passes": self.passes,
-            "cached_contexts": self.cached_contexts,
-        }

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refusal_server.access.key_file import Keyring
 from refusal_server.caller import ANYONE, Caller
 from refusal_server.errors import ApiError
 
@@ -14,14 +13,18 @@ from refusal_server.errors import ApiError
 class AuthMiddleware:
     """Leaves the caller in ``scope["state"]``; looks at ``scope["path"]`` only, never at ``Host``.
 
-    ``keys`` is asked on every request, so that a revoked key is one at once.
+    ``admit`` finds the holder of a token; it is asked on every request, so that a revoked key is
+    one at once.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Callable[[], Keyring], public: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        admit: Callable[[bytes | None], Caller | None],
+        public: Collection[str] = (),
     ) -> None:
         self.app = app
-        self._keys = keys
+        self._admit = admit
         self._public = frozenset(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +47,7 @@ class AuthMiddleware:
     def _caller(self, scope: Scope) -> Caller | None:
         if scope["path"] in self._public:
             return ANYONE
-        return self._keys().admit(_bearer_token(scope))
+        return self._admit(_bearer_token(scope))
 
 
 def _bearer_token(scope: Scope) -> bytes | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from refusal_server.events import AdminCalled, Denied, PolicyChanged
-from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.audit.prompt_digest import PromptDigest
 from refusal_server.telemetry.audit.redaction import Redaction
 from refusal_server.telemetry.audit.writer import AuditWriter, Record
@@ -64,9 +63,9 @@ class AuditLog:
         self._prompts = prompts
         self._prompt_chars = prompt_chars
 
-    async def digest(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The keyed digest of a prompt; media, which are long, in another thread."""
-        if any(True for _ in media_parts(list(messages))):
+    async def digest(self, messages: Sequence[dict[str, Any]], *, media: bool) -> str:
+        """The keyed digest of a prompt; one with ``media``, which are long, in another thread."""
+        if media:
             return await asyncio.to_thread(self._digest.of, messages)
         return self._digest.of(messages)
 
