@@ -13,7 +13,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from refusal_server.chat.answer import answer, refuse
 from refusal_server.chat.attempt import Attempt
-from refusal_server.chat.guard import RefusalGuard
+from refusal_server.chat.guard.refusal_guard import RefusalGuard
 from refusal_server.chat.internal import InternalChat, stay_cancelled
 from refusal_server.chat.request import ChatCall
 from refusal_server.chat.risk.contexts import VisualContexts

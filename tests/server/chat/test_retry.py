@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refusal_server.chat.retry import retried
+from refusal_server.chat.guard.retry import retried
 from refusal_server.settings import Passes
 from tests.server.fixtures.scripted import Rig, Script
 

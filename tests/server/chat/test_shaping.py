@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
-from refusal_server.chat.shaping import shapes_answer
+from refusal_server.chat.guard.shaping import shapes_answer
 from refusal_server.settings import Passes
 
 USER = [{"role": "user", "content": "Hi"}]

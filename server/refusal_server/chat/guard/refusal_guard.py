@@ -7,10 +7,10 @@ plain text; what the draft refuses is refused.
 
 from __future__ import annotations
 
+from refusal_server.chat.guard.retry import retried
+from refusal_server.chat.guard.shaping import shapes_answer
 from refusal_server.chat.internal import InternalChat, InternalReply, Messages, reopened
 from refusal_server.chat.request import ChatCall
-from refusal_server.chat.retry import retried
-from refusal_server.chat.shaping import shapes_answer
 from refusal_server.settings import Passes
 from refusal_steering.detection.languages import refuses_in_any_language
 from refusal_steering.directive import Directive
