@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from refusal_steering.errors import SteeringError
 
 MAX_MESSAGE = 500
-NotReady = Literal["starting", "shutting_down", "engine_dead"]
+NotReady = Literal["starting", "shutting_down", "engine_dead", "not_answering"]
 
 _TYPES = {
     401: "authentication_error",
@@ -72,6 +72,7 @@ _TURNED_AWAY: Mapping[NotReady, str] = {
     "shutting_down": "The server is shutting down; try another instance.",
     "engine_dead": "The engine has stopped; the server is about to restart.",
     "starting": "The server is starting; try again soon.",
+    "not_answering": "The engine does not answer; try another instance.",
 }
 _ARRAY = re.compile(r"\b(?:np\.)?(?:array|tensor)\s*\(.*", re.DOTALL)
 _NUMBERS = re.compile(r"\[\s*-?\d[\d.e+\-]*(?:[\s,]+-?\d[\d.e+\-]*){7,}.*", re.DOTALL)

@@ -48,7 +48,8 @@ class Limits(_Section):
 
     ``xargs`` and ``template_arguments`` are the keys of ``vllm_xargs`` and ``chat_template_kwargs``
     that callers may set. ``listed_tokens`` bounds the lists of stop texts, banned words and biased
-    tokens, ``allowed_tokens`` the list of allowed ones.
+    tokens, ``allowed_tokens`` the list of allowed ones. ``json_values`` and ``json_depth`` bound
+    the structure of a body.
     """
 
     body_bytes: PositiveInt = 16 * 2**20
@@ -62,11 +63,13 @@ class Limits(_Section):
     xargs: tuple[str, ...] = ()
     template_arguments: tuple[str, ...] = ("enable_thinking", "thinking", "reasoning_effort")
     stream_interval: PositiveInt = 64
-    min_tokens: int = Field(default=1024, ge=0)
+    min_tokens: int = Field(default=8192, ge=0)
     tools: PositiveInt = 128
     listed_tokens: PositiveInt = 300
     allowed_tokens: PositiveInt = 4096
     repetition_penalty: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    json_values: int = Field(default=100_000, ge=100)
+    json_depth: int = Field(default=64, ge=8, le=200)
 
 
 class Media(_Section):
@@ -170,6 +173,8 @@ class Settings(BaseSettings):
     )
     admin_key: SecretStr | None = Field(default=None, description="prefer admin_key_file")
     admin_key_file: Path | None = None
+    ready_interval_seconds: PositiveFloat = 30.0
+    ready_patience_seconds: PositiveFloat = 20.0
     policy_history: int = Field(default=10, ge=0, le=1000, description="versions to roll back to")
     recent_requests: int = Field(default=200, ge=1, le=10_000)
     drain_seconds: PositiveInt = 30

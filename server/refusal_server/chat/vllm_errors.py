@@ -16,7 +16,7 @@ from refusal_server.errors import ApiError, from_steering, internal_error, turne
 from refusal_steering.errors import SteeringError
 
 # What vLLM's renderers and media readers raise for a request that they cannot use.
-_CLIENT_FAULTS = (ValueError, TypeError, OverflowError, NotImplementedError)
+_CLIENT_FAULTS = (ValueError, TypeError, OverflowError, NotImplementedError, RecursionError)
 _CONTEXT = "maximum context length"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from refusal_server.access.budget import Budgets
@@ -13,6 +13,7 @@ from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.service import ChatService
 from refusal_server.events import EventSink
 from refusal_server.http.health import Health
+from refusal_server.http.json_body import JsonLimits
 from refusal_server.policy.policy_store import PolicyStore
 from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.recent import RecentRequests
@@ -35,6 +36,8 @@ class Service:
     started_at: int
     vllm_version: str
     health: Health
+    json_limits: JsonLimits
+    prove: Callable[[], Awaitable[object]]
     policies: PolicyStore
     intake: ChatIntake
     chat: ChatService

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from refusal_server.caller import Caller, Origin
-from refusal_server.http.json_body import parse_object
+from refusal_server.http.json_body import read_object
 from refusal_server.http.service import Service
 
 
@@ -29,4 +29,5 @@ class Spending:
         request_id = request.headers.get("x-request-id", "")
         with service.denials.noted(Origin(caller, request_id)):
             service.budgets.spend_request(caller)
-        return cls(service, caller, request_id, parse_object(await request.body()))
+        body = await read_object(await request.body(), service.json_limits)
+        return cls(service, caller, request_id, body)

@@ -7,6 +7,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from refusal_server.access.budget import token_cost
 from refusal_server.chat.request import ChatCall
+from refusal_server.errors import ApiError
 from refusal_server.http.service import Service
 from refusal_server.http.spending import Spending
 
@@ -24,7 +25,14 @@ async def create_chat_completion(request: Request) -> Response:
     )
     with service.denials.noted(call.origin):
         service.budgets.spend_tokens(begun.caller, _cost(call))
-    answer = await _respond(call, request)
+    try:
+        answer = await _respond(call, request)
+    except ApiError as error:
+        if error.status >= 500:
+            service.health.doubt()
+        raise
+    if isinstance(answer, Response):
+        service.health.answered()
     # The client is gone and nobody reads this; 499 is what access logs call it.
     return answer if isinstance(answer, Response) else Response(status_code=499)
 

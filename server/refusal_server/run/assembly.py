@@ -18,12 +18,14 @@ from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
 from refusal_server.chat.internal import InternalChat
 from refusal_server.chat.moderation import ModerationService
+from refusal_server.chat.proof import prove_answer
 from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.risk.judge import check_engine
 from refusal_server.chat.service import ChatService
 from refusal_server.detection.build import build_sampled
 from refusal_server.events import EventSink, NoEvents
 from refusal_server.http.health import Health
+from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
 from refusal_server.media.guard import MediaGuard
 from refusal_server.policy.policy_set import PolicySet
@@ -102,6 +104,8 @@ async def assemble(
         started_at=int(time.time()),
         vllm_version=vllm_version,
         health=Health(engine_failed=lambda: bool(engine.errored)),
+        json_limits=JsonLimits(limits.json_values, limits.json_depth),
+        prove=lambda: prove_answer(InternalChat(state.openai_serving_chat), store.current),
         policies=store,
         intake=intake,
         chat=ChatService(

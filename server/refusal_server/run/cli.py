@@ -16,7 +16,9 @@ from refusal_server.run.startup import (
     StartupError,
     bind,
     check_keys,
+    check_ports,
     prepare_environment,
+    raise_open_files,
 )
 from refusal_server.settings import Settings, load_settings
 from refusal_server.telemetry import logs
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> int:
     if settings.policy_file is None:
         raise StartupError("no policy is named; set --policy-file or `server: {policy_file: ...}`")
+    check_ports(settings)
+    raise_open_files()
     check_keys(settings)
     policies = load_policy_set(settings.policy_file)
     prepare_environment(settings)
@@ -57,7 +61,8 @@ def _run(settings: Settings) -> int:
         listener = sockets.enter_context(bind(settings.host, settings.port))
         ops_listener = None
         if settings.ops_port is not None:
-            ops_listener = sockets.enter_context(bind(settings.ops_host, settings.ops_port))
+            opened = bind(settings.ops_host, settings.ops_port, "--ops-port")
+            ops_listener = sockets.enter_context(opened)
         signal.signal(signal.SIGTERM, _interrupt)
         # Its default would end a server that is still starting.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
 
 from refusal_server.console.gate import PREFIX as CONSOLE
@@ -25,6 +26,8 @@ from refusal_server.policy.policy_set import PolicySet
 from refusal_server.run.app import build_app, build_ops_app
 from refusal_server.run.assembly import assemble
 from refusal_server.run.engine_arguments import first_line
+from refusal_server.run.heartbeat import Heartbeat
+from refusal_server.run.ops_thread import OtherLoop, ServingThread
 from refusal_server.run.startup import StartupError, reachable
 from refusal_server.settings import Settings
 
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
+_ENDED_AT_ONCE = 1
+_CLOSE_SECONDS = 5.0
 
 
 class _Server(uvicorn.Server):
@@ -61,14 +66,14 @@ async def serve(
         service = await assemble(engine, args, settings, policies)
         fronts = [_Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:
-            fronts.append(_Front(build_ops_app(service, settings), settings, ops_listener))
+            fronts.append(_OpsFront(build_ops_app(service, settings), settings, ops_listener))
         return await _Supervisor(fronts, service, settings).run()
 
 
 class _Front:
     """One application on one port."""
 
-    def __init__(self, app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
         self.server = _Server(_uvicorn_config(app, settings))
         self.listener = listener
         self.serving: asyncio.Task[None] | None = None
@@ -88,13 +93,33 @@ class _Front:
             await self.serving
 
 
+class _OpsFront(_Front):
+    """The ops port, on a loop of its own in which nothing but ``/live`` is ever worked on."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
+        super().__init__(OtherLoop(app, asyncio.get_running_loop()), settings, listener)
+        self._thread = ServingThread(lambda: self.server.serve(sockets=[self.listener]))
+
+    async def open(self) -> None:
+        self._thread.start()
+        while not self.server.started and not self.closed:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    @property
+    def closed(self) -> bool:
+        return self._thread.ended
+
+    async def close(self) -> None:
+        self.server.should_exit = True
+        await self._thread.wait(_CLOSE_SECONDS)
+
+
 class _Supervisor:
     def __init__(self, fronts: list[_Front], service: Service, settings: Settings) -> None:
         self._fronts = fronts
         self._service = service
         self._settings = settings
         self._stop = asyncio.Event()
-        self._force = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -103,7 +128,8 @@ class _Supervisor:
         for front in self._fronts:
             await front.open()
         health.started = True
-        watchers = self._watch()
+        health.answered()  # by the boot canaries
+        watchers = [*self._watch(), self._spawn(self._heartbeat().run())]
         _announce(self._service, self._settings, [f.listener for f in self._fronts])
         while not (self._stop.is_set() or health.engine_failed() or self._lost_a_front()):
             await asyncio.sleep(_POLL_SECONDS)
@@ -127,7 +153,7 @@ class _Supervisor:
         health.draining = True
         logger.info("draining: %d requests in flight", health.in_flight)
         deadline = asyncio.get_running_loop().time() + self._settings.drain_seconds
-        while health.in_flight and not self._force.is_set():
+        while health.in_flight:
             if health.engine_failed():
                 return False
             if asyncio.get_running_loop().time() >= deadline:
@@ -144,9 +170,10 @@ class _Supervisor:
 
     def _on_stop(self) -> None:
         if self._stop.is_set():
-            self._force.set()
-            for front in self._fronts:
-                front.server.force_exit = True
+            # The engine's processes die with this one; nothing is left to wait for.
+            logger.error("told to stop twice: the server ends now")
+            logging.shutdown()
+            os._exit(_ENDED_AT_ONCE)
         self._stop.set()
 
     def _on_reload(self) -> None:
@@ -161,6 +188,15 @@ class _Supervisor:
             watchers.append(FileWatcher(keys_file, service.keys.reload))
         return [self._spawn(watcher.run()) for watcher in watchers]
 
+    def _heartbeat(self) -> Heartbeat:
+        settings = self._settings
+        return Heartbeat(
+            self._service.health,
+            self._service.prove,
+            settings.ready_interval_seconds,
+            settings.ready_patience_seconds,
+        )
+
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -171,7 +207,7 @@ class _Supervisor:
         return any(front.closed for front in self._fronts)
 
 
-def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     limits = settings.limits
     protocol: Any = deadline_protocol(limits.header_seconds, limits.write_seconds)
     return uvicorn.Config(

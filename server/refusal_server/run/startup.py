@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
 from refusal_server.access.key_file import Keyring, load_keyring
 from refusal_server.settings import Settings
+
+# What a busy server opens: connections, the engine's queues, files that it watches.
+OPEN_FILES = 4096
+FEWEST_OPEN_FILES = 512
 
 
 class StartupError(Exception):
     """The server cannot start; the message is one line for the operator, with the cure."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def raise_open_files(wanted: int = OPEN_FILES) -> None:
+    """Raise this process's limit of open files as far as it may be; a low one is a start error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, best), hard))
+    if best < FEWEST_OPEN_FILES:
+        raise StartupError(
+            f"only {best} files may be open at once, expected at least {FEWEST_OPEN_FILES}; raise "
+            f"the limit, as with `ulimit -n {wanted}`"
+        )
+
+
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Take the port now, not after minutes of loading; nobody can connect before it listens."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -24,7 +43,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --port"
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another "
+            f"{option}"
         ) from error
     return listener
 
@@ -41,6 +61,15 @@ def _refuse_shared_port(listener: socket.socket, host: str, family: int) -> None
 def reachable(host: str) -> str:
     """Where this machine finds what listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def check_ports(settings: Settings) -> None:
+    """Refuse one port for both callers and operators."""
+    if settings.ops_port is not None and settings.ops_port == settings.port != 0:
+        raise StartupError(
+            f"port and ops_port are both {settings.port}; the ops port is for operators alone, "
+            "choose another --ops-port"
+        )
 
 
 def check_keys(settings: Settings) -> None:

@@ -15,7 +15,9 @@ def register() -> None:
     """
     if os.environ.get(DISABLE) == "1":
         return
-    from refusal_steering.vllm_plugin import cache_keys, results
+    from refusal_steering.vllm_plugin import cache_keys, orphans, results
+
+    orphans.die_with_parent()
 
     cache_keys.install()
     results.install()

@@ -7,6 +7,7 @@ the proof that the device has steered it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,7 @@ class SteeringGateway:
         own_id = request_id if request_id not in self._live else f"{request_id}-{uuid4().hex[:8]}"
         self._live[own_id] = context
         stream = self._generate(prompt, params, own_id, **kwargs)
+        ended = False
         try:
             async for output in stream:
                 if context is not None and context.error is not None:
@@ -119,9 +121,23 @@ class SteeringGateway:
                 if context is not None and not any(trace.readings for trace in context.traces):
                     raise SteeringUnavailableError("an output came that no reading belongs to")
                 yield output
+            ended = True
         finally:
             self._live.pop(own_id, None)
             await stream.aclose()
+            if not ended:
+                await self._forget(own_id)
+
+    async def _forget(self, request_id: str) -> None:
+        """Give back the admission slots of a request that did not come to its end.
+
+        vLLM counts a request as soon as it is registered; one that fails on its way to the
+        engine's process would be counted for ever. A request that it has forgotten is no matter.
+        """
+        try:
+            await asyncio.shield(self._engine.abort(request_id))
+        except Exception:
+            logger.exception("a request that failed could not be forgotten")
 
     def _tapped_process_outputs(
         self, outputs: list[EngineCoreOutput], *args: object, **kwargs: object

@@ -208,6 +208,9 @@ class EngineClient(Protocol):
     output_processor: OutputProcessor
     generate: Callable[..., AsyncGenerator[RequestOutput, None]]
 
+    async def abort(self, request_id: str) -> None:
+        """Forget a request, also one that never reached the engine's process."""
+
     async def collective_rpc(
         self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()
     ) -> Sequence[RankAnswer]:

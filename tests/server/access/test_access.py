@@ -19,6 +19,7 @@ from refusal_server.access.key_store import KeyStore
 from refusal_server.chat.request import ChatCall, ChatIntake
 from refusal_server.events import Denied, NoEvents
 from refusal_server.http.health import Health
+from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
 from refusal_server.media.guard import MediaGuard
 from refusal_server.policy.policy_set import load_policy_set
@@ -84,6 +85,8 @@ class Server:
             started_at=0,
             vllm_version="0",
             health=Health(lambda: False, started=True),
+            json_limits=JsonLimits(),
+            prove=unused,
             policies=cast(Any, Policies()),
             intake=ChatIntake(Limits(), MediaGuard(Media(), {}), ("m", "n"), metrics, self.events),
             chat=cast(Any, Echo()),

@@ -21,6 +21,7 @@ from refusal_server.chat.moderation import CATEGORY, ModerationService
 from refusal_server.errors import ApiError
 from refusal_server.events import NoEvents
 from refusal_server.http import error_handlers
+from refusal_server.http.json_body import JsonLimits
 from refusal_server.routes import moderations
 from refusal_server.settings import Moderation
 from refusal_steering.errors import SteeringUnavailableError
@@ -169,6 +170,7 @@ def test_the_route(rig: ModerationRig) -> None:
     app.include_router(moderations.router)
     error_handlers.install(app)
     app.state.service = SimpleNamespace(
+        json_limits=JsonLimits(),
         moderation=rig.moderation,
         policies=SimpleNamespace(current=rig.policies),
         budgets=Budgets(),

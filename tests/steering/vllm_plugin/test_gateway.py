@@ -39,6 +39,8 @@ class FakeEngine:
     seen: list[tuple[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     closed: int = 0
+    aborted: list[str] = field(default_factory=list)
+    fails: Exception | None = None
 
     def __post_init__(self) -> None:
         self.output_processor = SimpleNamespace(
@@ -54,6 +56,8 @@ class FakeEngine:
         state = SimpleNamespace(external_req_id=request_id, request_index=0)
         self.output_processor.request_states[f"{request_id}-internal"] = state
         try:
+            if self.fails is not None:
+                raise self.fails
             for wire in self.readings:
                 fields = {"other": 1} | ({EXTRA_KEY: wire} if wire else {})
                 output = SimpleNamespace(
@@ -66,6 +70,9 @@ class FakeEngine:
                 yield output
         finally:
             self.closed += 1
+
+    async def abort(self, request_id: str) -> None:
+        self.aborted.append(request_id)
 
     async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         return self.answers
@@ -202,3 +209,31 @@ async def test_an_output_that_cannot_be_traced_to_its_request_is_withheld() -> N
 class _Forgetful(dict[str, Any]):
     def get(self, key: str, default: Any = None) -> Any:
         return default
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates"),
+        OverflowError("int"),
+        RecursionError(),
+    ],
+)
+async def test_a_request_that_fails_on_its_way_gives_its_slot_back(error: Exception) -> None:
+    engine = FakeEngine(fails=error)
+    with pytest.raises(type(error)):
+        await run(engine, None)
+    assert engine.aborted == [engine.seen[0][0]]
+
+
+async def test_a_request_that_is_left_gives_its_slot_back_and_one_that_ends_has_none() -> None:
+    engine = FakeEngine([reading(9, 1), reading(10, 2)])
+    guarded(engine)
+    with steering_context(DIRECTIVE):
+        stream = engine.generate("hello", SamplingParams(), "left")
+    await anext(stream)
+    await stream.aclose()
+    assert engine.aborted == ["left"]
+    engine = FakeEngine([reading(9, 1)])
+    await run(engine, DIRECTIVE)
+    assert engine.aborted == []

@@ -23,7 +23,7 @@ class DrainMiddleware:
         if scope["type"] != "http" or scope["path"] in self._public:
             await self.app(scope, receive, send)
             return
-        reason = self._health.reason
+        reason = self._health.closed
         if reason is not None:
             await turned_away(reason).response()(scope, receive, send)
             return

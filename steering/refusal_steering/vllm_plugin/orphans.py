@@ -1,0 +1,25 @@
+"""Engine processes end with the process that started them, however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when its parent dies; for child processes only.
+
+    vLLM's processes wait for their parent through a pipe that a killed server may never close.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent.pid:
+        # The parent was gone before the kernel knew.
+        os.kill(os.getpid(), signal.SIGKILL)
