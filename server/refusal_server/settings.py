@@ -73,7 +73,13 @@ class Limits(_Section):
 
 
 class Media(_Section):
-    """What images, sounds and videos may be, and from where they may be fetched."""
+    """What images, audio and videos may be, and from where they may be fetched.
+
+    Media are read by processes apart from the server: at most ``workers`` for images and audio,
+    and as many for videos. One medium may take ``read_seconds`` of processor time (twice as long
+    by the clock) and add ``read_bytes`` to a process. A medium that has waited ``wait_seconds``
+    for a process is turned away.
+    """
 
     domains: tuple[str, ...] = ()
     private_addresses: bool = False
@@ -81,9 +87,15 @@ class Media(_Section):
     item_bytes: PositiveInt = 12 * 2**20
     image_pixels: PositiveInt = 16_000_000
     audio_seconds: PositiveInt = 120
+    audio_rate: PositiveInt = 192_000
+    audio_channels: PositiveInt = 8
     video_seconds: PositiveInt = 120
     video_frames: PositiveInt = 7200
     video_pixels: PositiveInt = 4_000_000
+    workers: PositiveInt = 2
+    read_seconds: PositiveFloat = 20.0
+    read_bytes: PositiveInt = 512 * 2**20
+    wait_seconds: PositiveFloat = 10.0
 
 
 class Passes(_Section):

@@ -1,11 +1,25 @@
-"""``data:`` URLs: base64 only, bounded, decoded strictly."""
+"""The head of ``data:`` URLs; what follows it is decoded by a media worker."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
+from typing import NamedTuple
 
 from refusal_server.errors import ApiError, bad_request
+
+_SCHEME = "data:"
+_LONGEST_HEAD = 1024
+_HEAD_END = re.compile(r";\s*base64\s*,", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+
+
+class DataUrl(NamedTuple):
+    """A media type in lower case, and base64 text; ``plain`` if the URL has nothing else."""
+
+    media_type: str
+    text: str
+    plain: bool
 
 
 def invalid_media(problem: str, where: str) -> ApiError:
@@ -13,24 +27,24 @@ def invalid_media(problem: str, where: str) -> ApiError:
     return bad_request(f"{where} {problem}.", code="invalid_media", param=where)
 
 
-def decode(text: str, max_bytes: int, where: str) -> bytes:
-    """The bytes of one base64 text; raises a 400 or 413."""
-    if len(text) > max_bytes * 4 // 3 + 4:
-        message = f"{where} is larger than {max_bytes} bytes."
-        raise ApiError(413, message, code="media_too_large", param=where)
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid_media("is not valid base64", where) from error
-    if not raw:
-        raise invalid_media("is empty", where)
-    return raw
+def is_data_url(url: str) -> bool:
+    """Whether ``url`` has the scheme, in any spelling that clients send."""
+    return url[:_LONGEST_HEAD].lstrip()[: len(_SCHEME)].lower() == _SCHEME
 
 
-def split(url: str, where: str) -> tuple[str, str]:
-    """The media type and the base64 text of a ``data:`` URL."""
-    head, comma, text = url[len("data:") :].partition(",")
-    media_type, *parameters = head.split(";")
-    if not comma or not parameters or parameters[-1] != "base64":
+def split(url: str, where: str) -> DataUrl:
+    """The parts of a base64 ``data:`` URL, other parameters dropped; raises a 400."""
+    end = _HEAD_END.search(url, 0, _LONGEST_HEAD)
+    head = "," if end is None else url[: end.start()].lstrip()[len(_SCHEME) :]
+    # A comma outside quotes ends the head: what follows is not base64.
+    if end is None or "," in _QUOTED.sub("", head):
         raise invalid_media("must be a base64 data URL: data:<type>;base64,<data>", where)
-    return media_type.strip().lower(), text
+    named = head.partition(";")[0].strip().lower()
+    media_type = named if _MEDIA_TYPE.fullmatch(named) else ""
+    plain = url.startswith(join(media_type, ""))
+    return DataUrl(media_type, url[end.end() :], plain)
+
+
+def join(media_type: str, text: str) -> str:
+    """The URL that vLLM reads."""
+    return f"{_SCHEME}{media_type};base64,{text}"

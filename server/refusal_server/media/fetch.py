@@ -7,8 +7,6 @@ uses, so a name cannot change its address between the check and the connection.
 from __future__ import annotations
 
 import asyncio
-import base64
-import ipaddress
 import socket
 from urllib.parse import urlsplit
 
@@ -17,44 +15,53 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from refusal_server.errors import ApiError
+from refusal_server.media.addresses import is_address, is_public
 from refusal_server.media.data_url import invalid_media
 from refusal_server.settings import Media
 
 _CHUNK = 2**16
+# A compressed answer could unfold to any size.
+_HEADERS = {"accept-encoding": "identity"}
 
 
 class MediaFetcher:
-    """Turns an allowed ``http(s)`` URL into a ``data:`` URL."""
+    """Gets the bytes behind an allowed ``http(s)`` URL."""
 
     def __init__(self, limits: Media) -> None:
         self._limits = limits
         self._domains = frozenset(domain.lower() for domain in limits.domains)
 
-    async def fetch(self, url: str, where: str) -> str:
-        """The medium as a data URL; raises a 400 for where, a 422 for what went wrong."""
+    async def fetch(self, url: str, where: str) -> bytes:
+        """The medium; raises a 400 for where it is, a 422 for what went wrong."""
         self._check(url, where)
         connector = aiohttp.TCPConnector(resolver=_PublicResolver(self._limits.private_addresses))
         timeout = aiohttp.ClientTimeout(total=self._limits.fetch_seconds)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                aiohttp.ClientSession(
+                    connector=connector, timeout=timeout, headers=_HEADERS, auto_decompress=False
+                ) as session,
                 session.get(url, allow_redirects=False) as response,
             ):
                 if response.status != 200:
                     raise _failed(f"answered {response.status}", where)
-                raw = await self._read(response, where)
+                return await self._read(response, where)
         except TimeoutError as error:
             raise _failed("did not answer in time", where) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failed("could not be reached", where) from error
-        return "data:application/octet-stream;base64," + base64.b64encode(raw).decode()
 
     async def _read(self, response: aiohttp.ClientResponse, where: str) -> bytes:
+        most = self._limits.item_bytes
+        if response.content_length is not None and response.content_length > most:
+            raise _failed(f"announces more than {most} bytes", where)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise _failed("sends a compressed answer, which was not asked for", where)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
-            if len(body) > self._limits.item_bytes:
-                raise _failed(f"sends more than {self._limits.item_bytes} bytes", where)
+            if len(body) > most:
+                raise _failed(f"sends more than {most} bytes", where)
         return bytes(body)
 
     def _check(self, url: str, where: str) -> None:
@@ -74,7 +81,7 @@ class MediaFetcher:
                 code="media_url_not_allowed",
                 param=where,
             )
-        if _is_address(host) and not self._limits.private_addresses:
+        if is_address(host) and not self._limits.private_addresses:
             raise invalid_media("must name a host, not an address", where)
 
 
@@ -88,21 +95,13 @@ class _PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses of ``host`` if every one of them may be reached."""
         found = await self._resolver.resolve(host, port, family)
-        if not self._private and not all(ipaddress.ip_address(r["host"]).is_global for r in found):
+        if not self._private and not all(is_public(r["host"]) for r in found):
             raise OSError("the host has an address that is not public")
         return found
 
     async def close(self) -> None:
         """Nothing to release."""
         await self._resolver.close()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _failed(problem: str, where: str) -> ApiError:

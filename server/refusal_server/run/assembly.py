@@ -28,6 +28,7 @@ from refusal_server.http.health import Health
 from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
 from refusal_server.media.guard import MediaGuard
+from refusal_server.media.worker_pool import WorkerPool
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import PolicyStore
 from refusal_server.run.engine_arguments import first_line
@@ -55,9 +56,9 @@ def check_model(args: Namespace, policies: PolicySet) -> None:
 
 
 async def assemble(
-    engine: Any, args: Namespace, settings: Settings, policies: PolicySet
+    engine: Any, args: Namespace, settings: Settings, policies: PolicySet, media: WorkerPool
 ) -> Service:
-    """Bring the policy into force on every rank and build what the routes need.
+    """Bring the policy into force on every rank, start ``media`` and build what the routes need.
 
     Raises a ``SteeringError`` when a rank does not follow or the canary does not sing.
     """
@@ -97,7 +98,8 @@ async def assemble(
     if state.openai_serving_chat is None:
         raise StartupError("the model does not generate text; serve a chat model")
     limits = settings.limits
-    guard = MediaGuard(settings.media, model.takes)
+    media.start(model.takes)
+    guard = MediaGuard(settings.media, model.takes, media)
     intake = ChatIntake(limits, guard, model.names, metrics, events)
     return Service(
         model=model,
@@ -127,6 +129,12 @@ async def assemble(
         recent=recent,
         events=events,
     )
+
+
+def media_workers(settings: Settings, args: Namespace) -> WorkerPool:
+    """What reads callers' media; none of it runs yet."""
+    heard = bool((args.mm_processor_kwargs or {}).get("use_audio_in_video"))
+    return WorkerPool(settings.media, keep_sound=heard)
 
 
 def _may_think(args: Namespace) -> bool:

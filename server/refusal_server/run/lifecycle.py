@@ -24,7 +24,7 @@ from refusal_server.http.protocol import deadline_protocol
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.run.app import build_app, build_ops_app
-from refusal_server.run.assembly import assemble
+from refusal_server.run.assembly import assemble, media_workers
 from refusal_server.run.engine_arguments import first_line
 from refusal_server.run.heartbeat import Heartbeat
 from refusal_server.run.ops_thread import OtherLoop, ServingThread
@@ -63,7 +63,9 @@ async def serve(
             engine = await stack.enter_async_context(build_async_engine_client(args))
         except (ValueError, OSError, RuntimeError) as error:
             raise StartupError(f"the engine did not start: {first_line(error)}") from error
-        service = await assemble(engine, args, settings, policies)
+        media = media_workers(settings, args)
+        stack.callback(media.close)
+        service = await assemble(engine, args, settings, policies, media)
         fronts = [_Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:
             fronts.append(_OpsFront(build_ops_app(service, settings), settings, ops_listener))

@@ -29,6 +29,7 @@ from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.ops_metrics import OpsMetrics
 from refusal_server.telemetry.recent import RecentRequests
 from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.media_reader import HERE
 
 CHAT = "/v1/chat/completions"
 KEYS: dict[str, dict[str, Any]] = {
@@ -88,7 +89,9 @@ class Server:
             json_limits=JsonLimits(),
             prove=unused,
             policies=cast(Any, Policies()),
-            intake=ChatIntake(Limits(), MediaGuard(Media(), {}), ("m", "n"), metrics, self.events),
+            intake=ChatIntake(
+                Limits(), MediaGuard(Media(), {}, HERE), ("m", "n"), metrics, self.events
+            ),
             chat=cast(Any, Echo()),
             moderation=unused,
             observer=unused,

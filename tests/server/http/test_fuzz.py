@@ -17,6 +17,7 @@ from refusal_server.http.json_body import parse_object
 from refusal_server.media.guard import MediaGuard
 from refusal_server.media.parts import MEDIA_KEYS
 from refusal_server.settings import Limits, Media
+from tests.server.fixtures.media_reader import HERE
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("user")
@@ -67,7 +68,7 @@ def test_messages_and_media(messages: Any) -> None:
     takes = {"image": 9, "audio": 9, "video": 9}
     try:
         check_messages(messages)
-        asyncio.run(MediaGuard(Media(), takes).check(messages))
+        asyncio.run(MediaGuard(Media(), takes, HERE).check(messages))
     except ApiError as error:
         assert error.status in (400, 413)
         assert json.dumps(error.content)

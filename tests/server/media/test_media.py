@@ -22,6 +22,7 @@ from tests.server.fixtures.media import (
     video_part,
     wav,
 )
+from tests.server.fixtures.media_reader import ReadsHere
 
 LIMITS = Media(item_bytes=2_000_000, audio_seconds=2, video_seconds=10)
 ALL = {"image": 2, "audio": 1, "video": 1}
@@ -30,7 +31,7 @@ ALL = {"image": 2, "audio": 1, "video": 1}
 def label(*parts: dict[str, Any], takes: dict[str, int] = ALL) -> str:
     messages = message(*parts)
     check_messages(messages)
-    return asyncio.run(MediaGuard(LIMITS, takes).check(messages))
+    return asyncio.run(MediaGuard(LIMITS, takes, ReadsHere(LIMITS)).check(messages))
 
 
 def refusal(*parts: dict[str, Any], takes: dict[str, int] = ALL) -> ApiError:

@@ -24,6 +24,7 @@ from refusal_server.settings import Limits, Media
 from refusal_server.telemetry.ending import Admitted, Measurement
 from refusal_server.telemetry.metrics import Metrics
 from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.media_reader import HERE
 
 MAIN: dict[str, Any] = {"mode": "enforce", "bundle": "b"}
 SPLIT: dict[str, Any] = {"policy": "next", "share": 0.1}
@@ -223,7 +224,7 @@ def test_every_denied_attempt_is_counted_and_told_by_the_keys_name(tmp_path: Pat
     policies = load(tmp_path)
     registry, events = CollectorRegistry(), Events()
     intake = ChatIntake(
-        Limits(), MediaGuard(Media(), {}), ("m", "n"), Metrics("m", registry), events
+        Limits(), MediaGuard(Media(), {}, HERE), ("m", "n"), Metrics("m", registry), events
     )
     caller = Caller("team", tenant="acme", models=frozenset("m"))
     attempts: list[tuple[Any, str, int, str | None, float | None]] = [
@@ -250,7 +251,7 @@ def test_every_denied_attempt_is_counted_and_told_by_the_keys_name(tmp_path: Pat
 def test_an_admitted_call_knows_its_origin(tmp_path: Path) -> None:
     policies = load(tmp_path, {"by": "user", "share": 0.5})
     intake = ChatIntake(
-        Limits(), MediaGuard(Media(), {}), ("m",), Metrics("m", CollectorRegistry())
+        Limits(), MediaGuard(Media(), {}, HERE), ("m",), Metrics("m", CollectorRegistry())
     )
     caller = Caller("team")
     names = {"user": "u", "safety_identifier": "s"}
