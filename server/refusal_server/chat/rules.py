@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refusal_server.errors import bad_request
-from refusal_server.media.parts import MEDIA_KEYS
+from refusal_server.media.parts import MEDIA_KEYS, check_media_part
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TEXT_KEYS = {"text": "text", "refusal": "refusal"}
@@ -57,18 +57,11 @@ def _check_part(part: Any, where: str) -> None:
     if not isinstance(kind, str) or kind not in {**_TEXT_KEYS, **MEDIA_KEYS}:
         known = ", ".join((*_TEXT_KEYS, *MEDIA_KEYS))
         raise bad_request(f"{where}.type must be one of {known}.", param=f"{where}.type")
+    # What some clients write for a key that is not set.
+    for key in [key for key, value in part.items() if value is None and key != kind]:
+        del part[key]
     if kind in _TEXT_KEYS:
         if not isinstance(part.get(_TEXT_KEYS[kind]), str):
             raise bad_request(f"{where}.{_TEXT_KEYS[kind]} must be a string.", param=where)
         return
-    extra = sorted(set(part) - {"type", kind, "cache_control"})
-    if extra:
-        # A caller's own media id ("uuid") would name another caller's cached medium.
-        raise bad_request(f"{where} takes only type and {kind}.", param=where)
-    fields = ("data", "format") if kind == "input_audio" else ("url",)
-    medium = part.get(kind)
-    if not isinstance(medium, dict) or not all(isinstance(medium.get(f), str) for f in fields):
-        needs = " and ".join(fields)
-        raise bad_request(
-            f"{where}.{kind} must be an object with {needs}.", param=f"{where}.{kind}"
-        )
+    check_media_part(part, where)

@@ -16,7 +16,8 @@ from refusal_server.settings import Media
 
 _FRAME_LIST_TYPE = "video/jpeg"
 # "wav", "audio/x-wav", "webm;codecs=opus": what clients cut out of a file name or a MIME type.
-_AUDIO_FORMAT = re.compile(r"\.?[\w.+-]{1,64}(/[\w.+-]{1,64})?(;.{0,64})?")
+_NAME = r"[a-z0-9][a-z0-9.+-]{0,63}"
+_AUDIO_FORMAT = re.compile(rf"\.?{_NAME}(/{_NAME})?(;[ -~]{{0,64}})?", re.IGNORECASE | re.ASCII)
 _KINDS: dict[str, Kind] = {"image": "image", "audio": "audio", "video": "video"}
 # Line breaks and percent signs make text longer than its bytes need.
 _LONGEST_TEXT = 2

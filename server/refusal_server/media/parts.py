@@ -1,4 +1,4 @@
-"""Where the media of a chat's messages stand, and which kinds of parts bring them."""
+"""Which parts of a chat's messages bring media, where they stand, and what they must be."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ MEDIA_KEYS = {
     "audio_url": "audio",
     "video_url": "video",
 }
+
+
+_DETAILS = ("auto", "low", "high", "original")
+
+
+def check_media_part(part: dict[str, Any], where: str) -> None:
+    """Raise a 400 that names the place unless ``part`` brings one medium; drop its null keys."""
+    kind = part["type"]
+    if set(part) - {"type", kind, "cache_control"}:
+        # A caller's own media id ("uuid") would name another caller's cached medium.
+        raise bad_request(f"{where} takes only type and {kind}.", param=where)
+    medium, place = part.get(kind), f"{where}.{kind}"
+    fields = ("data", "format") if kind == "input_audio" else ("url",)
+    if not isinstance(medium, dict) or not all(isinstance(medium.get(f), str) for f in fields):
+        raise bad_request(f"{place} must be an object with {' and '.join(fields)}.", param=place)
+    for key in [key for key, value in medium.items() if value is None]:
+        del medium[key]
+    if kind == "image_url" and medium.get("detail", "auto") not in _DETAILS:
+        known = ", ".join(_DETAILS)
+        raise bad_request(f"{place}.detail must be one of {known}.", param=f"{place}.detail")
 
 
 def media_parts(messages: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.resolver import ThreadedResolver
 
@@ -155,7 +154,7 @@ def reached(found: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError("not from a test")
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
-    monkeypatch.setattr(aiohttp.connector.aiohappyeyeballs, "start_connection", connect)
+    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connect)
     with pytest.raises(ApiError) as caught:
         fetch("http://a.example/x.png", private=False, domains=("a.example",))
     assert (caught.value.status, caught.value.code) == (422, "media_fetch_failed")

@@ -23,7 +23,7 @@ from refusal_server.media.worker_pool import limits_of
 from refusal_server.media.worker_process import WorkerGoneError, WorkerProcess
 from refusal_server.settings import Media
 from tests.server.fixtures.media import png, wav
-from tests.server.fixtures.odd_media import endless_jpeg, long_gif, video
+from tests.server.fixtures.odd_media import endless_jpeg, long_gif, references, video
 from tests.server.fixtures.watched import watching
 
 SETTINGS = Media(read_seconds=60, read_bytes=200 * 2**20, image_pixels=60_000_000)
@@ -203,47 +203,6 @@ def test_it_dies_with_the_server(tmp_path: Path, busy: bool) -> None:
     server.stdout.close()
 
 
-HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n{key}#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n"
-DASH = (
-    "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static' "
-    "mediaPresentationDuration='PT5S'><Period><AdaptationSet mimeType='video/mp4'>"
-    "<Representation id='1' bandwidth='1'><BaseURL>{url}</BaseURL></Representation>"
-    "</AdaptationSet></Period></MPD>"
-)
-SDP = (
-    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-    "m=video {port} RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
-)
-SVG = (
-    "<svg xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'>"
-    "<image xlink:href='{url}'/></svg>"
-)
-
-
-def references(target: str, port: int) -> dict[str, bytes]:
-    """Files whose demuxers would open something else."""
-    file, http = f"file://{target}", f"http://127.0.0.1:{port}/a.ts"
-    key = f'#EXT-X-KEY:METHOD=AES-128,URI="{file}"\n'
-    part = f"subfile,,start,0,end,0,,:{target}"
-    texts = {
-        "ffconcat": f"ffconcat version 1.0\nfile '{target}'\n",
-        "ffconcat of a URL": f"ffconcat version 1.0\nfile '{http}'\n",
-        "ffconcat of bytes": f"ffconcat version 1.0\nfile '{part}'\n",
-        "hls": HLS.format(key="", url=file),
-        "hls of a URL": HLS.format(key="", url=http),
-        "hls with a key": HLS.format(key=key, url=http),
-        "dash": DASH.format(url=file),
-        "dash of a URL": DASH.format(url=http),
-        "sdp": SDP.format(port=port),
-        "m3u": f"#EXTM3U\n{target}\n",
-        "smil": f"<smil><body><video src='{file}'/></body></smil>",
-        "svg": SVG.format(url=file),
-        "avisynth": f'AVISource("{target}")',
-        "image sequence": target,
-    }
-    return {name: text.encode() for name, text in texts.items()}
-
-
 @pytest.fixture(scope="module")
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A TCP and a UDP listener on one port."""
@@ -273,13 +232,13 @@ def test_nothing_else_is_opened_whatever_a_medium_names(
     tcp, udp = sockets
     with watching(target) as watch:
         assert target.read_bytes()
-        assert watch.opened, "the watch sees nothing"
+        assert watch.was_opened(), "the watch sees nothing"
         raw = references(str(target), tcp.getsockname()[1])[name]
         reading = read(worker, kind, raw)
         assert reading.problem is not None
         assert "that can be read; send" in reading.problem
         assert str(target) not in reading.problem
-        assert not watch.opened
+        assert not watch.was_opened()
     with pytest.raises(BlockingIOError):
         tcp.accept()
     with pytest.raises(BlockingIOError):
