@@ -126,7 +126,10 @@ class _Lane:
         worker: WorkerProcess | None = getattr(self._own, "worker", None)
         if worker is not None and worker.alive:
             return worker
-        fresh = WorkerProcess(self._limits)
+        try:
+            fresh = WorkerProcess(self._limits)
+        except OSError as error:
+            raise WorkerGoneError(f"it could not be started: {error}") from error
         with self._lock:
             closed = self._closed
             if worker is not None:

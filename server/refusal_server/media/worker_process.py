@@ -34,6 +34,7 @@ class WorkerProcess:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._longest = 2 * limits.read_seconds + _GRACE_SECONDS
         self._process = subprocess.Popen(
             [
@@ -71,7 +72,7 @@ class WorkerProcess:
         alarm.start()
         try:
             protocol.send_job(self._jobs.fileno(), job)
-            reading = protocol.receive_reading(self._readings.fileno())
+            reading = protocol.receive_reading(self._readings.fileno(), self._limits)
         except OSError as error:
             raise WorkerGoneError(str(error)) from error
         finally:

@@ -36,7 +36,7 @@ def read_apart(job: Job, limits: Limits) -> Reading:
         finally:
             os._exit(0)
     os.close(sink)
-    reading = protocol.receive_reading(source)
+    reading = protocol.receive_reading(source, limits)
     os.close(source)
     _, status = os.waitpid(child, 0)
     return reading or _ended(os.waitstatus_to_exitcode(status), limits)

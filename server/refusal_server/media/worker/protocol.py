@@ -12,6 +12,7 @@ Kind = Literal["image", "audio", "video", "frames"]
 
 _SIZES = struct.Struct(">IQ")
 _CHUNK = 2**20
+_LARGEST_HEAD = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def send_job(pipe: int, job: Job) -> None:
 
 def receive_job(pipe: int) -> Job | None:
     """The next job, or ``None`` when the server has closed the pipe."""
-    message = _receive(pipe)
+    message = _receive(pipe, None)
     if message is None:
         return None
     head, data = message
@@ -92,9 +93,12 @@ def send_reading(pipe: int, reading: Reading) -> None:
     _send(pipe, {**head, "whole": text is None}, text or b"")
 
 
-def receive_reading(pipe: int) -> Reading | None:
-    """The next reading, or ``None`` when its writer ended before it was complete."""
-    message = _receive(pipe)
+def receive_reading(pipe: int, limits: Limits) -> Reading | None:
+    """The next reading, or ``None`` when its writer ended before it was complete.
+
+    No honest reading is larger than the memory that it was made in.
+    """
+    message = _receive(pipe, limits.read_bytes)
     if message is None:
         return None
     head, text = message
@@ -110,11 +114,13 @@ def _send(pipe: int, head: dict[str, Any], body: bytes) -> None:
             view = view[os.write(pipe, view[:_CHUNK]) :]
 
 
-def _receive(pipe: int) -> tuple[dict[str, Any], bytes] | None:
+def _receive(pipe: int, most: int | None) -> tuple[dict[str, Any], bytes] | None:
     sizes = _exactly(pipe, _SIZES.size)
     if sizes is None:
         return None
     head_size, body_size = _SIZES.unpack(sizes)
+    if head_size > _LARGEST_HEAD or (most is not None and body_size > most):
+        return None
     head, body = _exactly(pipe, head_size), _exactly(pipe, body_size)
     if head is None or body is None:
         return None
