@@ -7,6 +7,7 @@ import resource
 import socket
 
 from refusal_server.access.key_file import Keyring, load_keyring
+from refusal_server.media.worker.protocol import SAMPLE_BYTES, SAMPLE_RATE
 from refusal_server.settings import Settings
 
 # What a busy server opens: connections, the engine's queues, files that it watches.
@@ -87,6 +88,7 @@ def check_keys(settings: Settings) -> None:
 def prepare_environment(settings: Settings) -> None:
     """Set vLLM's variables before it is imported; what the operator has set stays."""
     media = settings.media
+    longest_wav = (media.audio_seconds + 1) * SAMPLE_RATE * SAMPLE_BYTES
     if os.environ.get("VLLM_SERVER_DEV_MODE", "0") != "0":
         raise StartupError("VLLM_SERVER_DEV_MODE is set; unset it, it is not for servers")
     for name, value in {
@@ -97,5 +99,6 @@ def prepare_environment(settings: Settings) -> None:
         "VLLM_MAX_N_SEQUENCES": str(settings.limits.choices),
         "VLLM_MAX_IMAGE_PIXELS": str(media.image_pixels),
         "VLLM_MAX_AUDIO_DECODE_DURATION_S": str(media.audio_seconds),
+        "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": str(1 + longest_wav // 2**20),
     }.items():
         os.environ.setdefault(name, value)

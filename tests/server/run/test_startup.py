@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from refusal_server.policy.policy_set import load_policy_set
-from refusal_server.run.startup import StartupError, bind
-from refusal_server.settings import load_settings
+from refusal_server.run.startup import StartupError, bind, prepare_environment
+from refusal_server.settings import Media, Settings, load_settings
 from refusal_steering.errors import SteeringError
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import (
@@ -48,6 +48,18 @@ def test_the_port_is_taken_before_anything_is_loaded() -> None:
     with pytest.raises(StartupError):
         bind("203.0.113.7", 0)
     bind("127.0.0.1", 0).close()
+
+
+@pytest.mark.parametrize("seconds", [1, 30, 120, 600, 3600])
+def test_the_longest_audio_that_is_written_is_one_that_vllm_takes(
+    seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables: dict[str, str] = {}
+    monkeypatch.setattr("refusal_server.run.startup.os.environ", variables)
+    prepare_environment(Settings(media=Media(audio_seconds=seconds)))
+    assert int(variables["VLLM_MAX_AUDIO_DECODE_DURATION_S"]) == seconds
+    written = 44 + seconds * 48_000 * 4
+    assert int(variables["VLLM_MAX_AUDIO_CLIP_FILESIZE_MB"]) * 2**20 >= written
 
 
 def test_a_port_in_use(config: Path) -> None:

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refusal_server.media.worker.containers import audio_stream, decoded, open_audio, packets
-from refusal_server.media.worker.protocol import Limits
+from refusal_server.media.worker.protocol import SAMPLE_BYTES, SAMPLE_RATE, Limits
 from refusal_server.media.worker.unusable import Unusable
 
-# What is written; sound of a higher rate is brought down to it. Models take 16 or 24 kHz.
-MAX_RATE = 48_000
 _MIN_RATE = 1000
 _LOUDEST = 2.0**16
 _FLOAT = 3
@@ -56,7 +54,7 @@ class _Tape:
     def add(self, frame: Any) -> None:
         if self._resampler is None:
             # Not before: some codecs say their true rate only with the first frame.
-            self._rate = min(frame.sample_rate, MAX_RATE)
+            self._rate = min(frame.sample_rate, SAMPLE_RATE)
             self._resampler = av.AudioResampler("flt", frame.layout, self._rate)
         try:
             self._take(self._resampler.resample(frame))
@@ -91,6 +89,7 @@ def _check_shape(rate: int, layout: Any, limits: Limits) -> None:
 
 def _wav(sound: Sound) -> bytes:
     data = sound.samples.astype("<f4").tobytes()
-    shape = (16, _FLOAT, 1, sound.rate, 4 * sound.rate, 4, 32)
+    width = SAMPLE_BYTES
+    shape = (16, _FLOAT, 1, sound.rate, width * sound.rate, width, 8 * width)
     head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", *shape)
     return head + struct.pack("<4sI", b"data", len(data)) + data

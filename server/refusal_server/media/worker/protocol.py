@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 Kind = Literal["image", "audio", "video", "frames"]
 
+# Hz and bytes of the samples that are written; audio of a higher rate is brought down to it.
+SAMPLE_RATE = 48_000
+SAMPLE_BYTES = 4
+
 _SIZES = struct.Struct(">IQ")
 _CHUNK = 2**20
 _LARGEST_HEAD = 2**16
