@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.faults.errors import check_error
@@ -100,9 +101,9 @@ def test_neighbours_are_answered_while_a_bomb_is_read(
 ) -> None:
     with ThreadPoolExecutor(1) as other:
         slow = other.submit(server.chat, messages=message(bomb))
-        answers = []
+        answers: list[httpx2.Response] = []
         while not slow.done():
-            parts = [[], [image_part()], [audio_part()]][len(answers) % 3]
+            parts = ((), (image_part(),), (audio_part(),))[len(answers) % 3]
             answers.append(server.chat(messages=message(*parts), max_tokens=1, stream=stream))
     assert {answer.status_code for answer in answers} == {200}
     assert "takes more than 2 s to read" in check_error(slow.result(), 400)["message"]
