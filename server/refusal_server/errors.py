@@ -78,7 +78,8 @@ _ARRAY = re.compile(r"\b(?:np\.)?(?:array|tensor)\s*\(.*", re.DOTALL)
 _NUMBERS = re.compile(r"\[\s*-?\d[\d.e+\-]*(?:[\s,]+-?\d[\d.e+\-]*){7,}.*", re.DOTALL)
 _ADDRESS = re.compile(r"\s*(?:at )?0x[0-9a-fA-F]{4,}")
 _TRACEBACK = re.compile(r'File "[^"]*", line \d+.*', re.DOTALL)
-_PATH = re.compile(r"(?<![\w:/])/(?:[\w.\-]+/)+[\w.\-]*")
+# Paths of a disk, not those of the API.
+_PATH = re.compile(r"(?<![\w:/])/(?!v1/)(?:[\w.\-]+/)+[\w.\-]*")
 
 
 class ApiError(Exception):

@@ -190,6 +190,9 @@ class Settings(BaseSettings):
     policy_history: int = Field(default=10, ge=0, le=1000, description="versions to roll back to")
     recent_requests: int = Field(default=200, ge=1, le=10_000)
     drain_seconds: PositiveInt = 30
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="origins of pages that may call from a browser; '*' for all"
+    )
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()

@@ -73,19 +73,20 @@ class _Refusal:
         return _reported(answer, self.steering)
 
     def events(self) -> Iterator[str]:
-        """The same as server-sent events, the steering report before the last."""
+        """The same as server-sent events, the steering report on the last chunk."""
         opening = {"role": "assistant", "refusal": self.text}
-        created = int(time.time())
-        for index in range(self._choices):
-            yield self._event(created, [_choice(index, opening, None)])
-        for index in range(self._choices):
-            yield self._event(created, [_choice(index, {}, "stop")])
+        chunks: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
+            *(([_choice(index, opening, None)], {}) for index in range(self._choices)),
+            *(([_choice(index, {}, "stop")], {}) for index in range(self._choices)),
+        ]
         options = self.attempt.call.request.stream_options
         if options is not None and options.include_usage:
-            usage = self.draft.response.usage.model_dump(exclude_none=True)
-            yield self._event(created, [], {"usage": usage})
+            chunks.append(([], {"usage": self.draft.response.usage.model_dump(exclude_none=True)}))
         if self.steering is not None:
-            yield self._event(created, [], {"steering": self.steering})
+            chunks[-1][1]["steering"] = self.steering
+        created = int(time.time())
+        for choices, more in chunks:
+            yield self._event(created, choices, more)
         yield DONE
 
     @property

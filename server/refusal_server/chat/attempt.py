@@ -94,8 +94,8 @@ class Attempt:
     def report(
         self, measured: Measurement, traces: Sequence[Trace] | None = None
     ) -> dict[str, Any] | None:
-        """The report object; ``None`` where nothing is steered or nobody has asked for it."""
-        if self.directive is None or not self.call.choice.report:
+        """The report object; ``None`` where nobody has asked for it."""
+        if not self.call.choice.report:
             return None
         found = self.traces if traces is None else traces
         return report.body(self.call.choice, self.directive, found, measured, self.report_tokens)

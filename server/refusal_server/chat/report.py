@@ -51,12 +51,15 @@ def header(request: Admitted, measured: Measurement) -> str:
 
 def body(
     choice: SteeringChoice,
-    directive: Directive,
+    directive: Directive | None,
     traces: Sequence[Trace],
     measured: Measurement,
     max_tokens: int,
 ) -> dict[str, Any]:
-    """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices."""
+    """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices.
+
+    ``directive`` is ``None`` where nothing steers; the object then says so.
+    """
     policy, bundle, window = choice.policy, choice.policy.bundle, choice.policy.window
     tokens = _tokens(traces)
     content = {
@@ -70,10 +73,12 @@ def body(
         "coefficient": _rounded(measured.coefficient),
         "risk": _rounded(measured.risk),
         "dose": _rounded(measured.dose),
-        "dose_limit": directive.dose_limit,
+        "dose_limit": directive.dose_limit if directive else None,
         "media": list(choice.media),
         "rows_verified": measured.rows_verified,
-        "blended": 0 if directive.shadow else sum(trace.blended for trace in traces),
+        "blended": 0
+        if directive is None or directive.shadow
+        else sum(trace.blended for trace in traces),
         "window": window.model_dump() if window else None,
         "tokens": tokens[:max_tokens],
         "tokens_omitted": max(len(tokens) - max_tokens, 0),

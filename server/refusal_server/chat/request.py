@@ -150,14 +150,24 @@ def _check_rights(origin: Origin) -> None:
         raise ApiError(403, message, code="model_not_allowed", param="model")
 
 
+def _place(loc: tuple[int | str, ...]) -> str:
+    """``messages[1].tool_calls[0]`` for a place in the body, without the parser's own names."""
+    where = ""
+    for part in loc:
+        if isinstance(part, int):
+            where += f"[{part}]"
+        elif _FIELD.fullmatch(part):
+            where += f".{part}" if where else part
+    return where
+
+
 def _parse(body: dict[str, Any]) -> ChatCompletionRequest:
     try:
         return ChatCompletionRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(
-            str(part) for part in first["loc"] if isinstance(part, int) or _FIELD.fullmatch(part)
-        )
-        raise bad_request(f"{where or 'request'}: {first['msg']}.", param=where or None) from error
+        where = _place(first["loc"])
+        message = f"{where or 'The request'} cannot be read: {first['msg']}."
+        raise bad_request(message, param=where or None) from error
     except Exception as error:
         raise translate(error) or bad_request("The request cannot be read.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from refusal_server.errors import bad_request
@@ -31,6 +32,27 @@ def check_messages(messages: Any) -> None:
             )
         _fold_refusal(message)
         _check_content(message, f"{where}.content")
+        _check_calls(message, f"{where}.tool_calls")
+
+
+def _check_calls(message: dict[str, Any], where: str) -> None:
+    """Complete what clients leave out of calls that they send back; errors name the call."""
+    calls = message.get("tool_calls")
+    if calls is None:
+        message.pop("tool_calls", None)
+        return
+    if not isinstance(calls, list):
+        raise bad_request(f"{where} must be an array.", param=where)
+    for index, call in enumerate(calls):
+        place = f"{where}[{index}]"
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise bad_request(f"{place} must be an object with a function.", param=place)
+        if call.setdefault("type", "function") != "function":
+            raise bad_request(f'{place}.type must be "function".', param=f"{place}.type")
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            function["arguments"] = json.dumps({} if arguments is None else arguments)
 
 
 def _fold_refusal(message: dict[str, Any]) -> None:
@@ -44,7 +66,8 @@ def _check_content(message: dict[str, Any], where: str) -> None:
     content = message.get("content")
     if content in (None, []) and message["role"] in _MAY_BE_EMPTY:
         # Some clients send no parts for no text; the engine's parser wants a string.
-        message["content"] = None if message["role"] == "assistant" else ""
+        if content == [] or message["role"] != "assistant":
+            message["content"] = ""
         return
     if not isinstance(content, str | list) or content == []:
         raise bad_request(f"{where} must be a string or an array of parts.", param=where)

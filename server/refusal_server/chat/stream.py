@@ -44,6 +44,7 @@ async def _answered(
     """The events; where the answer fails, an error is the last of them and there is no end."""
     answer = StreamedAnswer(attempt.call.request.n or 1)
     said: list[Said] | None = None
+    last = _LastChunk(first)
     sent = failed = False
     try:
         async for event in _chain(first, events):
@@ -51,14 +52,15 @@ async def _answered(
                 break
             with attempt.watch:
                 answer.add(event)
-            yield event
+            # The last chunk waits for the proof of the whole answer, and takes the report along.
+            for ready in last.push(event):
+                yield ready
         sent = True
         with attempt.watch:
             attempt.prove(finished=True)
             measured, said = attempt.measure(), answer.said()
-        steering = attempt.report(measured)
-        if steering is not None:
-            yield _report_event(first, steering)
+        for event in last.close(attempt.report(measured)):
+            yield event
         yield DONE
     except Exception as error:
         failed = True
@@ -77,7 +79,33 @@ async def _chain(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
         yield event
 
 
-def _report_event(first: str, steering: dict[str, Any]) -> str:
-    opening = json.loads(first.removeprefix("data: "))
-    chunk = {name: opening.get(name) for name in ("id", "object", "created", "model")}
-    return f"data: {json.dumps({**chunk, 'choices': [], 'steering': steering})}\n\n"
+class _LastChunk:
+    """Holds back the chunk that ends an answer, so that the report can stand on it.
+
+    Proxies drop chunks that OpenAI's API does not have, and keep the one with ``finish_reason`` or
+    usage. Other chunks pass at once.
+    """
+
+    def __init__(self, opening: str) -> None:
+        self._opening = opening
+        self._held: str | None = None
+
+    def push(self, event: str) -> list[str]:
+        """The events that may be sent now that ``event`` has come."""
+        ready = [] if self._held is None else [self._held]
+        # vLLM writes compact JSON; inside texts every quote is escaped, so these marks are fields.
+        if '"finish_reason":"' in event or '"choices":[]' in event:
+            self._held = event
+            return ready
+        self._held = None
+        return [*ready, event]
+
+    def close(self, steering: dict[str, Any] | None) -> list[str]:
+        """The last events of an answer, ``steering`` on the very last of them."""
+        if steering is None:
+            return [] if self._held is None else [self._held]
+        chunk = json.loads((self._held or self._opening).removeprefix("data: "))
+        if self._held is None:
+            named = ("id", "object", "created", "model")
+            chunk = {name: chunk.get(name) for name in named} | {"choices": []}
+        return [f"data: {json.dumps({**chunk, 'steering': steering})}\n\n"]

@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 from refusal_server.errors import ApiError, bad_request
 
+# Routes of OpenAI's API that are not served: what they generate would not be steered.
+_CHAT_INSTEAD = ("/v1/completions", "/v1/responses", "/v1/embeddings")
 _MESSAGES = {404: "There is nothing at this path.", 405: "This path does not take this method."}
 
 
@@ -26,8 +28,10 @@ async def _ours(_: Request, error: Any) -> Response:
     return answer
 
 
-async def _framework(_: Request, error: Any) -> Response:
+async def _framework(request: Request, error: Any) -> Response:
     message = _MESSAGES.get(error.status_code, "The request was refused.")
+    if error.status_code == 404 and request.scope["path"].startswith(_CHAT_INSTEAD):
+        message = "This server does not have this route; use POST /v1/chat/completions."
     return ApiError(error.status_code, message, headers=error.headers).response()
 
 

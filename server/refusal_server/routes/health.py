@@ -14,14 +14,14 @@ PATHS = ("/live", "/ready", "/health", "/version")
 router = APIRouter()
 
 
-@router.get("/live")
+@router.api_route("/live", methods=["GET", "HEAD"])
 async def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "live"}
 
 
-@router.get("/ready")
-@router.get("/health")
+@router.api_route("/ready", methods=["GET", "HEAD"])
+@router.api_route("/health", methods=["GET", "HEAD"])
 async def ready(request: Request) -> JSONResponse:
     """200 when work is taken, else 503 with the reason."""
     service: Service = request.app.state.service
@@ -31,7 +31,7 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "not_ready", "reason": reason}, status_code=503)
 
 
-@router.get("/version")
+@router.api_route("/version", methods=["GET", "HEAD"])
 async def version(request: Request) -> dict[str, Any]:
     """The versions of everything that decides an answer."""
     service: Service = request.app.state.service

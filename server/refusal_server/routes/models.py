@@ -1,4 +1,4 @@
-"""``GET /v1/models``."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from refusal_server.caller import Caller
+from refusal_server.errors import ApiError
 from refusal_server.http.service import Service
 
 router = APIRouter()
@@ -15,10 +16,23 @@ router = APIRouter()
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The served model under each name that the caller may use, and what it takes."""
+    return {"object": "list", "data": list(_cards(request).values())}
+
+
+@router.get("/v1/models/{name:path}")
+async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
+    """One of them; raises a 404 for a name that the caller may not use."""
+    card = _cards(request).get(name)
+    if card is None:
+        raise ApiError(404, "The model does not exist.", code="model_not_found", param="model")
+    return card
+
+
+def _cards(request: Request) -> dict[str, dict[str, Any]]:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
-    cards = [
-        {
+    return {
+        name: {
             "id": name,
             "object": "model",
             "created": service.started_at,
@@ -28,5 +42,4 @@ async def list_models(request: Request) -> dict[str, Any]:
         }
         for name in service.model.names
         if caller.models is None or name in caller.models
-    ]
-    return {"object": "list", "data": cards}
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from refusal_server.access.key_file import OPEN, Keyring
+from refusal_server.chat import report
 from refusal_server.console.desk import Desk
 from refusal_server.console.gate import ConsoleMiddleware, GateMiddleware
 from refusal_server.console.live import LiveFigures
@@ -38,6 +40,14 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
     _guard(app, settings, (chat.PATH, moderations.PATH), settings.limits.body_bytes)
     public = health.PATHS if alone else ()
     app.add_middleware(AuthMiddleware, admit=service.keys.admit, public=public)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type", "x-request-id"),
+            expose_headers=(report.HEADER, "x-request-id", "retry-after"),
+        )
     return _frame(app, settings)
 
 

@@ -211,10 +211,30 @@ def test_a_stream_with_report(rig: Rig) -> None:
     assert rig.count("steering_requests_total", outcome="answer") == 1
 
 
-def test_an_unsteered_answer_has_the_header_alone(rig: Rig) -> None:
+def test_the_report_of_an_unsteered_answer_says_that_nothing_steers(rig: Rig) -> None:
     response, _ = rig.respond(Serving(False, [answer()]), policy="off", report=True)
     assert "mode=off" in response.headers["x-steering"]
+    steering = json.loads(response.body)["steering"]
+    assert (steering["mode"], steering["bundle"], steering["tokens"]) == ("off", None, [])
+    assert (steering["coefficient"], steering["rows_verified"]) == (0.0, 0)
+    response, _ = rig.respond(Serving(False, [answer()]), policy="off")
     assert "steering" not in json.loads(response.body)
+
+
+FINISH = 'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USAGE = 'data: {"id":"c","choices":[],"usage":{"total_tokens":3}}\n\n'
+
+
+@pytest.mark.parametrize("last", [[FINISH], [FINISH, USAGE], [FINISH, FINISH, USAGE]])
+def test_the_report_stands_on_the_chunk_that_ends_the_answer(rig: Rig, last: list[str]) -> None:
+    chunks = [CHUNK, WORD, *last]
+    _, plain = rig.respond(Serving(True, [*chunks, DONE], readings=3))
+    assert plain == [*chunks, DONE]
+    _, events = rig.respond(Serving(True, [*chunks, DONE], readings=3), report=True)
+    assert events[:-2] == chunks[:-1] and events[-1] == DONE
+    ended = json.loads(events[-2].removeprefix("data: "))
+    assert ended.pop("steering")["rows_verified"] == 3
+    assert ended == json.loads(chunks[-1].removeprefix("data: "))
 
 
 def test_a_stream_that_says_nothing_is_empty_and_one_that_is_left_is_aborted(rig: Rig) -> None:

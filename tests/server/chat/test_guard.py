@@ -168,9 +168,8 @@ def test_a_streamed_refusal(rig: Rig, usage: bool) -> None:
         *((index, {"role": "assistant", "refusal": TEXT}, None) for index in (0, 1)),
         *((index, {}, "stop") for index in (0, 1)),
     ]
-    rest = events[4:]
-    assert rest[-1]["steering"]["rows_verified"] == 1
-    assert [event.get("usage", {}).get("prompt_tokens") for event in rest[:-1]] == [5] * usage
+    assert events[-1]["steering"]["rows_verified"] == 1
+    assert [event["usage"]["prompt_tokens"] for event in events[4:]] == [5] * usage
     assert rig.count("steering_requests_total", outcome="refusal") == 1
 
 

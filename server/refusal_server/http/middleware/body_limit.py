@@ -50,6 +50,8 @@ class BodyLimitMiddleware:
             raise bad_request("The Content-Length header is not a number.")
         if int(length) > self._max_bytes:
             raise self._too_large()
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise ApiError(415, "Send the request body without a Content-Encoding.", headers=_CLOSE)
         if scope["method"] == "POST" and scope["path"] in self._json_paths:
             kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
             if kind != b"application/json":
