@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -24,7 +25,7 @@ def ops(tmp_path: Path) -> Ops:
     return Ops(tmp_path)
 
 
-def client(ops: Ops, **settings: object) -> TestClient:
+def client(ops: Ops, **settings: Any) -> TestClient:
     return TestClient(build_app(ops.service, Settings(**settings)))
 
 
