@@ -14,9 +14,9 @@ from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.omnibench import build
-from tests.steering.omnibench.conftest import FLAT, NESTED, SILENT, needs_speech, write
+from tests.steering.omnibench.conftest import FLAT, NESTED, SILENT, needs_speech, speech, write
 
-__all__ = ["write"]
+__all__ = ["speech", "write"]
 
 
 def load(folder: Path, limit: int | None = None) -> Suite:
