@@ -29,12 +29,14 @@ def read_apart(job: Job, limits: Limits) -> Reading:
     source, sink = os.pipe()
     child = os.fork()
     if not child:
+        status = 1
         try:
             die_with(parent)
             seal(limits, sink)
             protocol.send_reading(1, read(job, limits))
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(sink)
     reading = protocol.receive_reading(source, limits)
     os.close(source)

@@ -80,5 +80,8 @@ def _leave_folders() -> None:
 
 
 def _address_space() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return int(os.read(statm, 128).split()[0]) * resource.getpagesize()
+    finally:
+        os.close(statm)
