@@ -124,9 +124,7 @@ class Trace:
         """
         if self.failure is not None:
             raise SteeringUnavailableError(f"the request could not be steered: {self.failure}")
-        window = self.directive.decode_tokens
-        decode = max(generated_tokens - 1, 0)
-        expected = 1 + (decode if window is None else min(decode, window))
+        expected = self.directive.steered_rows(max(generated_tokens - 1, 0))
         if self.rows < expected:
             raise SteeringUnavailableError(
                 f"steering has no proof: {self.rows} rows steered on the device, expected at "

@@ -151,7 +151,7 @@ class Bench:
         if number < variant.steered:
             digest = self.bundles[variant.strategy].digest
             strength = 0.5 + number / BATCH
-            directive = Directive(digest, "bench", "v", strength, None, variant.hold)
+            directive = Directive(digest, "bench", "v", strength=strength, hold=variant.hold)
             extra = {EXTRA_KEY: directive.to_wire()}
         return SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True, extra_args=extra)
 

@@ -77,7 +77,7 @@ async def ask(engine: Any, bundle: Any, order: dict[str, Any], number: int) -> A
     directive = None
     if order["strengths"]:
         strength = 0.5 + (number % order["strengths"]) / order["strengths"]
-        directive = Directive(bundle.digest, "bench", "v", strength, None, order["hold"])
+        directive = Directive(bundle.digest, "bench", "v", strength=strength, hold=order["hold"])
     ids = [100 + (7 * number + at) % 800 for at in range(order["prompt"])]
     with steering_context(directive):
         stream = engine.generate({"prompt_token_ids": ids}, params, f"{time.monotonic_ns()}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
-from refusal_steering.directive import MAX_STRENGTH, Directive
+from refusal_steering.directive import Directive
 from refusal_steering.errors import DirectiveError, SteeringUnavailableError
+from refusal_steering.terms import MAX_STRENGTH, SteeringTerms
 from refusal_steering.trace import Reading, Trace
 
 BASE = Directive("digest", "policy", "v1")
@@ -18,19 +21,31 @@ def reading(position: int, rows: int, strength: float = 2.0) -> Reading:
 
 
 def test_directive_survives_the_wire() -> None:
-    directive = Directive("d", "p", "v", 0.5, 3, False, True)
+    directive = Directive(
+        "d",
+        "p",
+        "v",
+        strength=0.5,
+        decode_tokens=3,
+        hold=False,
+        shadow=True,
+        media=("audio", "image"),
+        dose_limit=0.2,
+        blend=0.5,
+        blend_tokens=2,
+    )
     assert Directive.from_wire(directive.to_wire()) == directive
 
 
 @pytest.mark.parametrize("strength", [-0.1, math.nan, math.inf, MAX_STRENGTH * 1.01])
 def test_gain_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(DirectiveError, match="strength"):
-        Directive("d", "p", "v", strength)
+        Directive("d", "p", "v", strength=strength)
 
 
 def test_negative_window_is_refused() -> None:
     with pytest.raises(DirectiveError, match="window"):
-        Directive("d", "p", "v", 1.0, -1)
+        Directive("d", "p", "v", decode_tokens=-1)
 
 
 @pytest.mark.parametrize("wire", [{}, {"bundle": "b"}, {**BASE.to_wire(), "vector": [1.0]}])
@@ -39,24 +54,34 @@ def test_unreadable_wire_is_refused(wire: dict[str, object]) -> None:
         Directive.from_wire(wire)
 
 
+# Another value of every term that decides keys and values. A blend acts on logits alone, and
+# shadow mode is strength 0 to the cache.
+_DECIDING = {
+    "strength": 0.999,
+    "decode_tokens": 3,
+    "hold": False,
+    "media": ("image",),
+    "dose_limit": 0.5,
+    "shadow": True,
+}
+
+
 @pytest.mark.parametrize(
-    "other",
-    [
-        Directive("digest", "policy", "v2"),
-        Directive("other", "policy", "v1"),
-        Directive("digest", "policy", "v1", 0.999),
-        Directive("digest", "policy", "v1", 1.0, 3),
-        Directive("digest", "policy", "v1", 1.0, None, False),
-    ],
+    "change",
+    [{"policy_version": "v2"}, {"bundle": "other"}, *({k: v} for k, v in _DECIDING.items())],
 )
-def test_cache_key_names_everything_that_changes_keys_and_values(other: Directive) -> None:
-    assert BASE.cache_key(10) != other.cache_key(10)
+def test_cache_key_names_everything_that_changes_keys_and_values(change: dict[str, Any]) -> None:
+    assert BASE.cache_key(10) != replace(BASE, **change).cache_key(10)
     assert BASE.cache_key(10) != BASE.cache_key(11)
+
+
+def test_a_new_term_must_be_looked_at_for_the_cache_key() -> None:
+    assert {field.name for field in fields(SteeringTerms)} == {*_DECIDING, "blend"}
 
 
 def test_silent_directives_leave_the_cache_alone() -> None:
     assert BASE.writes_cache
-    assert not Directive("d", "p", "v", 0.0).writes_cache
+    assert not Directive("d", "p", "v", strength=0.0).writes_cache
     assert not Directive("d", "p", "v", shadow=True).writes_cache
 
 
@@ -71,7 +96,7 @@ def test_reading_survives_the_wire() -> None:
 def test_proof_needs_every_promised_row(
     window: int | None, tokens: int, rows: int, proved: bool
 ) -> None:
-    trace = Trace(Directive("d", "p", "v", 1.0, window))
+    trace = Trace(Directive("d", "p", "v", decode_tokens=window))
     trace.add(reading(9, rows))
     if proved:
         trace.prove(tokens)
@@ -102,7 +127,7 @@ def test_recomputed_positions_keep_their_first_reading() -> None:
 
 
 def test_strength_is_the_largest_coefficient_with_strength() -> None:
-    trace = Trace(Directive("d", "p", "v", 2.0))
+    trace = Trace(Directive("d", "p", "v", strength=2.0))
     trace.add(reading(9, 1))
     assert trace.coefficient == -6.0
     assert trace.risk == pytest.approx(1 / (1 + math.exp(-1.0)))

@@ -12,8 +12,10 @@ from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.files.yaml_file import nearest
 from refusal_server.policy.policy_set import Arm, Policy, PolicySet
-from refusal_steering.directive import MEDIA, Directive
+from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.spec import SteeringSpec
+from refusal_steering.terms import MEDIA
 
 _KEYS = ("policy", "strength", "report")
 
@@ -95,20 +97,16 @@ class SteeringChoice:
         bundle, window = self.policy.bundle, self.policy.window
         if bundle is None or window is None:
             return None
-        return Directive(
-            bundle=bundle.digest,
-            policy=self.policy.name,
-            policy_version=self.version,
-            # A blending bundle's layers are silent: they measure.
-            strength=self.strength if blend is None else 0.0,
-            decode_tokens=window.decode_tokens,
-            hold=window.hold,
+        spec = SteeringSpec.of(
+            bundle,
+            strength=self.strength,
+            window=window,
             shadow=self.policy.rule.mode == "shadow",
             media=self.media,
             dose_limit=self.dose_limit,
             blend=blend,
-            blend_tokens=0 if bundle.prototypes is None else bundle.prototypes.count,
         )
+        return spec.directive(bundle.digest, self.policy.name, self.version)
 
 
 def parse_ask(value: Any) -> SteeringAsk:

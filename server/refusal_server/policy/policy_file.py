@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from refusal_steering.bundle import Medium, Window
-from refusal_steering.directive import MAX_STRENGTH
+from refusal_steering.terms import MAX_STRENGTH
 
 Mode = Literal["off", "shadow", "enforce"]
 Strength = Annotated[FiniteFloat, Field(ge=0.0, le=MAX_STRENGTH, strict=True)]

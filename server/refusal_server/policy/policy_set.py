@@ -27,8 +27,8 @@ from refusal_server.policy.policy_file import (
     TrafficSplit,
 )
 from refusal_steering.bundle import SteeringBundle, Window, load_bundle
-from refusal_steering.directive import MEDIA
 from refusal_steering.errors import BundleError
+from refusal_steering.terms import MEDIA
 
 Arm = Literal["treatment", "control"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.decoder_hooks import after_layers
 
 _BATCH_SIZE = 32
 
@@ -31,29 +31,17 @@ def collect(
 
 
 def _read_batch(target: CalibrationModel, batch: Batch, rows: Mapping[int, Tensor]) -> None:
-    handles = [
-        target.decoder_layers[layer].register_forward_hook(_reader(layer, batch, rows))
-        for layer in rows
-    ]
-    try:
-        with suppress(_DeepestLayerReachedError):
-            target.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=batch.positions,
-                past_key_values=batch.take_prefix(),
-                use_cache=True,
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _reader(layer: int, batch: Batch, rows: Mapping[int, Tensor]) -> Any:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
+    def read(layer: int, hidden: Tensor) -> Tensor:
         rows[layer][batch.rows] = hidden[:, -1].float()
         if layer == max(rows):
             raise _DeepestLayerReachedError
+        return hidden
 
-    return hook
+    with suppress(_DeepestLayerReachedError), after_layers(target.decoder_layers, rows, read):
+        target.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.positions,
+            past_key_values=batch.take_prefix(),
+            use_cache=True,
+        )

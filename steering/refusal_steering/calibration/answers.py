@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batch_steered
-from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.calibration.model import Batch, CalibrationModel, output_logits
+from refusal_steering.spec import SteeringSpec
 
 _BATCH_SIZE = 32
 
@@ -19,16 +20,31 @@ def answer_all(
     target: CalibrationModel,
     prompts: Sequence[str],
     tokens: int,
-    steering: BatchSteering | None = None,
-    blend: BatchBlend | None = None,
+    spec: SteeringSpec | None = None,
+    shares: Tensor | None = None,
 ) -> list[str]:
-    """Greedy answers of at most ``tokens`` tokens, in the order of ``prompts``."""
+    """Greedy answers of at most ``tokens`` tokens, in the order of ``prompts``.
+
+    ``shares`` [P] are the prompts' own blends, for strategies that measure the risk of each; they
+    stand in for the spec's.
+    """
     answers = [""] * len(prompts)
+    blend = None if spec is None else _blend(target, len(prompts), spec, shares)
     for batch in target.batches(prompts, _BATCH_SIZE):
-        state = steering and BatchSteering(steering.layers, steering.window, steering.strength)
+        state = None if spec is None else BatchSteering(spec)
         for row, ids in zip(batch.rows, _greedy(target, batch, tokens, state, blend), strict=True):
             answers[row] = target.tokenizer.decode(ids, skip_special_tokens=True)
     return answers
+
+
+def _blend(
+    target: CalibrationModel, prompts: int, spec: SteeringSpec, shares: Tensor | None
+) -> BatchBlend | None:
+    if spec.prototypes is None:
+        return None
+    if shares is None:
+        shares = torch.full((prompts,), spec.applied_blend)
+    return BatchBlend(shares, output_logits(target, spec.prototypes.states))
 
 
 def _greedy(

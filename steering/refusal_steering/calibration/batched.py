@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 
-from refusal_steering.bundle import Window
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.decoder_hooks import after_layers
+from refusal_steering.spec import SteeringSpec
 
 
 @dataclass(slots=True)
 class BatchSteering:
-    """Steers the last row of every sequence; ``earned[layer]`` is [B], of the last prompt token.
+    """Steers the rows of the window in every sequence [B] of a batch.
 
-    ``step`` is 0 for the prompt and n for the pass over the n-th generated token.
+    ``step`` counts the last row of a forward pass from the last prompt token: 0 for the prompt, n
+    for the pass over the n-th generated token. A pass may hold several rows of the window.
+    ``coefficients[layer]`` [B, N] steered the N rows of the last steered pass, before the strength;
+    N is 1 where the rows hold the last prompt token's.
     """
 
-    layers: Mapping[int, LayerSteering]
-    window: Window
-    strength: float = 1.0
+    spec: SteeringSpec
     step: int = 0
-    earned: dict[int, Tensor] = field(default_factory=dict)
+    coefficients: dict[int, Tensor] = field(default_factory=dict)
 
     def steer(self, index: int, hidden: Tensor) -> Tensor:
-        """The residual stream [B, T, H] with its last row moved, where the window says."""
-        limit = self.window.decode_tokens
-        if limit is not None and self.step > limit:
+        """The residual stream [B, T, H] with the rows moved that the window names."""
+        spec, layer = self.spec, self.spec.layers[index]
+        # Counted from the last prompt token, this is the pass's first row.
+        first = self.step + 1 - hidden.shape[1]
+        begin, end = max(-first, 0), spec.steered_rows(self.step) - first
+        if begin >= end:
             return hidden
-        layer, last = self.layers[index], hidden[:, -1]
-        held = self.step > 0 and self.window.hold
-        value = self.earned[index] if held else layer.coefficient(last)
-        if self.step == 0:
-            self.earned[index] = value
+        rows = hidden[:, begin:end]
+        if not spec.hold:
+            self.coefficients[index] = self._earn(layer, rows)
+        elif first + begin == 0:
+            self.coefficients[index] = self._earn(layer, rows[:, :1])
+        if spec.applied_strength == 0.0:
+            return hidden
+        amount = self.coefficients[index].unsqueeze(-1) * spec.applied_strength
         moved = hidden.clone()
-        moved[:, -1] += (value.unsqueeze(-1) * self.strength * layer.direction).to(hidden.dtype)
+        moved[:, begin:end] += (amount * layer.direction).to(hidden.dtype)
         return moved
+
+    def _earn(self, layer: LayerSteering, rows: Tensor) -> Tensor:
+        """Coefficients [B, N] of rows [B, N, H], bounded as a share of their length."""
+        value = layer.coefficient(rows, self.spec.media)
+        if math.isinf(self.spec.max_dose):
+            return value
+        bound = self.spec.max_dose * rows.float().norm(dim=-1)
+        return value.clamp(-bound, bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +72,10 @@ class BatchBlend:
         return (1.0 - share) * logits + share * self.prototypes[step]
 
 
-@contextmanager
 def batch_steered(
     decoder_layers: Sequence[nn.Module], state: BatchSteering | None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Hook ``decoder_layers`` (HF modules in order) for the time of the block."""
-
-    def hook_for(index: int, steering: BatchSteering) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (steering.steer(index, output[0]), *output[1:])
-            return steering.steer(index, output)
-
-        return hook
-
-    handles = (
-        [decoder_layers[i].register_forward_hook(hook_for(i, state)) for i in state.layers]
-        if state
-        else []
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    if state is None:
+        return nullcontext()
+    return after_layers(decoder_layers, state.spec.layers, state.steer)

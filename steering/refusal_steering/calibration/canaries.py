@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from refusal_steering.bundle import Canary, ModelIdentity, Window
+from refusal_steering.bundle import Canary, ModelIdentity
 from refusal_steering.calibration.canary import choose_canary
 from refusal_steering.calibration.model import CalibrationModel
-from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleMismatchError, SteeringError
 from refusal_steering.prompts import contrast_set
+from refusal_steering.spec import SteeringSpec
 
 _EVERY = 24
 
@@ -27,10 +26,10 @@ def model_identity(path: Path, name: str | None) -> ModelIdentity:
     return CalibrationModel.load(path).identity(name or path.resolve().name)
 
 
-def measured_canary(
-    path: Path, layers: Mapping[int, LayerSteering], window: Window, model: ModelIdentity
-) -> Canary:
-    """The canary of ``layers`` on the model in folder ``path``, from harmful contrast prompts.
+def measured_canary(path: Path, spec: SteeringSpec, model: ModelIdentity) -> Canary:
+    """The canary of a bundle's ``spec`` on the model in folder ``path``.
+
+    Its prompts are harmful ones of the contrast set.
 
     Raises :class:`BundleMismatchError` for a model of other sizes than ``model``, and
     :class:`NoCanaryError`.
@@ -46,6 +45,6 @@ def measured_canary(
     harmful = [item for item in contrast_set.load_items() if item.harmful and item.split == "train"]
     prompts = [contrast_set.render(item, "list", 0) for item in harmful[::_EVERY]]
     try:
-        return choose_canary(target, prompts, layers, window)
+        return choose_canary(target, prompts, spec)
     except ValueError as error:
         raise NoCanaryError(f"{error}; give a larger dose or k_max") from error

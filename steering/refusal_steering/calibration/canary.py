@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from refusal_steering.bundle import CANARY_BLEND, Canary, Window
-from refusal_steering.calibration.model import CalibrationModel, output_logits
-from refusal_steering.coefficient import LayerSteering
-from refusal_steering.prototypes import RefusalPrototypes
-from refusal_steering.reference import ReferenceSteering, greedy
+from refusal_steering.bundle import Canary
+from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.reference import greedy
+from refusal_steering.spec import SteeringSpec
 
 _TOP = 20
 _TOKENS = 6
@@ -20,19 +19,13 @@ _TOLERANCE = 0.5
 _RELATIVE_TOLERANCE = 0.15
 
 
-def choose_canary(
-    target: CalibrationModel,
-    prompts: Iterable[str],
-    layers: Mapping[int, LayerSteering],
-    window: Window,
-    prototypes: RefusalPrototypes | None = None,
-) -> Canary:
+def choose_canary(target: CalibrationModel, prompts: Iterable[str], spec: SteeringSpec) -> Canary:
     """The prompt whose tokens move most for certain, measured with the reference.
 
-    Raises :class:`ValueError` when no prompt moves enough tokens well beyond the tolerance.
+    ``spec`` is a request's under the bundle; the canary's own terms follow from it. Raises
+    :class:`ValueError` when no prompt moves enough tokens well beyond the tolerance.
     """
-    blended = None if prototypes is None else output_logits(target, prototypes.states)
-    found = [_measure(target, prompt, layers, window, blended) for prompt in prompts]
+    found = [_measure(target, prompt, spec.canary) for prompt in prompts]
     usable = [canary for canary in found if canary is not None]
     if not usable:
         raise ValueError("no prompt is moved enough to prove that steering works")
@@ -50,26 +43,11 @@ def moved_tokens(plain: Tensor, steered: Tensor) -> dict[int, float]:
     return {token: round(shift[token], 4) for token in most}
 
 
-def _measure(
-    target: CalibrationModel,
-    prompt: str,
-    layers: Mapping[int, LayerSteering],
-    window: Window,
-    prototypes: Tensor | None,
-) -> Canary | None:
+def _measure(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Canary | None:
     ids = target.encode(prompt)
     inputs = {"input_ids": torch.tensor([ids])}
-    state = ReferenceSteering(
-        layers,
-        len(ids),
-        1.0 if prototypes is None else 0.0,
-        window.decode_tokens,
-        window.hold,
-        blend=CANARY_BLEND,
-        prototypes=prototypes,
-    )
-    plain = greedy(target.model, inputs, 1)[1][0]
-    steered = greedy(target.model, inputs, 1, state)[1][0]
+    plain = greedy(target.model, inputs, 1).logprobs[0]
+    steered = greedy(target.model, inputs, 1, spec).logprobs[0]
     shift = moved_tokens(plain, steered)
     if len(shift) < _FEWEST:
         return None

@@ -27,6 +27,7 @@ from refusal_steering.bundle import (
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.imported import Adapter, Imported
+from refusal_steering.spec import SteeringSpec
 
 CoefficientUnit = Literal["stream", "norm"]
 
@@ -60,15 +61,20 @@ class Draft:
     model: ModelIdentity
     calibration: Mapping[str, Any]
 
+    @property
+    def spec(self) -> SteeringSpec:
+        """A request under the bundle."""
+        return SteeringSpec.of_parts(self.layers, self.window)
+
     def save(self, path: Path, name: str, canary: Canary | None) -> SteeringBundle:
         """Write the bundle; without a canary no server accepts it."""
         manifest = {
             "name": name,
             "strategy": self.strategy,
             "model": self.model,
-            "window": self.window,
             "canary": canary,
             "calibration": dict(self.calibration),
+            **self.spec.manifest_terms,
         }
         return save_bundle(path, self.layers, manifest)
 

@@ -2,14 +2,14 @@
 
 One perceptron per layer, k = W2 relu(W1 h + b1) + b2, on the residual stream as it comes. The
 model is frozen and takes no part, so rows are collected once and layers train on their own. At
-inference, however, a layer sees what earlier layers have moved: :func:`train_chained` therefore
-asks for each layer's rows when the layers before it are finished.
+inference, however, a layer sees what earlier layers have moved: the published training is open
+loop.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,8 +24,6 @@ from refusal_steering.methods.omnisteer_presets import SCALE_FREE, Preset
 
 _log = logging.getLogger(__name__)
 _EPSILON = 1e-6
-
-RowsAfter = Callable[[Mapping[int, LayerSteering]], Mapping[int, Tensor]]
 
 
 class TrainingError(SteeringError):
@@ -125,21 +123,13 @@ def train_layers(
     harmful: Tensor,
     how: Training,
 ) -> dict[int, TrainedLayer]:
-    """Adapters for golden ``vectors`` [H] on unsteered ``rows`` [N, H], as the paper trains."""
-    return train_chained(vectors, lambda _: rows, harmful, how)
+    """Adapters for golden ``vectors`` [H] on unsteered ``rows`` [N, H], as the paper trains.
 
-
-def train_chained(
-    vectors: Mapping[int, Tensor], rows_after: RowsAfter, harmful: Tensor, how: Training
-) -> dict[int, TrainedLayer]:
-    """Adapters in the order of layers, each on rows that the finished ones have moved.
-
-    ``rows_after`` takes the finished layers (none at first) and gives rows [N, H] of at least the
-    next layer, in the order of ``harmful`` [N]. Raises :class:`TrainingError`.
+    ``rows`` must hold every layer of ``vectors``, in the order of ``harmful`` [N]. Raises
+    :class:`TrainingError`.
     """
     trained: dict[int, TrainedLayer] = {}
     for layer in sorted(vectors):
-        rows = rows_after({index: done.steering for index, done in trained.items()})
         if layer not in rows:
             raise TrainingError(f"no rows of layer {layer}; there are rows of {sorted(rows)}")
         trained[layer] = train_layer(vectors[layer], rows[layer], harmful, how)

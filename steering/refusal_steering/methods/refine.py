@@ -7,20 +7,21 @@ refusal that the model itself gives to plain harmful requests. The model stays f
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.directions import Direction
-from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.coefficient import LayerSteering
+from refusal_steering.methods.surprise import answer_ids, prime, surprise
+from refusal_steering.spec import SteeringSpec
 
 _log = logging.getLogger(__name__)
 
@@ -53,19 +54,24 @@ def refined(
     directions: Mapping[int, Direction],
     window: Window,
     how: Refinement,
+    dose_limit: float | None = None,
 ) -> dict[int, Direction]:
-    """New unit directions for ``directions``, from harmful ``prompts``; the scales stay."""
-    refusal = _refusal_ids(target, how.refusal)
-    primed = [_prime(target, batch) for batch in target.batches(prompts, how.batch_size)]
+    """New unit directions for ``directions``, from harmful ``prompts``; the scales stay.
+
+    Each step steers in ``window`` and under ``dose_limit`` as a served bundle would.
+    """
+    refusal = answer_ids(target, how.refusal)
+    primed = [prime(target, batch) for batch in target.batches(prompts, how.batch_size)]
     turning = {at: d.unit.clone().requires_grad_() for at, d in directions.items()}
     optimiser = torch.optim.Adam(turning.values(), lr=how.learning_rate)
     rng = random.Random(how.seed)
     with _frozen(target.model):
         for step in range(how.steps):
-            doses = {at: _dose(direction, how, rng) for at, direction in directions.items()}
+            drawn = {at: _coefficient(d, how, rng) for at, d in directions.items()}
             units = {at: vector / vector.norm() for at, vector in turning.items()}
-            with _pushed(target, {at: doses[at] * units[at] for at in units}, window):
-                loss = _surprise(target, primed[step % len(primed)], refusal)
+            layers = {at: LayerSteering.static(units[at], drawn[at]) for at in units}
+            spec = SteeringSpec.of_parts(layers, window, dose_limit=dose_limit)
+            loss = surprise(target, primed[step % len(primed)], refusal, spec)
             drift = torch.stack([(units[at] - directions[at].unit).square().sum() for at in units])
             optimiser.zero_grad()
             (loss + how.loyalty * drift.sum()).backward()
@@ -90,71 +96,6 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         model.requires_grad_(True)
 
 
-def _dose(direction: Direction, how: Refinement, rng: random.Random) -> float:
+def _coefficient(direction: Direction, how: Refinement, rng: random.Random) -> float:
     factor = rng.uniform(*how.spread) * (rng.random() >= how.silence)
     return how.dose * direction.scale * factor
-
-
-@dataclass(frozen=True, slots=True)
-class _Primed:
-    """A batch whose prompt is cached but for its last token: all that steering leaves alone."""
-
-    batch: Batch
-    cache: Any
-
-
-@torch.no_grad()
-def _prime(target: CalibrationModel, batch: Batch) -> _Primed:
-    output = target.model(
-        input_ids=batch.input_ids[:, :-1],
-        attention_mask=batch.attention_mask[:, :-1],
-        position_ids=batch.positions[:, :-1],
-        past_key_values=batch.take_prefix(),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return _Primed(batch, output.past_key_values)
-
-
-def _surprise(target: CalibrationModel, primed: _Primed, refusal: Tensor) -> Tensor:
-    """Mean negative log-likelihood per token of the refusal after each prompt."""
-    batch, length = primed.batch, refusal.shape[0]
-    answer = refusal.expand(len(batch.rows), -1)
-    feed = torch.cat([batch.input_ids[:, -1:], answer[:, :-1]], dim=1)
-    logits = target.model(
-        input_ids=feed,
-        attention_mask=torch.cat([batch.attention_mask[:, :-1], torch.ones_like(feed)], dim=1),
-        position_ids=batch.positions[:, -1:] + torch.arange(length),
-        past_key_values=copy.deepcopy(primed.cache),
-        use_cache=True,
-    ).logits
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), answer.flatten())
-
-
-@contextmanager
-def _pushed(
-    target: CalibrationModel, pushes: Mapping[int, Tensor], window: Window
-) -> Iterator[None]:
-    rows = None if window.decode_tokens is None else window.decode_tokens + 1
-
-    def hook_for(push: Tensor) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            hidden = output[0] if isinstance(output, tuple) else output
-            head = hidden[:, :rows] + push.to(hidden.dtype)
-            moved = torch.cat([head, hidden[:, head.shape[1] :]], dim=1)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
-
-        return hook
-
-    layers = target.decoder_layers
-    handles = [layers[at].register_forward_hook(hook_for(push)) for at, push in pushes.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _refusal_ids(target: CalibrationModel, refusal: str) -> Tensor:
-    ids = target.tokenizer(refusal, add_special_tokens=False)["input_ids"]
-    return torch.tensor([*ids, target.tokenizer.eos_token_id])

@@ -41,6 +41,7 @@ from refusal_steering.prompts.contrast_set import render
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.prompts.examples import Example, Examples
 from refusal_steering.prototypes import RefusalPrototypes
+from refusal_steering.spec import SteeringSpec
 
 _log = logging.getLogger(__name__)
 _CANARY_PROMPTS = 12
@@ -50,13 +51,15 @@ _SAMPLE = 60
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One strategy, ready to be saved."""
+    """One strategy, ready to be saved; ``more`` are the fields of its own in the manifest."""
 
     strategy: str
-    layers: Mapping[int, LayerSteering]
-    window: Window
+    spec: SteeringSpec
     more: Mapping[str, Any] = field(default_factory=dict)
-    prototypes: RefusalPrototypes | None = None
+
+    def recentred(self, offsets: Offsets) -> Part:
+        """The same strategy with media offsets."""
+        return replace(self, spec=replace(self.spec, layers=recentred(self.spec.layers, offsets)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def build(
         prototypes, risk = _ras(target, examples, plan)
     parts = _parts(adaptive, mars, prototypes, risk, plan)
     if offsets:
-        parts = [replace(part, layers=recentred(part.layers, offsets)) for part in parts]
+        parts = [part.recentred(offsets) for part in parts]
     with stages.stage("canaries"):
         facts = _facts(corpus, examples, plan, adaptive)
         bundles = {p.strategy: _save(target, p, out, name, corpus, facts) for p in parts}
@@ -184,19 +187,21 @@ def _parts(
     at, region, zone = mars
     watching = Window(decode_tokens=prototypes.count - 1)
     first = min(adaptive.layers)
-    limit = {"dose_limit": plan.dose_limit}
+    constant = static_layers(adaptive.directions, adaptive.layers, plan.static_dose)
     asked = {"risk_pass": risk}
+
+    def adds(layers: Mapping[int, LayerSteering], window: Window) -> SteeringSpec:
+        return SteeringSpec.of_parts(layers, window, dose_limit=plan.dose_limit)
+
+    def blends(index: int, layer: LayerSteering) -> SteeringSpec:
+        return SteeringSpec.of_parts({index: silent(layer)}, watching, prototypes=prototypes)
+
     return [
-        Part(
-            "static",
-            static_layers(adaptive.directions, adaptive.layers, plan.static_dose),
-            plan.window,
-            limit,
-        ),
-        Part("omnisteer", adaptive.layers, plan.window, limit),
-        Part("mars", {at: region}, plan.mars_window, limit),
-        Part("ras", {first: silent(adaptive.layers[first])}, watching, asked, prototypes),
-        Part("cascade", {at: silent(region)}, watching, {**asked, "grey_zone": zone}, prototypes),
+        Part("static", adds(constant, plan.window)),
+        Part("omnisteer", adds(adaptive.layers, plan.window)),
+        Part("mars", adds({at: region}, plan.mars_window)),
+        Part("ras", blends(first, adaptive.layers[first]), asked),
+        Part("cascade", blends(at, region), {**asked, "grey_zone": zone}),
     ]
 
 
@@ -215,12 +220,12 @@ def _save(
         "name": f"{_slug(name)}-{part.strategy}",
         "strategy": part.strategy,
         "model": target.identity(name),
-        "window": part.window,
-        "canary": choose_canary(target, prompts, part.layers, part.window, part.prototypes),
+        "canary": choose_canary(target, prompts, part.spec),
         "calibration": dict(facts),
+        **part.spec.manifest_terms,
         **part.more,
     }
-    bundle = save_bundle(out / part.strategy, part.layers, manifest, part.prototypes)
+    bundle = save_bundle(out / part.strategy, part.spec.layers, manifest, part.spec.prototypes)
     _log.info("wrote %s, digest %s", out / part.strategy, bundle.digest[:12])
     return bundle
 

@@ -6,12 +6,11 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.calibration.answers import answer_all
-from refusal_steering.calibration.batched import BatchBlend, BatchSteering
-from refusal_steering.calibration.model import CalibrationModel, output_logits
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.methods.ras import risks, similarities
@@ -24,6 +23,7 @@ from refusal_steering.prompts.contrast_set import (
     templates,
 )
 from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.spec import SteeringSpec
 
 _TOKENS = 12
 _LEXICAL = LexicalDetector()
@@ -87,23 +87,21 @@ def run_trial(
     prompts = [case.prompt for case in cases]
     if bundle is None:
         return Outcome("off", 0.0, tuple(answer_all(target, prompts, _TOKENS)))
-    name = bundle.manifest.strategy
-    if bundle.prototypes is None:
-        state = BatchSteering(bundle.layers, bundle.manifest.window, strength)
-        return Outcome(name, strength, tuple(answer_all(target, prompts, _TOKENS, state)))
-    blend = _blend(target, prompts, bundle, strength)
-    answers = answer_all(target, prompts, _TOKENS, blend=blend)
-    return Outcome(name, strength, tuple(answers))
+    spec, shares = SteeringSpec.of(bundle, strength=strength), None
+    if bundle.manifest.blends:
+        shares = _shares(target, prompts, bundle, strength)
+    answers = answer_all(target, prompts, _TOKENS, spec, shares)
+    return Outcome(bundle.manifest.strategy, strength, tuple(answers))
 
 
-def _blend(
+def _shares(
     target: CalibrationModel, prompts: Sequence[str], bundle: SteeringBundle, strength: float
-) -> BatchBlend:
+) -> Tensor:
+    """The blend [P] of every prompt, as served: its risk times the strength, up to the cap."""
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
     similar = similarities(target, prompts, prototypes, how.discount, how.risk_prompt)
-    shares = (risks(similar, how) * strength).clamp(max=how.cap)
-    return BatchBlend(torch.as_tensor(shares), output_logits(target, prototypes.states))
+    return (risks(similar, how) * strength).clamp(max=how.cap)
 
 
 def by_cell(cases: Sequence[Case]) -> Mapping[tuple[AttackForm, Label, bool], list[int]]:

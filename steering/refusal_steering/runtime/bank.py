@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.directive import MEDIA
 from refusal_steering.errors import BundleError
+from refusal_steering.terms import MEDIA
 
 # Columns of ``scalars``.
 OUTPUT_BIAS, FLOOR, CEILING = range(3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.canaries import measured_canary
 from refusal_steering.errors import BundleError
 from refusal_steering.methods.gate import gate_scores, within_budget
+from refusal_steering.spec import SteeringSpec
 
 
 def calibrate(
@@ -41,8 +42,8 @@ def calibrate(
     )
     manifest["calibration"]["gate"] = asdict(threshold)
     if model is not None:
-        identity = known.manifest.model
-        manifest["canary"] = measured_canary(model, layers, known.manifest.window, identity)
+        spec = replace(SteeringSpec.of(known), layers=layers)
+        manifest["canary"] = measured_canary(model, spec, known.manifest.model)
     saved = save_bundle(out, layers, manifest)
     harm = {layer: rows.layer(layer)[tuning & rows.harmful] for layer in known.layers}
     touched = float((gate_scores(layers, harm) > 0).float().mean())

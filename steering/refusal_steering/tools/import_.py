@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from refusal_steering.bundle import Canary, ModelIdentity, Window
+from refusal_steering.bundle import Canary, ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import read_control_vector
 from refusal_steering.importers.draft import (
@@ -27,6 +25,7 @@ from refusal_steering.importers.official import read_official
 from refusal_steering.importers.repeng import read_repeng
 from refusal_steering.importers.steering_vectors import read_steering_vectors
 from refusal_steering.methods.risk_probe import with_trained_probe
+from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools.train import WITHOUT_CANARY
 
 _SIGNED = "signed: the adapters may also weaken refusal, below what the unsteered model does"
@@ -110,7 +109,7 @@ def import_(
     )
     if probe:
         draft = replace(draft, layers=with_trained_probe(draft.layers, ActivationFile.load(probe)))
-    canary = _canary(model, draft.layers, draft.window, draft.model)
+    canary = _canary(model, draft.spec, draft.model)
     bundle = draft.save(out, name, canary)
     _report(draft, found, signed, canary)
     typer.echo(f"wrote {out}, digest {bundle.digest}")
@@ -160,14 +159,12 @@ def _identity(
     return ModelIdentity(id=model_id, hidden_size=hidden_size, num_layers=num_layers)
 
 
-def _canary(
-    path: Path | None, layers: Mapping[int, LayerSteering], window: Window, model: ModelIdentity
-) -> Canary | None:
+def _canary(path: Path | None, spec: SteeringSpec, model: ModelIdentity) -> Canary | None:
     if path is None:
         return None
     from refusal_steering.calibration.canaries import measured_canary
 
-    return measured_canary(path, layers, window, model)
+    return measured_canary(path, spec, model)
 
 
 def _report(draft: Draft, found: Imported, signed: bool, canary: Canary | None) -> None:

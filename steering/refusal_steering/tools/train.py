@@ -13,7 +13,6 @@ from rich.table import Table
 
 from refusal_steering.bundle import Canary, Window, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.golden_file import GoldenFile, load_golden
 from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
 from refusal_steering.methods.omnisteer_training import (
@@ -23,6 +22,7 @@ from refusal_steering.methods.omnisteer_training import (
     train_layers,
 )
 from refusal_steering.methods.risk_probe import with_trained_probe
+from refusal_steering.spec import SteeringSpec
 
 WITHOUT_CANARY = (
     "no canary: the server refuses this bundle until it is written again with --model PATH"
@@ -99,8 +99,8 @@ def train(
     )
     trained = trained_layers(file, golden, layer or [], how)
     layers = with_trained_probe({at: one.steering for at, one in trained.items()}, file)
-    window = Window(decode_tokens=decode_tokens, hold=hold)
-    canary = _canary(model, layers, window, file)
+    spec = SteeringSpec.of_parts(layers, Window(decode_tokens=decode_tokens, hold=hold))
+    canary = _canary(model, spec, file)
     bundle = save_bundle(
         out,
         layers,
@@ -108,9 +108,9 @@ def train(
             "name": name,
             "strategy": "omnisteer",
             "model": file.model,
-            "window": window,
             "canary": canary,
             "calibration": _facts(file, golden, trained, how),
+            **spec.manifest_terms,
         },
     )
     Console().print(_table(trained))
@@ -139,15 +139,13 @@ def trained_layers(
     return train_layers(chosen, rows, file.harmful[learning], how)
 
 
-def _canary(
-    model: Path | None, layers: Mapping[int, LayerSteering], window: Window, file: ActivationFile
-) -> Canary | None:
+def _canary(model: Path | None, spec: SteeringSpec, file: ActivationFile) -> Canary | None:
     if model is None:
         return None
     # Loads transformers, which takes seconds and is needed here only.
     from refusal_steering.calibration.canaries import measured_canary
 
-    return measured_canary(model, layers, window, file.model)
+    return measured_canary(model, spec, file.model)
 
 
 def _facts(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from uuid import uuid4
 
-from refusal_steering.bundle import CANARY_BLEND, Canary, SteeringBundle
+from refusal_steering.bundle import Canary, SteeringBundle
 from refusal_steering.directive import Directive
 from refusal_steering.errors import CanaryError
+from refusal_steering.spec import SteeringSpec
 from refusal_steering.vllm_plugin.gateway import steering_context
 from refusal_steering.vllm_plugin.protocols import EngineClient
 
@@ -26,11 +27,12 @@ async def run_canary(engine_client: EngineClient, bundle: SteeringBundle) -> Non
         raise CanaryError(
             f"bundle {name!r} has no canary, so nothing proves that it works here; rebuild it"
         )
+    spec = SteeringSpec.of(bundle).canary
     # The first run fills the prefix cache: all that are compared then find the same blocks.
     await _first_logprobs(engine_client, canary, None)
     plain = await _first_logprobs(engine_client, canary, None)
-    silent = await _first_logprobs(engine_client, canary, _directive(bundle, strength=0.0))
-    steered = await _first_logprobs(engine_client, canary, _directive(bundle, strength=1.0))
+    silent = await _first_logprobs(engine_client, canary, _directive(bundle, spec.silent))
+    steered = await _first_logprobs(engine_client, canary, _directive(bundle, spec))
     drift = max((abs(silent[t] - plain[t]) for t in plain if t in silent), default=math.inf)
     if drift > _SAME:
         raise CanaryError(
@@ -39,19 +41,8 @@ async def run_canary(engine_client: EngineClient, bundle: SteeringBundle) -> Non
     _compare(canary, name, plain, steered)
 
 
-def _directive(bundle: SteeringBundle, strength: float) -> Directive:
-    window, prototypes = bundle.manifest.window, bundle.prototypes
-    return Directive(
-        bundle=bundle.digest,
-        policy="canary",
-        policy_version="canary",
-        strength=strength if prototypes is None else 0.0,
-        decode_tokens=window.decode_tokens,
-        hold=window.hold,
-        dose_limit=bundle.manifest.dose_limit,
-        blend=None if prototypes is None else CANARY_BLEND * strength,
-        blend_tokens=0 if prototypes is None else prototypes.count,
-    )
+def _directive(bundle: SteeringBundle, spec: SteeringSpec) -> Directive:
+    return spec.directive(bundle.digest, policy="canary", policy_version="canary")
 
 
 async def _first_logprobs(

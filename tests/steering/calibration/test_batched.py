@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
-from refusal_steering.calibration.batched import BatchSteering
 from refusal_steering.calibration.canary import choose_canary, moved_tokens
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.reference import ReferenceSteering, greedy
+from refusal_steering.prototypes import RefusalPrototypes
+from refusal_steering.reference import greedy
+from refusal_steering.spec import SteeringSpec
 
 PROMPTS = ["one two three", "four", "five six seven eight nine ten", "eleven twelve"]
 STEPS = 6
 
 
-def layers(strength: float = 6.0) -> dict[int, LayerSteering]:
+def layers(ceiling: float = 6.0) -> dict[int, LayerSteering]:
     generator = torch.Generator().manual_seed(3)
 
     def layer() -> LayerSteering:
@@ -30,7 +34,7 @@ def layers(strength: float = 6.0) -> dict[int, LayerSteering]:
             output_weight=torch.full((4,), 0.5),
             output_bias=0.1,
             floor=0.0,
-            ceiling=strength,
+            ceiling=ceiling,
             risk_weight=torch.zeros(32),
             risk_bias=0.0,
         )
@@ -38,14 +42,11 @@ def layers(strength: float = 6.0) -> dict[int, LayerSteering]:
     return {1: layer(), 2: layer()}
 
 
-def reference_answers(target: CalibrationModel, window: Window | None) -> list[str]:
+def reference_answers(target: CalibrationModel, spec: SteeringSpec | None) -> list[str]:
     answers = []
     for prompt in PROMPTS:
-        ids = target.encode(prompt)
-        state = None
-        if window:
-            state = ReferenceSteering(layers(), len(ids), 1.0, window.decode_tokens, window.hold)
-        tokens = greedy(target.model, {"input_ids": torch.tensor([ids])}, STEPS, state)[0]
+        inputs = {"input_ids": torch.tensor([target.encode(prompt)])}
+        tokens = greedy(target.model, inputs, STEPS, spec).tokens
         end = tokens.index(1) if 1 in tokens else len(tokens)
         answers.append(target.tokenizer.decode(tokens[:end]))
     return answers
@@ -60,15 +61,30 @@ def test_unsteered_batches_equal_single_prompts(target: CalibrationModel) -> Non
 def test_steered_batches_equal_the_reference(
     target: CalibrationModel, hold: bool, decode_tokens: int | None
 ) -> None:
-    window = Window(decode_tokens=decode_tokens, hold=hold)
-    steered = answer_all(target, PROMPTS, STEPS, BatchSteering(layers(), window))
-    assert steered == reference_answers(target, window)
+    spec = SteeringSpec(layers(), decode_tokens=decode_tokens, hold=hold)
+    steered = answer_all(target, PROMPTS, STEPS, spec)
+    assert steered == reference_answers(target, spec)
     assert steered != answer_all(target, PROMPTS, STEPS)
 
 
-def test_gain_zero_is_unsteered(target: CalibrationModel) -> None:
-    off = BatchSteering(layers(), Window(), strength=0.0)
-    assert answer_all(target, PROMPTS, STEPS, off) == answer_all(target, PROMPTS, STEPS)
+@pytest.mark.parametrize("changes", [{"strength": 0.0}, {"shadow": True}])
+def test_strength_zero_and_shadow_are_unsteered(
+    target: CalibrationModel, changes: dict[str, Any]
+) -> None:
+    spec = SteeringSpec(layers(), **changes)
+    assert answer_all(target, PROMPTS, STEPS, spec) == answer_all(target, PROMPTS, STEPS)
+
+
+@pytest.mark.parametrize("own_shares", [False, True])
+def test_blended_batches_equal_the_reference(target: CalibrationModel, own_shares: bool) -> None:
+    states = 3.0 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
+    prototypes = RefusalPrototypes(states, torch.zeros(1, dtype=torch.int64), torch.zeros(1), 0.0)
+    silent = {1: LayerSteering.static(layers()[1].direction, 0.0)}
+    spec = replace(SteeringSpec.of_parts(silent, Window(), prototypes=prototypes), blend=0.9)
+    shares = torch.full((len(PROMPTS),), 0.9) if own_shares else None
+    blended = answer_all(target, PROMPTS, STEPS, spec, shares)
+    assert blended == reference_answers(target, spec)
+    assert blended != answer_all(target, PROMPTS, STEPS)
 
 
 def test_collected_rows_are_those_of_a_full_pass(target: CalibrationModel) -> None:
@@ -90,11 +106,11 @@ def test_canary_names_the_tokens_that_moved_most() -> None:
 
 
 def test_chosen_canary_matches_the_reference(target: CalibrationModel) -> None:
-    canary = choose_canary(target, PROMPTS, layers(20.0), Window())
-    state = ReferenceSteering(layers(20.0), len(canary.token_ids))
+    spec = SteeringSpec(layers(20.0))
+    canary = choose_canary(target, PROMPTS, spec)
     inputs = {"input_ids": torch.tensor([canary.token_ids])}
-    plain = greedy(target.model, inputs, 1)[1][0]
-    steered = greedy(target.model, inputs, 1, state)[1][0]
+    plain = greedy(target.model, inputs, 1).logprobs[0]
+    steered = greedy(target.model, inputs, 1, spec).logprobs[0]
     for token, shift in canary.shift.items():
         assert float(steered[int(token)] - plain[int(token)]) == pytest.approx(shift, abs=1e-3)
     assert canary.tolerance < max(map(abs, canary.shift.values()))
@@ -103,4 +119,4 @@ def test_chosen_canary_matches_the_reference(target: CalibrationModel) -> None:
 def test_canary_refuses_steering_that_moves_nothing(target: CalibrationModel) -> None:
     idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
     with pytest.raises(ValueError, match="no prompt is moved"):
-        choose_canary(target, PROMPTS, idle, Window())
+        choose_canary(target, PROMPTS, SteeringSpec(idle))

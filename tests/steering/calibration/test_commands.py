@@ -10,7 +10,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from refusal_steering.bundle import ModelIdentity, Window, load_bundle
+from refusal_steering.bundle import ModelIdentity, load_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.canaries import NoCanaryError, measured_canary, model_identity
 from refusal_steering.calibration.model import CalibrationModel
@@ -19,6 +19,7 @@ from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.methods.golden import GoldenError
 from refusal_steering.methods.golden_file import load_golden
 from refusal_steering.methods.omnisteer_training import TrainingError
+from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools import cli
 from refusal_steering.tools.golden import golden
 from refusal_steering.tools.inspect import facts_of, inspect
@@ -126,7 +127,7 @@ def test_a_canary_of_another_model_is_refused(
     bundle = load_bundle(trained(folder))
     monkeypatch.setattr(CalibrationModel, "load", lambda _: target)
     with pytest.raises(BundleMismatchError, match="hidden size 32"):
-        measured_canary(folder, bundle.layers, bundle.manifest.window, bundle.manifest.model)
+        measured_canary(folder, SteeringSpec.of(bundle), bundle.manifest.model)
 
 
 def test_a_canary_is_measured_or_its_absence_is_an_error(
@@ -136,11 +137,11 @@ def test_a_canary_is_measured_or_its_absence_is_an_error(
     model = model_identity(tmp_path, "random")
     assert (model.id, model.hidden_size, model.num_layers) == ("random", 32, 4)
     unit = torch.ones(32) / 32**0.5
-    strong = {1: LayerSteering.static(unit, 60.0)}
-    canary = measured_canary(tmp_path, strong, Window(), model)
+    strong = SteeringSpec({1: LayerSteering.static(unit, 60.0)})
+    canary = measured_canary(tmp_path, strong, model)
     assert max(map(abs, canary.shift.values())) > 2 * canary.tolerance
     with pytest.raises(NoCanaryError, match="larger dose"):
-        measured_canary(tmp_path, {1: LayerSteering.static(unit, 1e-3)}, Window(), model)
+        measured_canary(tmp_path, SteeringSpec({1: LayerSteering.static(unit, 1e-3)}), model)
 
 
 def test_inspect_shows_a_bundle_and_checks_it(folder: Path) -> None:

@@ -1,20 +1,17 @@
-"""Laws of the paper's adapters: the zero start, the target, the clamp, balance and the chain."""
+"""Laws of the paper's adapters: the zero start, the target, the clamp and the balance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from refusal_steering.bundle import ModelIdentity, Window
+from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile, ActivationFileError
-from refusal_steering.calibration.batched import BatchSteering, batch_steered
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.methods.closed_loop import recollecting
 from refusal_steering.methods.golden import GoldenError
 from refusal_steering.methods.omnisteer_presets import QWEN, SCALE_FREE, Preset
 from refusal_steering.methods.omnisteer_training import (
@@ -23,12 +20,12 @@ from refusal_steering.methods.omnisteer_training import (
     as_steering,
     balanced,
     fresh_adapter,
-    train_chained,
     train_layer,
     train_layers,
 )
 from refusal_steering.methods.risk_probe import with_trained_probe
-from refusal_steering.reference import ReferenceSteering, greedy
+from refusal_steering.reference import greedy
+from refusal_steering.spec import SteeringSpec
 
 SIZE = 24
 NORM = 12.0
@@ -50,7 +47,7 @@ def clusters(harmful: int = 120, harmless: int = 60) -> tuple[Tensor, Tensor]:
     return hidden, labels
 
 
-def strength(vector: Tensor, hidden: Tensor, harmful: Tensor, how: Training) -> float:
+def coefficient(vector: Tensor, hidden: Tensor, harmful: Tensor, how: Training) -> float:
     """Mean coefficient of harmful rows; 0 where training gives nothing that earns."""
     try:
         facts = train_layer(vector, hidden, harmful, how).facts
@@ -72,10 +69,10 @@ def test_a_fresh_adapter_leaves_the_model_bit_identical(target: CalibrationModel
     direction = torch.ones(32) / 32**0.5
     fresh = as_steering(fresh_adapter(32, 16, seed=0), direction, 1.0, k_max=10.0)
     inputs = {"input_ids": torch.tensor([target.encode("one two three")])}
-    state = ReferenceSteering({1: fresh, 2: fresh}, inputs["input_ids"].shape[1], hold=False)
-    plain, steered = greedy(target.model, inputs, 4), greedy(target.model, inputs, 4, state)
-    assert plain[0] == steered[0]
-    assert all(torch.equal(a, b) for a, b in zip(plain[1], steered[1], strict=True))
+    spec = SteeringSpec({1: fresh, 2: fresh}, hold=False)
+    plain, steered = greedy(target.model, inputs, 4), greedy(target.model, inputs, 4, spec)
+    assert plain.tokens == steered.tokens
+    assert all(torch.equal(a, b) for a, b in zip(plain.logprobs, steered.logprobs, strict=True))
 
 
 def test_the_first_layer_starts_kaiming_uniform_and_by_seed() -> None:
@@ -121,8 +118,8 @@ def test_without_k_max_the_ceiling_is_the_largest_coefficient_of_a_harmful_row()
 def test_long_vectors_kill_the_published_loss_but_not_the_scale_free_one() -> None:
     """Trap 5 in training: with N = 400 the published adapter earns nothing worth having."""
     hidden, harmful = clusters()
-    assert strength(vector(400.0), hidden, harmful, HOW) > 0.2 * 400.0
-    assert strength(vector(400.0), hidden, harmful, replace(HOW, preset=QWEN)) < 0.01 * 400.0
+    assert coefficient(vector(400.0), hidden, harmful, HOW) > 0.2 * 400.0
+    assert coefficient(vector(400.0), hidden, harmful, replace(HOW, preset=QWEN)) < 0.01 * 400.0
 
 
 def test_centred_thresholds_do_not_see_a_common_offset() -> None:
@@ -132,7 +129,7 @@ def test_centred_thresholds_do_not_see_a_common_offset() -> None:
     here, there = (train_layer(vector(), rows, harmful, centred) for rows in (hidden, shifted))
     assert there.facts.offset - here.facts.offset == pytest.approx(10.0, abs=1e-3)
     assert there.facts.fires_harmful > 0.95
-    assert strength(vector(), shifted, harmful, HOW) < 0.2 * strength(
+    assert coefficient(vector(), shifted, harmful, HOW) < 0.2 * coefficient(
         vector(), shifted, harmful, centred
     )
 
@@ -161,63 +158,6 @@ def test_layers_train_on_their_own() -> None:
     both = train_layers({1: vector(), 2: vector(9.0)}, {1: hidden, 2: 2 * hidden}, harmful, HOW)
     alone = train_layers({2: vector(9.0)}, {2: 2 * hidden}, harmful, HOW)
     assert torch.equal(both[2].steering.input_weight, alone[2].steering.input_weight)
-
-
-def test_the_chain_asks_for_rows_with_the_finished_layers() -> None:
-    hidden, harmful = clusters()
-    asked: list[list[int]] = []
-
-    def rows_after(finished: Mapping[int, LayerSteering]) -> dict[int, Tensor]:
-        asked.append(sorted(finished))
-        moved = hidden.clone()
-        for layer in finished.values():
-            moved += layer.coefficient(moved).unsqueeze(-1) * layer.direction
-        return {1: hidden, 3: moved}
-
-    chained = train_chained({3: vector(), 1: vector()}, rows_after, harmful, HOW)
-    opened = train_layers({1: vector(), 3: vector()}, {1: hidden, 3: hidden}, harmful, HOW)
-    assert asked == [[], [1]]
-    assert chained[1].facts == opened[1].facts
-    assert chained[3].facts.projection_before == pytest.approx(
-        opened[1].facts.projection_after, rel=1e-4
-    )
-    strengths = [
-        done[3].facts.projection_after - done[3].facts.projection_before
-        for done in (chained, opened)
-    ]
-    assert strengths[0] < 0.5 * strengths[1]
-
-
-def test_recollected_rows_are_those_of_the_steered_model(target: CalibrationModel) -> None:
-    prompts = ["one two three", "four", "five six"]
-    steering = LayerSteering.static(torch.ones(32) / 32**0.5, 5.0)
-    rows_after = recollecting(target, prompts, [1, 2])
-    assert sorted(rows_after({})) == [1, 2]
-    plain, moved = rows_after({})[2], rows_after({1: steering})
-    assert sorted(moved) == [2]
-    assert float((moved[2] - plain).norm(dim=-1).min()) > 1.0
-    for row, prompt in enumerate(prompts):
-        ids = torch.tensor([target.encode(prompt)])
-        with (
-            torch.inference_mode(),
-            batch_steered(target.decoder_layers, BatchSteering({1: steering}, Window())),
-        ):
-            states = target.model(input_ids=ids, output_hidden_states=True).hidden_states
-        assert torch.allclose(states[3][0, -1], moved[2][row], atol=1e-4)
-
-
-def test_a_chain_trains_on_a_model(target: CalibrationModel) -> None:
-    prompts = [f"word{n} {'bad' if n % 2 else 'good'} end{n % 5}" for n in range(24)]
-    harmful = torch.arange(24) % 2 == 1
-    rows_after = recollecting(target, prompts, [0, 2])
-    rows = rows_after({})
-    vectors = {at: rows[at][harmful].mean(0) - rows[at][~harmful].mean(0) for at in (0, 2)}
-    how = replace(HOW, epochs=60, preset=replace(SCALE_FREE, reach=2.0, centred=True))
-    trained = train_chained(vectors, rows_after, harmful, how)
-    assert sorted(trained) == [0, 2]
-    for done in trained.values():
-        assert done.facts.projection_after > done.facts.projection_before
-        assert not done.steering.input_weight.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,8 @@ def step() -> StepPlan:
             "b",
             "p",
             "v",
-            strength,
-            None,
-            hold,
+            strength=strength,
+            hold=hold,
             media=MEDIA[bundle_slot],
             dose_limit=LIMIT[bundle_slot],
         )
@@ -192,7 +191,7 @@ def test_idle_step_after_a_steered_one_touches_nothing(graph_rows: int) -> None:
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])
 def test_zero_gain_adds_nothing_to_the_bit(graph_rows: int) -> None:
     table = RequestSlots(8, TOKENS)
-    table.admit("a", 3, Directive("b", "p", "v", 0.0), 1)
+    table.admit("a", 3, Directive("b", "p", "v", strength=0.0), 1)
     hidden = torch.randn(5, SIZE).bfloat16()
     assert torch.equal(rig(graph_rows).run(table.plan(["a"], [0], [5]), hidden, None), hidden)
 

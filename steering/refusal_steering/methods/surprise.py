@@ -1,0 +1,63 @@
+"""How surprising a steered model finds an answer: its likelihood after cached prompts."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refusal_steering.calibration.batched import BatchSteering, batch_steered
+from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.spec import SteeringSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Primed:
+    """A batch whose prompt is cached but for its last token: all that steering leaves alone."""
+
+    batch: Batch
+    cache: Any
+
+
+@torch.no_grad()
+def prime(target: CalibrationModel, batch: Batch) -> Primed:
+    """Read all prompts of ``batch`` but their last tokens."""
+    output = target.model(
+        input_ids=batch.input_ids[:, :-1],
+        attention_mask=batch.attention_mask[:, :-1],
+        position_ids=batch.positions[:, :-1],
+        past_key_values=batch.take_prefix(),
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return Primed(batch, output.past_key_values)
+
+
+def answer_ids(target: CalibrationModel, answer: str) -> Tensor:
+    """Token ids [N] of ``answer`` and its end."""
+    ids = target.tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return torch.tensor([*ids, target.tokenizer.eos_token_id])
+
+
+def surprise(
+    target: CalibrationModel, primed: Primed, answer: Tensor, spec: SteeringSpec
+) -> Tensor:
+    """Mean negative log-likelihood in nats per token of ``answer`` [N] after each prompt, steered.
+
+    Gradients reach the tensors of ``spec``.
+    """
+    batch, length = primed.batch, answer.shape[0]
+    answers = answer.expand(len(batch.rows), -1)
+    feed = torch.cat([batch.input_ids[:, -1:], answers[:, :-1]], dim=1)
+    with batch_steered(target.decoder_layers, BatchSteering(spec, step=length - 1)):
+        logits = target.model(
+            input_ids=feed,
+            attention_mask=torch.cat([batch.attention_mask[:, :-1], torch.ones_like(feed)], dim=1),
+            position_ids=batch.positions[:, -1:] + torch.arange(length),
+            past_key_values=copy.deepcopy(primed.cache),
+            use_cache=True,
+        ).logits
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), answers.flatten())
