@@ -29,7 +29,7 @@ class Generated(NamedTuple):
 
     tokens: list[int]
     logprobs: list[Tensor]
-    coefficients: Mapping[int, Mapping[int, float]]
+    coefficients: dict[int, dict[int, float]]
 
 
 @dataclass(slots=True)

@@ -7,9 +7,60 @@ from typing import Any
 
 import torch
 
-from refusal_steering.bundle import SteeringBundle, save_bundle
+from refusal_steering.bundle import SteeringBundle, Window, save_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.prototypes import RefusalPrototypes
+from refusal_steering.spec import SteeringSpec
+from tests.models import tiny_omni
+
+SIZES: dict[str, Any] = {"hidden_size": tiny_omni.HIDDEN, "num_layers": tiny_omni.TEXT_LAYERS}
+# Strategy and seed of the bundles for the tiny omni model, with what differs from the usual.
+EVERYDAY: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "static": ("static", 1, {}),
+    "omni": ("omnisteer", 2, {}),
+    "mars": ("mars", 6, {"layers": (2,)}),
+    "ras": ("ras", 7, {"layers": (1,), "scale": 1.0}),
+    "late": ("omnisteer", 3, {}),
+    "foreign": ("static", 4, {"hidden_size": 64}),
+    "deeper": ("static", 5, {"layers": (3,)}),
+}
+
+
+def everyday_bundles(folder: Path) -> dict[str, Path]:
+    """Write all of :data:`EVERYDAY` below ``folder``."""
+    for name, (strategy, seed, changes) in EVERYDAY.items():
+        settings = {**SIZES, "layers": (1, 2), "scale": 8.0, **changes}
+        random_bundle(folder / name, strategy=strategy, seed=seed, **settings)
+    return {name: folder / name for name in EVERYDAY}
+
+
+def limited_bundles(folder: Path, model: Path) -> dict[str, Path]:
+    """Two bundles whose dose limit binds; the canary of ``mismeasured`` knows nothing of it."""
+    # Loads transformers, which the engine's driver does without.
+    from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration
+
+    from refusal_steering.calibration.canary import choose_canary
+    from refusal_steering.calibration.model import CalibrationModel
+
+    thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    target = CalibrationModel(thinker.eval(), AutoTokenizer.from_pretrained(model))
+    generator = torch.Generator().manual_seed(1)
+    layers = {at: _layer("static", tiny_omni.HIDDEN, 40.0, 0, generator) for at in (1, 2)}
+    limited, free = (
+        SteeringSpec.of_parts(layers, Window(), dose_limit=limit) for limit in (0.3, None)
+    )
+    for name, measured in (("limited", limited), ("mismeasured", free)):
+        manifest = {
+            "name": name,
+            "strategy": "static",
+            "model": {"id": "random", **SIZES},
+            "canary": choose_canary(target, CANARY_PROMPTS, measured),
+        }
+        save_bundle(folder / name, layers, {**manifest, **limited.manifest_terms})
+    return {name: folder / name for name in ("limited", "mismeasured")}
+
+
+CANARY_PROMPTS = ("Say something.", "Tell me a story.", "One two three.")
 
 
 def random_bundle(

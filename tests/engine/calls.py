@@ -26,6 +26,10 @@ CALLS = (
     Call(chat("Look.", ("image2",)), ("image2",), bundle="mars", tokens=12),
     Call(chat("Look.", _ALL), _ALL, bundle="mars", strength=1.5, window=2, dose_limit=0.3),
     Call(chat(_LONG), bundle="mars", hold=False, dose_limit=0.2, tokens=8),
+    Call(
+        chat("Tell me a story."), bundle="omni", hold=False, strength=2.0, dose_limit=0.5, tokens=12
+    ),
+    Call(chat("Say something."), bundle="omni", dose_limit=0.9, window=3),
     Call(chat("Tell me a story."), bundle="ras", strength=0.0, window=2, blend=0.9),
     Call(chat(_LONG, ("image",)), ("image",), bundle="ras", strength=0.0, window=2, blend=0.4),
     Call(chat("Say something."), bundle="ras", strength=0.0, window=2, blend=0.0, tokens=20),
@@ -151,6 +155,8 @@ PEERS = (
     Scenario("aborted", (replace(_GOOD, tokens=400, abort_after=3), _PLAIN)),
     Scenario("after the abort", (_GOOD, _PLAIN)),
 )
+
+CANARY = (Scenario("canary", (), script="canary"),)
 
 RELOAD = (
     Scenario("late before", (replace(_GOOD, bundle="late"),)),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engine import calls
-from tests.engine.bundles import random_bundle
+from tests.engine.bundles import everyday_bundles, limited_bundles
 from tests.engine.engines import play_side_by_side
 from tests.engine.spec import Outcome, Run
 from tests.models import tiny_omni
@@ -26,9 +26,15 @@ class EngineFixture:
     model: Path
     bundles: dict[str, Path]
 
-    def run(self, scenarios: Any, *, known: tuple[str, ...] = (), **settings: Any) -> Run:
-        """A run on this engine_fixture with the everyday bundles loaded."""
-        start = ("static", "omni", "mars", "ras")
+    def run(
+        self,
+        scenarios: Any,
+        *,
+        start: tuple[str, ...] = ("static", "omni", "mars", "ras"),
+        known: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> Run:
+        """A run on this engine_fixture with the bundles ``start`` loaded."""
         return Run(
             str(self.model),
             scenarios,
@@ -42,21 +48,8 @@ class EngineFixture:
 def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> EngineFixture:
     """A tiny omni model in float32 and random bundles for it."""
     folder = tmp_path_factory.mktemp("bundles")
-    sizes: dict[str, Any] = {"hidden_size": tiny_omni.HIDDEN, "num_layers": tiny_omni.TEXT_LAYERS}
-
-    def make(name: str, strategy: str, seed: int, **changes: Any) -> None:
-        settings = {**sizes, "layers": (1, 2), "scale": 8.0, **changes}
-        random_bundle(folder / name, strategy=strategy, seed=seed, **settings)
-
-    make("static", "static", 1)
-    make("omni", "omnisteer", 2)
-    make("mars", "mars", 6, layers=(2,))
-    make("ras", "ras", 7, layers=(1,), scale=1.0)
-    make("late", "omnisteer", 3)
-    make("foreign", "static", 4, hidden_size=64)
-    make("deeper", "static", 5, layers=(3,))
-    names = ("static", "omni", "mars", "ras", "late", "foreign", "deeper")
-    return EngineFixture(tiny_omni.ensure(cache_folder()), {name: folder / name for name in names})
+    model = tiny_omni.ensure(cache_folder())
+    return EngineFixture(model, everyday_bundles(folder) | limited_bundles(folder, model))
 
 
 def cache_folder() -> Path:
@@ -102,7 +95,8 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
     eager = {"enforce_eager": True}
     tight = {**eager, "num_gpu_blocks_override": 20, "max_model_len": 512}
     whole = engine_fixture.run(
-        (*calls.MIXED, *calls.CROWDED, *calls.CACHE, *calls.PEERS, *calls.RELOAD),
+        (*calls.MIXED, *calls.CROWDED, *calls.CACHE, *calls.PEERS, *calls.CANARY, *calls.RELOAD),
+        start=("static", "omni", "mars", "ras", "limited", "mismeasured"),
         known=("late", "foreign", "deeper"),
         engine=eager,
     )

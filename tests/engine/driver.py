@@ -120,25 +120,16 @@ class Player:
 
     def directive(self, call: dict[str, Any]) -> Any:
         from refusal_steering.directive import Directive
+        from tests.engine.spec import Call
 
         if call["raw_wire"] is not None:
             return _RawDirective(call["raw_wire"])
         if call["bundle"] is None:
             return None
         known = self.bundles.get(call["bundle"])
-        return Directive(
-            bundle=known.digest if known else call["bundle"],
-            policy="test",
-            policy_version=call["version"],
-            strength=call["strength"],
-            decode_tokens=call["window"],
-            hold=call["hold"],
-            shadow=call["shadow"],
-            media=tuple({kind.rstrip("2") for kind in call["media"]}),
-            dose_limit=call["dose_limit"],
-            blend=call["blend"],
-            blend_tokens=known.prototypes.count if known and call["blend"] is not None else 0,
-        )
+        if known is None:
+            return Directive(call["bundle"], "test", call["version"])
+        return Call(**call).steering(known).directive(known.digest, "test", call["version"])
 
 
 _COUNT = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from refusal_steering.bundle import SteeringBundle, Window
+from refusal_steering.spec import SteeringSpec
+
 
 @dataclass(frozen=True)
 class Call:
@@ -29,6 +32,18 @@ class Call:
     extra_args: dict[str, Any] | None = None
     raw_wire: dict[str, Any] | None = None
     abort_after: int | None = None
+
+    def steering(self, bundle: SteeringBundle) -> SteeringSpec:
+        """What the call asks for under ``bundle``, for the engine and for the reference."""
+        return SteeringSpec.of(
+            bundle,
+            strength=self.strength,
+            window=Window(decode_tokens=self.window, hold=self.hold),
+            shadow=self.shadow,
+            media=tuple(sorted({kind.rstrip("2") for kind in self.media})),
+            dose_limit=self.dose_limit,
+            blend=self.blend,
+        )
 
     def unsteered(self) -> Call:
         """The same call without steering."""

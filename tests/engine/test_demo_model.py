@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusal_steering.bundle import load_bundle
-from refusal_steering.reference import ReferenceSteering, greedy
+from refusal_steering.reference import greedy
 from tests.engine.engines import ROOT, play_side_by_side
 from tests.engine.spec import Answer, Call, Outcome, Run, Scenario
 from tests.needs import demo_model, need
@@ -136,13 +136,11 @@ def test_output_and_strength_equal_the_reference(
         if call.bundle is None or call.shadow or call.strength == 0:
             continue
         bundle = load_bundle(BUNDLES / call.bundle)
-        state = ReferenceSteering(
-            bundle.layers, len(call.prompt), call.strength, call.window, call.hold
-        )
-        tokens, scores = greedy(hf, {"input_ids": torch.tensor([call.prompt])}, 12, state)
+        inputs = {"input_ids": torch.tensor([call.prompt])}
+        tokens, scores, coefficients = greedy(hf, inputs, 12, call.steering(bundle))
         logprobs = [float(s[t]) for s, t in zip(scores, tokens, strict=True)]
         _close(answer, tokens, logprobs)
-        expected = [state.coefficients[i][len(call.prompt) - 1] for i in sorted(bundle.layers)]
+        expected = [coefficients[i][len(call.prompt) - 1] for i in sorted(bundle.layers)]
         assert answer.coefficients[0] == pytest.approx(
             expected, rel=COEFFICIENT, abs=_noise(bundle.layers)
         )

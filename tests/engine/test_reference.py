@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
 from refusal_steering.bundle import load_bundle
-from refusal_steering.reference import ReferenceSteering, greedy
+from refusal_steering.reference import Generated, greedy
 from tests.engine.calls import CALLS
 from tests.engine.conftest import EngineFixture, Outcomes
 from tests.engine.media import build
@@ -41,36 +42,34 @@ class Reference:
             media["videos"] = [data["video"]]
         return dict(self.processor(text=[call.prompt], return_tensors="pt", **media))
 
-    @torch.inference_mode()
-    def logits(self, bundle: str) -> torch.Tensor | None:
-        """The output layer's view of the bundle's prototypes."""
-        prototypes = self.bundles[bundle].prototypes
-        if prototypes is None:
-            return None
-        logits: torch.Tensor = self.model.get_output_embeddings()(prototypes.states).float()
-        return logits
-
-    def play(self, call: Call) -> tuple[list[int], list[float], ReferenceSteering | None]:
-        inputs, state = self.inputs(call), None
-        if call.bundle:
-            state = ReferenceSteering(
-                self.bundles[call.bundle].layers,
-                inputs["input_ids"].shape[1],
-                0.0 if call.shadow else call.strength,
-                call.window,
-                call.hold,
-                media=tuple({kind.rstrip("2") for kind in call.media}),
-                dose_limit=call.dose_limit,
-                blend=0.0 if call.shadow else call.blend or 0.0,
-                prototypes=self.logits(call.bundle),
-            )
-        tokens, scores = greedy(self.model, inputs, call.tokens, state)
-        return tokens, [float(s[t]) for s, t in zip(scores, tokens, strict=True)], state
+    def play(self, call: Call) -> Generated:
+        spec = call.steering(self.bundles[call.bundle]) if call.bundle else None
+        return greedy(self.model, self.inputs(call), call.tokens, spec)
 
 
 @pytest.fixture(scope="module")
 def reference(engine_fixture: EngineFixture) -> Reference:
     return Reference(engine_fixture)
+
+
+def test_dose_limits_bind_for_some_rows_and_not_for_others(reference: Reference) -> None:
+    """What follows says nothing of a limit that never binds, or always."""
+    bound = []
+    for call in CALLS:
+        if call.dose_limit is not None:
+            limited, free = (
+                reference.play(replace(call, tokens=1, dose_limit=limit)).coefficients
+                for limit in (call.dose_limit, None)
+            )
+            first = min(limited)
+            bound.append(limited[first] != pytest.approx(free[first], rel=COEFFICIENT))
+    assert any(bound) and not all(bound)
+
+
+def test_boot_canaries_are_measured_under_the_limit_that_holds(outcome: Outcomes) -> None:
+    found = outcome("eager").facts["canary"]
+    assert found["limited"] == ""
+    assert "moves token" in found["mismeasured"]
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)))
@@ -79,11 +78,10 @@ def test_output_and_strength_equal_the_reference(
     outcome: Outcomes, reference: Reference, engine: str, number: int
 ) -> None:
     call, answer = CALLS[number], outcome(engine).scenario("alone")[number]
-    tokens, logprobs, state = reference.play(call)
+    tokens, scores, coefficients = reference.play(call)
+    logprobs = [float(score[token]) for score, token in zip(scores, tokens, strict=True)]
     assert answer.tokens == tokens
     assert answer.logprobs == pytest.approx(logprobs, abs=LOGPROB)
-    if state is None:
-        return
-    for position, coefficients in zip(answer.positions, answer.coefficients, strict=True):
-        expected = [state.coefficients[layer][position] for layer in sorted(state.layers)]
-        assert coefficients == pytest.approx(expected, rel=COEFFICIENT, abs=COEFFICIENT)
+    for position, found in zip(answer.positions, answer.coefficients, strict=True):
+        expected = [coefficients[layer][position] for layer in sorted(coefficients)]
+        assert found == pytest.approx(expected, rel=COEFFICIENT, abs=COEFFICIENT)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from refusal_steering.reference import Generated
 from tests.engine import calls
-from tests.engine.bundles import random_bundle
+from tests.engine.bundles import everyday_bundles
 from tests.engine.calls import CALLS
 from tests.engine.conftest import EngineFixture, cache_folder
 from tests.engine.engines import play
@@ -81,31 +82,19 @@ def _runs(case: Case, engine_fixture: EngineFixture) -> dict[str, Run]:
 
 
 def make_engine_fixture(folder: Path) -> EngineFixture:
-    """The tiny omni model and the two everyday bundles of the engine tests."""
-    bundles = {"static": ("static", 1), "omni": ("omnisteer", 2)}
-    for name, (strategy, seed) in bundles.items():
-        random_bundle(
-            folder / name,
-            strategy=strategy,
-            seed=seed,
-            hidden_size=tiny_omni.HIDDEN,
-            num_layers=tiny_omni.TEXT_LAYERS,
-            layers=(1, 2),
-            scale=8.0,
-        )
-    return EngineFixture(
-        tiny_omni.ensure(cache_folder()), {name: folder / name for name in bundles}
-    )
+    """The tiny omni model and the everyday bundles of the engine tests."""
+    return EngineFixture(tiny_omni.ensure(cache_folder()), everyday_bundles(folder))
 
 
 def reference_answers(engine_fixture: EngineFixture) -> list[Answer]:
     """What the reference says to every call, on the CPU in float32."""
     reference = Reference(engine_fixture)
-    return [_as_answer(*reference.play(call)) for call in CALLS]
+    return [_as_answer(reference.play(call)) for call in CALLS]
 
 
-def _as_answer(tokens: list[int], logprobs: list[float], state: Any) -> Answer:
-    layers = sorted(state.layers) if state else []
-    positions = sorted(state.coefficients[layers[0]]) if state else []
-    strengths = [[state.coefficients[layer][at] for layer in layers] for at in positions]
-    return Answer(tokens, logprobs, 0, 0, None, positions, strengths, None)
+def _as_answer(played: Generated) -> Answer:
+    logprobs = [float(s[t]) for s, t in zip(played.logprobs, played.tokens, strict=True)]
+    layers = sorted(played.coefficients)
+    positions = sorted(played.coefficients[layers[0]]) if layers else []
+    coefficients = [[played.coefficients[layer][at] for layer in layers] for at in positions]
+    return Answer(played.tokens, logprobs, 0, 0, None, positions, coefficients, None)

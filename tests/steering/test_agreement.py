@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,8 +32,7 @@ PROMPTS = (
     "the end",
 )
 # Float32 in another order of summation: of log-probabilities, and of coefficients up to 20.
-CLOSE = {"rtol": 1e-3, "atol": 1e-3}
-EARNED = {"rel": 1e-3, "abs": 1e-3}
+TOLERANCE = 1e-3
 
 
 def layers() -> dict[int, LayerSteering]:
@@ -105,13 +104,13 @@ class Worker:
         self._steering.release(["r"])
         return played
 
-    def _note(self, coefficients: Mapping[int, Mapping[int, float]]) -> None:
+    def _note(self, coefficients: dict[int, dict[int, float]]) -> None:
         collect_readings = self._steering.read()
         for wire in (collect_readings() if collect_readings else {}).values():
             reading = Reading.from_wire(wire)
             assert reading.failure is None
             for index, value in zip(self._steering.layers, reading.coefficients, strict=True):
-                dict.__setitem__(coefficients[index], reading.position, value)  # type: ignore[arg-type]
+                coefficients[index][reading.position] = value
 
 
 def straddling_limit(target: CalibrationModel, strength: float, media: tuple[str, ...]) -> float:
@@ -131,6 +130,16 @@ SPECS = (
     SteeringSpec(LAYERS, decode_tokens=0, media=("audio", "image", "video"), strength=1.5),
     SteeringSpec(LAYERS, hold=False, shadow=True, strength=2.0, media=("video",)),
 )
+
+
+def same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal log-probabilities, but for rounding."""
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def about(expected: Any) -> Any:
+    """Coefficients, but for rounding."""
+    return pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
 
 
 @pytest.fixture(params=range(len(SPECS)))
@@ -162,11 +171,9 @@ def test_the_worker_equals_the_reference(
         expected = reference(target, prompt, limited)
         played = worker.play(target.encode(prompt), directive)
         assert played.tokens == expected.tokens
-        torch.testing.assert_close(
-            torch.stack(played.logprobs), torch.stack(expected.logprobs), **CLOSE
-        )
+        torch.testing.assert_close(torch.stack(played.logprobs), torch.stack(expected.logprobs))
         for index, by_position in expected.coefficients.items():
-            assert played.coefficients[index] == pytest.approx(by_position, **EARNED)
+            assert played.coefficients[index] == about(by_position)
 
 
 def test_a_batch_equals_the_reference(target: CalibrationModel, limited: SteeringSpec) -> None:
@@ -183,12 +190,10 @@ def test_a_batch_equals_the_reference(target: CalibrationModel, limited: Steerin
             ).logits[:, -1]
         for place, row in enumerate(batch.rows):
             expected = reference(target, PROMPTS[row], limited)
-            torch.testing.assert_close(
-                logits[place].float().log_softmax(-1), expected.logprobs[0], **CLOSE
-            )
+            same(logits[place].float().log_softmax(-1), expected.logprobs[0])
             for index, by_position in expected.coefficients.items():
                 earned = by_position[min(by_position)]
-                assert float(state.coefficients[index][place, 0]) == pytest.approx(earned, **EARNED)
+                assert float(state.coefficients[index][place, 0]) == about(earned)
 
 
 def test_one_pass_over_an_answer_equals_the_reference(
@@ -202,12 +207,12 @@ def test_one_pass_over_an_answer_equals_the_reference(
         with torch.inference_mode(), batch_steered(target.decoder_layers, state):
             logits = target.model(torch.tensor([[*ids, *expected.tokens[:-1]]])).logits[0]
         found = logits[len(ids) - 1 :].float().log_softmax(-1)
-        torch.testing.assert_close(found, torch.stack(expected.logprobs), **CLOSE)
+        same(found, torch.stack(expected.logprobs))
         for index, by_position in expected.coefficients.items():
             earned = state.coefficients[index][0]
             wanted = [by_position[at] for at in sorted(by_position)]
             held = earned.expand(len(wanted)) if limited.hold else earned
-            assert held.tolist() == pytest.approx(wanted, **EARNED)
+            assert held.tolist() == about(wanted)
 
 
 def test_the_limit_binds_for_some_rows_and_not_for_others(target: CalibrationModel) -> None:
@@ -222,8 +227,8 @@ def test_the_limit_binds_for_some_rows_and_not_for_others(target: CalibrationMod
             reference(target, prompt, spec).coefficients[first][start] for spec in (free, bound)
         )
         most = bound.dose_limit / bound.strength * float(row.norm())  # type: ignore[operator]
-        assert kept == pytest.approx(max(-most, min(most, without)), **EARNED)
-        changed += kept != pytest.approx(without, **EARNED)
+        assert kept == about(max(-most, min(most, without)))
+        changed += kept != about(without)
     assert 0 < changed < len(PROMPTS)
 
 
