@@ -38,6 +38,24 @@ def register_engine(buffers: StepBuffers) -> int:
     return number
 
 
+# The worked example of the plan on the device, with strengths 1.0 for a, 0.5 for b, 2.0 for c:
+#
+#     row of hidden             0    1    2    3    4    5
+#     tokens: request slot      3    5    0    0    0    2
+#             bundle slot       2    1    0    0    0    1
+#             owner             3    4    0    0    0    2
+#     strength                  0.5  2.0  0    0    0    1.0
+#     computing: row index      1    5    then padding, which writes request slot 1
+#                request slot   5    2
+#                bundle slot    1    1
+#
+# First, rows 1 and 5 are read and earn coefficients under bundle slot 1, which go to entries 5 and
+# 2 of the state table. Then the rows of owners 3, 4 and 2 are counted. Last, each row gets the
+# coefficient of its request slot, times its strength, along the direction of its bundle slot: row 0
+# gets what entry 3 has kept since b's last prompt token, and rows 2 to 4 get nothing, because
+# entry 0 and bundle slot 0 are zero for ever. The live form does the same to rows 0, 1 and 5 alone.
+
+
 def _steer(
     hidden: Tensor,
     residual: Tensor | None,

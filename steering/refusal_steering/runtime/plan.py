@@ -75,6 +75,20 @@ class StepPlan:
 
 IDLE = StepPlan(0)
 
+# A worked example. Requests a, b and c were admitted in this order to RequestSlots(3, scratch=6):
+# they own request slots 2, 3 and 4, and scratch slots begin at 5. Their prompts have 10, 5 and 7
+# tokens. a and c are steered by bundle slot 1, b by bundle slot 2; a and b hold the coefficient of
+# their last prompt token, each token of c earns its own. One step of six rows decodes b and c and
+# computes the last chunk of a's prompt: plan(["b", "c", "a"], [7, 9, 6], [1, 1, 4]).
+#
+#     at     token                            request slot  owner  bundle slot  computes
+#     0      b's position 7, a decode row     3             3      2            no, it holds
+#     1      c's position 9, a decode row     5 (scratch)   4      1            yes
+#     2-4    a's positions 6 to 8, prompt     not steered, so the plan has no row for them
+#     5      a's position 9, its last prompt  2             2      1            yes
+#
+# Reports: b's coefficient is in request slot 3, c's in 5, a's in 2; owners 3, 4 and 2 count rows.
+
 
 @dataclass(slots=True)
 class _Request:

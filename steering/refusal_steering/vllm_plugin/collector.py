@@ -15,6 +15,7 @@ from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import EXTRA_KEY, Directive
 from refusal_steering.errors import SteeringError
+from refusal_steering.spec import SteeringSpec
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.protocols import OfflineEngine
 
@@ -71,13 +72,8 @@ class Collector:
         return torch.stack([rows[name] for name in names])
 
     def _directive(self, name: str) -> Directive:
-        return Directive(
-            bundle=self._silent.digest,
-            policy="collect",
-            policy_version=name,
-            strength=0.0,
-            decode_tokens=0,
-        )
+        spec = SteeringSpec.of(self._silent, strength=0.0)
+        return spec.directive(self._silent.digest, policy="collect", policy_version=name)
 
 
 @contextmanager
@@ -114,5 +110,10 @@ def _silent_bundle(model: str, hidden: int, layers: int) -> SteeringBundle:
     direction = torch.zeros(hidden)
     direction[0] = 1.0
     identity = {"id": model, "hidden_size": hidden, "num_layers": layers}
-    manifest = {"name": "silent", "strategy": "static", "model": identity}
+    manifest = {
+        "name": "silent",
+        "strategy": "static",
+        "model": identity,
+        "window": {"decode_tokens": 0},
+    }
     return make_bundle({0: LayerSteering.static(direction, 0.0)}, manifest)
