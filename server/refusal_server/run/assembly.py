@@ -1,15 +1,14 @@
-"""Puts the service together around a running engine."""
+"""Puts the service together around a running engine, a part at a time."""
 
 from __future__ import annotations
 
 import time
 from argparse import Namespace
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import prometheus_client
-from starlette.datastructures import State
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as vllm_version
 
@@ -31,8 +30,13 @@ from refusal_server.media.guard import MediaGuard
 from refusal_server.media.worker_pool import WorkerPool
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import PolicyStore
-from refusal_server.run.engine_arguments import first_line
-from refusal_server.run.startup import StartupError
+from refusal_server.run.served_model import (
+    check_bundles,
+    hears_videos,
+    may_think,
+    served_model,
+    serving_chat,
+)
 from refusal_server.settings import Settings
 from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.metrics import Metrics
@@ -42,116 +46,117 @@ from refusal_server.telemetry.recent import RecentRequests
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.vllm_plugin.canary import run_canary
 from refusal_steering.vllm_plugin.gateway import SteeringGateway
-
-
-def check_model(args: Namespace, policies: PolicySet) -> None:
-    """Read the model's configuration and hold the bundles against it, before any weight loads."""
-    try:
-        config = AsyncEngineArgs.from_cli_args(args).create_model_config()
-    except (ValueError, OSError, RuntimeError) as error:
-        raise StartupError(f"the model cannot be used: {first_line(error)}") from error
-    layers = config.get_total_num_hidden_layers()
-    for bundle in policies.bundles:
-        bundle.check_model(config.get_hidden_size(), layers)
+from refusal_steering.vllm_plugin.protocols import EngineClient
 
 
 async def assemble(
-    engine: Any, args: Namespace, settings: Settings, policies: PolicySet, media: WorkerPool
+    engine: EngineClient,
+    args: Namespace,
+    settings: Settings,
+    policies: PolicySet,
+    media: WorkerPool,
 ) -> Service:
     """Bring the policy into force on every rank, start ``media`` and build what the routes need.
 
-    Raises a ``SteeringError`` when a rank does not follow or the canary does not sing.
+    Raises a ``SteeringError`` when a rank does not follow or a canary does not pass.
     """
     gateway = SteeringGateway(engine)
-    model = _served_model(engine, args)
+    model = served_model(engine, args)
+    telemetry = _telemetry(settings, model)
+    store = await _policies_in_force(engine, gateway, settings, policies, telemetry)
+    serving = await serving_chat(engine, args)
+    internal = InternalChat(serving)
+    media.start(model.takes)
+    intake = _intake(settings, model, media, telemetry)
+    return Service(
+        model=model,
+        started_at=int(time.time()),
+        vllm_version=vllm_version,
+        health=Health(engine_failed=lambda: engine.errored),
+        json_limits=JsonLimits(settings.limits.json_values, settings.limits.json_depth),
+        prove=lambda: prove_answer(internal, store.current),
+        policies=store,
+        intake=intake,
+        chat=_chat(serving, args, settings, telemetry),
+        moderation=ModerationService(intake, internal, telemetry.metrics, settings.moderation),
+        observer=telemetry.observer,
+        exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
+        keys=KeyStore(settings.keys_file, settings.key, OpsMetrics(model.names[0])),
+        budgets=Budgets(),
+        denials=Denials(telemetry.metrics, telemetry.events),
+        recent=telemetry.recent,
+        events=telemetry.events,
+    )
+
+
+def media_workers(settings: Settings, args: Namespace) -> WorkerPool:
+    """What reads callers' media; none of it runs yet."""
+    return WorkerPool(settings.media, keep_sound=hears_videos(args))
+
+
+@dataclass(frozen=True, slots=True)
+class _Telemetry:
+    """Where everything else tells what happens."""
+
+    metrics: Metrics
+    events: EventSink
+    recent: RecentRequests
+    observer: Observer
+
+
+def _telemetry(settings: Settings, model: ServedModel) -> _Telemetry:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(model.names[0])
+    audit = build_audit(settings.audit, metrics)
+    recent = RecentRequests(settings.recent_requests)
+    sampled = build_sampled(settings.detection, metrics)
+    observer = Observer(metrics, audit=audit, sampled=sampled, recent=recent)
+    return _Telemetry(metrics, audit or NoEvents(), recent, observer)
+
+
+async def _policies_in_force(
+    engine: EngineClient,
+    gateway: SteeringGateway,
+    settings: Settings,
+    policies: PolicySet,
+    telemetry: _Telemetry,
+) -> PolicyStore:
+    """The store, once every rank holds the bundles and every canary has passed."""
 
     async def check(bundle: SteeringBundle) -> None:
         check_engine(engine.model_config, bundle)
         await run_canary(engine, bundle)
 
-    def approve(policies: PolicySet) -> None:
-        config = engine.model_config
-        for bundle in policies.bundles:
-            bundle.check_model(config.get_hidden_size(), config.get_total_num_hidden_layers())
-
-    audit = build_audit(settings.audit, metrics)
-    events: EventSink = audit or NoEvents()
-    recent = RecentRequests(settings.recent_requests)
-    sampled = build_sampled(settings.detection, metrics)
-    observer = Observer(metrics, audit=audit, sampled=sampled, recent=recent)
     assert settings.policy_file is not None
     store = PolicyStore(
         settings.policy_file,
         policies,
         gateway,
         check,
-        metrics,
-        approve=approve,
-        events=events,
+        telemetry.metrics,
+        approve=partial(check_bundles, engine.model_config),
+        events=telemetry.events,
         history_size=settings.policy_history,
     )
     await store.start()
-    state = State()
-    await init_app_state(engine, state, args, await engine.get_supported_tasks())
-    if state.openai_serving_chat is None:
-        raise StartupError("the model does not generate text; serve a chat model")
-    limits = settings.limits
-    media.start(model.takes)
+    return store
+
+
+def _intake(
+    settings: Settings, model: ServedModel, media: WorkerPool, telemetry: _Telemetry
+) -> ChatIntake:
     guard = MediaGuard(settings.media, model.takes, media)
-    intake = ChatIntake(limits, guard, model.names, metrics, events)
-    return Service(
-        model=model,
-        started_at=int(time.time()),
-        vllm_version=vllm_version,
-        health=Health(engine_failed=lambda: bool(engine.errored)),
-        json_limits=JsonLimits(limits.json_values, limits.json_depth),
-        prove=lambda: prove_answer(InternalChat(state.openai_serving_chat), store.current),
-        policies=store,
-        intake=intake,
-        chat=ChatService(
-            state.openai_serving_chat,
-            metrics,
-            limits.report_tokens,
-            settings.passes,
-            thinks=_may_think(args),
-            observer=observer,
-        ),
-        moderation=ModerationService(
-            intake, InternalChat(state.openai_serving_chat), metrics, settings.moderation
-        ),
-        observer=observer,
-        exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
-        keys=KeyStore(settings.keys_file, settings.key, OpsMetrics(model.names[0])),
-        budgets=Budgets(),
-        denials=Denials(metrics, events),
-        recent=recent,
-        events=events,
+    return ChatIntake(settings.limits, guard, model.names, telemetry.metrics, telemetry.events)
+
+
+def _chat(
+    serving: OpenAIServingChat, args: Namespace, settings: Settings, telemetry: _Telemetry
+) -> ChatService:
+    return ChatService(
+        serving,
+        telemetry.metrics,
+        settings.limits.report_tokens,
+        settings.passes,
+        thinks=may_think(args),
+        observer=telemetry.observer,
     )
-
-
-def media_workers(settings: Settings, args: Namespace) -> WorkerPool:
-    """What reads callers' media; none of it runs yet."""
-    heard = bool((args.mm_processor_kwargs or {}).get("use_audio_in_video"))
-    return WorkerPool(settings.media, keep_sound=heard)
-
-
-def _may_think(args: Namespace) -> bool:
-    """Whether the server is set up for a model that thinks before it answers."""
-    defaults = args.default_chat_template_kwargs or {}
-    thinking = defaults.get("enable_thinking") or defaults.get("thinking")
-    parser = args.reasoning_parser or args.structured_outputs_config.reasoning_parser
-    return bool(parser or thinking)
-
-
-def _served_model(engine: Any, args: Namespace) -> ServedModel:
-    config = engine.model_config
-    takes: dict[str, int] = {}
-    if config.supports_multimodal_inputs:
-        from vllm.multimodal import MULTIMODAL_REGISTRY
-
-        limits = MULTIMODAL_REGISTRY.get_processing_info(config).allowed_mm_limits
-        takes = {name: count for name, count in limits.items() if count > 0}
-    names = tuple(args.served_model_name or [args.model])
-    return ServedModel(names, config.max_model_len, takes)

@@ -202,8 +202,8 @@ def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
 def _model(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
     prepare_environment(settings)
     # Not above: importing vLLM takes seconds and reads the environment just prepared.
-    from refusal_server.run.assembly import check_model
     from refusal_server.run.engine_arguments import parse_engine_args
+    from refusal_server.run.served_model import check_model
     from refusal_steering.vllm_plugin.engine_args import apply_steering_args
 
     args = parse_engine_args(settings)

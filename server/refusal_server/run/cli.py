@@ -69,9 +69,9 @@ def _run(settings: Settings) -> int:
         # Here, not above: importing vLLM takes seconds and reads the environment just prepared.
         import uvloop
 
-        from refusal_server.run.assembly import check_model
         from refusal_server.run.engine_arguments import parse_engine_args
         from refusal_server.run.lifecycle import serve
+        from refusal_server.run.served_model import check_model
         from refusal_steering.vllm_plugin.engine_args import apply_steering_args
 
         args = parse_engine_args(settings)

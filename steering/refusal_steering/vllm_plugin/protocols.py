@@ -133,6 +133,19 @@ class ModelConfig(Protocol):
     enforce_eager: bool
     is_encoder_decoder: bool
     runner_type: str
+    max_model_len: int
+    max_logprobs: int
+    logprobs_mode: str
+
+    @property
+    def supports_multimodal_inputs(self) -> bool:
+        """Whether it takes anything besides text."""
+
+    def get_hidden_size(self) -> int:
+        """The residual stream's width."""
+
+    def get_total_num_hidden_layers(self) -> int:
+        """How many decoder layers it has, over all ranks."""
 
 
 class SchedulerConfig(Protocol):
@@ -205,11 +218,19 @@ class EngineClient(Protocol):
     """``AsyncLLM``: the engine, seen from the API process."""
 
     vllm_config: VllmConfig
+    model_config: ModelConfig
     output_processor: OutputProcessor
     generate: Callable[..., AsyncGenerator[RequestOutput, None]]
 
     async def abort(self, request_id: str) -> None:
         """Forget a request, also one that never reached the engine's process."""
+
+    @property
+    def errored(self) -> bool:
+        """Whether the engine has died."""
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        """What the model can be asked for."""
 
     async def collective_rpc(
         self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vllm.exceptions import QueueOverflowError, VLLMValidationError
@@ -134,7 +135,7 @@ class _Config:
 def test_an_engine_that_cannot_tell_is_refused(tmp_path: Path) -> None:
     blending = write_bundle(tmp_path / "ras", strategy="ras", hidden=8)
     plain = write_bundle(tmp_path / "static", hidden=8)
-    config = _Config()
+    config: Any = _Config()
     check_engine(config, blending)
     config.max_logprobs = -1
     check_engine(config, blending)

@@ -95,8 +95,8 @@ def test_a_bundle_that_cannot_be_used(config: Path, damage: str) -> None:
 
 def plan(*options: str) -> str:
     """What the server says after vLLM was imported and before the engine starts."""
-    from refusal_server.run.assembly import check_model
     from refusal_server.run.engine_arguments import parse_engine_args
+    from refusal_server.run.served_model import check_model
     from refusal_steering.vllm_plugin.engine_args import apply_steering_args
 
     settings = load_settings(options)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from refusal_server.chat.internal import (
     TOP_LOGPROBS,
@@ -28,6 +28,7 @@ from refusal_server.telemetry.metrics import PassOutcome
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
 from refusal_steering.prototypes import RefusalPrototypes, risk_of
+from refusal_steering.vllm_plugin.protocols import ModelConfig
 
 _SEEN = ("image", "video")
 
@@ -41,7 +42,7 @@ class PassMetrics(Protocol):
         """A request's risk became known, or could not be known."""
 
 
-def check_engine(model_config: Any, bundle: SteeringBundle) -> None:
+def check_engine(model_config: ModelConfig, bundle: SteeringBundle) -> None:
     """Raise :class:`UnsupportedEngineError` if this engine cannot tell what a risk pass needs."""
     if not bundle.manifest.blends:
         return

@@ -1,0 +1,65 @@
+"""What vLLM is asked about the model that it serves, before its weights load and after."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from starlette.datastructures import State
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from refusal_server.http.service import ServedModel
+from refusal_server.policy.policy_set import PolicySet
+from refusal_server.run.engine_arguments import first_line
+from refusal_server.run.startup import StartupError
+from refusal_steering.vllm_plugin.protocols import EngineClient, ModelConfig
+
+
+def check_model(args: Namespace, policies: PolicySet) -> None:
+    """Read the model's configuration and hold the bundles against it, before any weight loads."""
+    try:
+        config = AsyncEngineArgs.from_cli_args(args).create_model_config()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise StartupError(f"the model cannot be used: {first_line(error)}") from error
+    check_bundles(config, policies)
+
+
+def check_bundles(config: ModelConfig, policies: PolicySet) -> None:
+    """Raise ``BundleError`` for a bundle that was made for another model."""
+    for bundle in policies.bundles:
+        bundle.check_model(config.get_hidden_size(), config.get_total_num_hidden_layers())
+
+
+def served_model(engine: EngineClient, args: Namespace) -> ServedModel:
+    """The model's names, its length, and what it takes besides text."""
+    config = engine.model_config
+    takes: dict[str, int] = {}
+    if config.supports_multimodal_inputs:
+        limits = MULTIMODAL_REGISTRY.get_processing_info(config).allowed_mm_limits
+        takes = {name: count for name, count in limits.items() if count > 0}
+    names = tuple(args.served_model_name or [args.model])
+    return ServedModel(names, config.max_model_len, takes)
+
+
+async def serving_chat(engine: EngineClient, args: Namespace) -> OpenAIServingChat:
+    """vLLM's serving object for chats; raises :class:`StartupError` where there is none."""
+    state = State()
+    await init_app_state(engine, state, args, await engine.get_supported_tasks())
+    if state.openai_serving_chat is None:
+        raise StartupError("the model does not generate text; serve a chat model")
+    return state.openai_serving_chat
+
+
+def may_think(args: Namespace) -> bool:
+    """Whether the server is set up for a model that thinks before it answers."""
+    defaults = args.default_chat_template_kwargs or {}
+    thinking = defaults.get("enable_thinking") or defaults.get("thinking")
+    parser = args.reasoning_parser or args.structured_outputs_config.reasoning_parser
+    return bool(parser or thinking)
+
+
+def hears_videos(args: Namespace) -> bool:
+    """Whether the model is given the sound of the videos that it is sent."""
+    return bool((args.mm_processor_kwargs or {}).get("use_audio_in_video"))
