@@ -18,6 +18,8 @@ from typing import IO, Any
 from console import Progress, SetupError, run, say
 
 REPO = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+# The commit of the hub's repository; its files cannot change under this name.
+REVISION = "ea3f2471cf1b1f0db85067f1ef93848e38e88c25"
 LICENSE = "Apache-2.0"
 HUB_FILES = ("*.json", "*.safetensors", "merges.txt", "*.jinja", "LICENSE")
 HUB_TIMEOUT_SECONDS = 4.0
@@ -89,7 +91,10 @@ def _hub_snapshot() -> Path | None:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     def snapshot(*, local: bool) -> Path | None:
-        path = Path(snapshot_download(REPO, allow_patterns=HUB_FILES, local_files_only=local))
+        found = snapshot_download(
+            REPO, revision=REVISION, allow_patterns=HUB_FILES, local_files_only=local
+        )
+        path = Path(found)
         return path if (path / "model.safetensors").is_file() else None
 
     # The hub's client raises errors of many libraries; each of them means "not from there".
@@ -99,7 +104,7 @@ def _hub_snapshot() -> Path | None:
     if HF_HUB_OFFLINE:
         return None
     try:
-        HfApi().model_info(REPO, timeout=HUB_TIMEOUT_SECONDS)
+        HfApi().model_info(REPO, revision=REVISION, timeout=HUB_TIMEOUT_SECONDS)
         say("demo model: downloading it from the model hub, about 1 GB ...")
         return snapshot(local=False)
     except Exception as error:

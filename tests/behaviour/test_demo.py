@@ -16,7 +16,8 @@ from refusal_steering.detection.broken import is_broken
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.prompts.contrast_set import load_items, render
-from tests.server.fixtures.live import CHAT, KEY, demo_server
+from tests.behaviour.readme import Site
+from tests.server.fixtures.live import CHAT
 
 pytestmark = pytest.mark.engine
 REQUESTS = 24
@@ -32,11 +33,9 @@ class Spoken:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    with demo_server(tmp_path_factory.mktemp("demo")) as url:
-        headers = {"authorization": f"Bearer {KEY}"}
-        with httpx2.Client(base_url=url, headers=headers, timeout=300) as client:
-            yield client
+def demo(site: Site) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{site.port}", timeout=300) as client:
+        yield client
 
 
 def ask(client: httpx2.Client, prompt: str, policy: str | None) -> Spoken:
