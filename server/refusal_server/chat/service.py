@@ -94,7 +94,7 @@ def _raise_stream_errors(serving: OpenAIServingChat) -> None:
         raise error if isinstance(error, BaseException) else internal_error()
 
     serving.create_streaming_error_response = raise_it
-    serving._convert_generation_error_to_streaming_response = raise_it
+    serving._convert_generation_error_to_streaming_response = raise_it  # noqa: SLF001
 
 
 def _passed_on(raw: Request) -> Request:

@@ -91,7 +91,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _flags(engine: Mapping[str, Any], parser: FlexibleArgumentParser) -> list[str]:
-    known = parser._option_string_actions
+    # argparse lists its options nowhere else.
+    known = parser._option_string_actions  # noqa: SLF001
     flags: list[str] = []
     for name, value in engine.items():
         flag = f"--{name.replace('_', '-')}"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import socket
-import sys
 from argparse import Namespace
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -18,17 +16,17 @@ import uvicorn
 from starlette.types import ASGIApp
 from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
 
-from refusal_server.console.gate import PREFIX as CONSOLE
 from refusal_server.files.file_watcher import FileWatcher
 from refusal_server.http.protocol import deadline_protocol
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_set import PolicySet
+from refusal_server.run.announcement import announce
 from refusal_server.run.app import build_app, build_ops_app
 from refusal_server.run.assembly import assemble, media_workers
 from refusal_server.run.engine_arguments import first_line
 from refusal_server.run.heartbeat import Heartbeat
 from refusal_server.run.ops_thread import OtherLoop, ServingThread
-from refusal_server.run.startup import StartupError, reachable
+from refusal_server.run.startup import StartupError
 from refusal_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,14 +64,14 @@ async def serve(
         media = media_workers(settings, args)
         stack.callback(media.close)
         service = await assemble(engine, args, settings, policies, media)
-        fronts = [_Front(build_app(service, settings), settings, listener)]
+        fronts = [Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:
             fronts.append(_OpsFront(build_ops_app(service, settings), settings, ops_listener))
-        return await _Supervisor(fronts, service, settings).run()
+        return await Supervisor(fronts, service, settings).run()
 
 
-class _Front:
-    """One application on one port."""
+class Front:
+    """One application on one port, which is bound already."""
 
     def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
         self.server = _Server(_uvicorn_config(app, settings))
@@ -81,21 +79,24 @@ class _Front:
         self.serving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
+        """Serve; returns when connections are accepted, or when that has failed."""
         self.serving = asyncio.create_task(self.server.serve(sockets=[self.listener]))
         while not self.server.started and not self.serving.done():
             await asyncio.sleep(_POLL_SECONDS)
 
     @property
     def closed(self) -> bool:
+        """Whether nothing is served."""
         return self.serving is None or self.serving.done()
 
     async def close(self) -> None:
+        """Stop serving; returns when the last connection has ended."""
         self.server.should_exit = True
         if self.serving is not None:
             await self.serving
 
 
-class _OpsFront(_Front):
+class _OpsFront(Front):
     """The ops port, on a loop of its own in which nothing but ``/live`` is ever worked on."""
 
     def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
@@ -116,8 +117,10 @@ class _OpsFront(_Front):
         await self._thread.wait(_CLOSE_SECONDS)
 
 
-class _Supervisor:
-    def __init__(self, fronts: list[_Front], service: Service, settings: Settings) -> None:
+class Supervisor:
+    """Opens the fronts, watches policy, keys, engine and signals, and closes all in order."""
+
+    def __init__(self, fronts: list[Front], service: Service, settings: Settings) -> None:
         self._fronts = fronts
         self._service = service
         self._settings = settings
@@ -125,6 +128,7 @@ class _Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
+        """Serve until a signal or the engine's death; the process's exit status."""
         self._take_signals()
         health = self._service.health
         for front in self._fronts:
@@ -132,7 +136,7 @@ class _Supervisor:
         health.started = True
         health.answered()  # by the boot canaries
         watchers = [*self._watch(), self._spawn(self._heartbeat().run())]
-        _announce(self._service, self._settings, [f.listener for f in self._fronts])
+        announce(self._service, self._settings, [f.listener for f in self._fronts])
         while not (self._stop.is_set() or health.engine_failed() or self._lost_a_front()):
             await asyncio.sleep(_POLL_SECONDS)
         died = health.engine_failed()
@@ -224,36 +228,3 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
     )
-
-
-def _announce(service: Service, settings: Settings, listeners: list[socket.socket]) -> None:
-    hosts = (settings.host, settings.ops_host)
-    url, *ops = (_url(host, listener) for host, listener in zip(hosts, listeners, strict=False))
-    policies = service.policies.current
-    policy = policies.policies[policies.default]
-    model = service.model.names[0]
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
-    key = (
-        ""
-        if not service.keys.current.closed
-        else ' -H "Authorization: Bearer $REFUSAL_SERVER_API_KEY"'
-    )
-    takes = ", ".join(("text", *sorted(service.model.takes)))
-    sys.stdout.write(
-        f"\nrefusal-server is ready\n"
-        f"  URL      {url}/v1\n"
-        f"  model    {model} ({takes})\n"
-        f"  policy   {policy.name}: {policy.rule.mode}, {policy.strategy} (version "
-        f"{policies.version})\n"
-        + "".join(f"  ops      {address}\n" for address in ops)
-        + "".join(f"  console  {address}{CONSOLE}\n" for address in ops if settings.admin)
-        + f"  try it   curl -s {url}/v1/chat/completions -H 'Content-Type: application/json'{key} "
-        f"-d '{body}'\n\n"
-    )
-    sys.stdout.flush()
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    address = reachable(host)
-    shown = f"[{address}]" if ":" in address else address
-    return f"http://{shown}:{listener.getsockname()[1]}"

@@ -82,7 +82,7 @@ class Endpoint:
         body = await self.raw(messages, max_tokens, asked)
         if isinstance(body, str):
             return Reply.failed(body)
-        return _reply(body, policy)
+        return read_reply(body, policy)
 
     async def raw(
         self, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any]
@@ -125,7 +125,8 @@ def _is_off(header: str, policy: str) -> bool:
     return fields.get("policy") == policy and fields.get("mode") == "off"
 
 
-def _reply(body: Mapping[str, Any], policy: str | None) -> Reply:
+def read_reply(body: Mapping[str, Any], policy: str | None) -> Reply:
+    """What a server's JSON object says; failed unless it is an answer under ``policy``."""
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None

@@ -85,7 +85,8 @@ def attach(
         layer.__class__ = _steered_class(original, adds_residual(layer))
         for name, tensor in _graph_inputs(banks[index], buffers).items():
             layer.register_buffer(f"_steering_{name}", tensor, persistent=False)
-        layer._steering_engine = engine  # type: ignore[assignment]
+        # It is this module's own, on the class that it has just put in.
+        layer._steering_engine = engine  # type: ignore[assignment]  # noqa: SLF001
 
 
 def _steered_class(original: type[nn.Module], split: bool) -> type[nn.Module]:

@@ -83,7 +83,7 @@ def _steer(
 
 
 _LIBRARY.impl("steer", _steer, "CompositeExplicitAutograd")
-_LIBRARY._register_fake("steer", lambda *_: None)
+torch.library.register_fake("refusal_steering::steer", lambda *_: None, lib=_LIBRARY)
 
 
 def _earn(

@@ -68,6 +68,11 @@ class SteeringContext:
 _current: ContextVar[SteeringContext | None] = ContextVar("steering_context", default=None)
 
 
+def current_context() -> SteeringContext | None:
+    """The context of the block that this code runs in; None outside of one."""
+    return _current.get()
+
+
 @contextmanager
 def steering_context(directive: Directive | None) -> Iterator[SteeringContext]:
     """Steer every generation that is started inside the block; ``None`` steers nothing."""
@@ -95,7 +100,7 @@ class SteeringGateway:
         self, prompt: object, sampling_params: SamplingParams, request_id: str, **kwargs: object
     ) -> AsyncGenerator[RequestOutput, None]:
         """Stands in for ``AsyncLLM.generate``; the context is captured now, not when iterated."""
-        context = _current.get()
+        context = current_context()
         if context is not None and context.directive is None:
             context = None
         params = _stamped(prompt, sampling_params, context)

@@ -12,7 +12,7 @@ def register() -> None:
         return
     from vllm.platforms.cpu import CpuPlatform
 
-    if getattr(CpuPlatform, "_steering_rig", False):
+    if getattr(CpuPlatform, "steering_rig_installed", False):
         return
     original = CpuPlatform.check_and_update_config.__func__
 
@@ -21,4 +21,4 @@ def register() -> None:
         vllm_config.scheduler_config.async_scheduling = True
 
     CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
-    CpuPlatform._steering_rig = True
+    CpuPlatform.steering_rig_installed = True

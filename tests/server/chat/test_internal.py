@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionLogProb,
+    ChatCompletionLogProbs,
+    ChatCompletionLogProbsContent,
     ChatCompletionRequest,
     ChatCompletionResponse,
 )
-from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.logprobs import Logprob
 
 from refusal_server.chat.internal import InternalChat, reopened, together
@@ -24,28 +26,34 @@ USER: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
 
 
 class Serving:
-    """Gives ``message`` with log-probabilities in the shape that vLLM itself makes."""
+    """Gives ``message`` with log-probabilities in vLLM's shape."""
 
     def __init__(self, message: dict[str, Any], *, by_id: bool = True) -> None:
         self.message, self.by_id = message, by_id
 
     async def create_chat_completion(self, request: ChatCompletionRequest, _: Any) -> Any:
-        vllm = object.__new__(OpenAIServingChat)
-        vllm.return_tokens_as_token_ids = False
-        logprobs = (
-            request.logprobs
-            and vllm._create_chat_logprobs(
-                token_ids=[next(iter(step)) for step in STEPS],
-                top_logprobs=STEPS,
-                tokenizer=None,
-                num_output_top_logprobs=request.top_logprobs,
-                return_as_token_id=self.by_id and request.return_tokens_as_token_ids,
-            ).model_dump()
-        )
+        logprobs = None
+        if request.logprobs:
+            by_id = bool(self.by_id and request.return_tokens_as_token_ids)
+            content = [step_of(step, request.top_logprobs or 0, by_id) for step in STEPS]
+            logprobs = ChatCompletionLogProbs(content=content).model_dump()
         message = {"role": "assistant", **self.message}
-        choices = [{"index": 0, "message": message, "logprobs": logprobs or None}]
+        choices = [{"index": 0, "message": message, "logprobs": logprobs}]
         answer = {"model": "m", "choices": choices, "usage": {}}
         return ChatCompletionResponse.model_validate(answer)
+
+
+def step_of(step: dict[int, Logprob], count: int, by_id: bool) -> ChatCompletionLogProbsContent:
+    """One answer token as vLLM writes it: the likeliest tokens, by id or by their text."""
+    top = [
+        ChatCompletionLogProb(
+            token=f"token_id:{token}" if by_id else str(found.decoded_token),
+            logprob=found.logprob,
+            bytes=list(str(found.decoded_token).encode()),
+        )
+        for token, found in list(step.items())[:count]
+    ]
+    return ChatCompletionLogProbsContent(**top[0].model_dump(), top_logprobs=top)
 
 
 def ask(message: dict[str, Any], *, by_id: bool = True, **options: Any) -> Any:

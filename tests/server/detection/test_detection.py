@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,12 +84,19 @@ def test_choices_of_one_stream_are_kept_apart(pair: tuple[str, str], seed: int) 
 
 
 def test_one_character_per_event_and_a_text_without_end_keep_what_is_needed() -> None:
+    class Event(str):
+        """A string of which can be asked whether anybody keeps it."""
+
     text = "x" * 100 + REFUSAL * 500
     answer = StreamedAnswer()
+    events: list[weakref.ref[Event]] = []
     for character in text:
-        answer.add(event(content=character))
+        made = Event(event(content=character))
+        events.append(weakref.ref(made))
+        answer.add(made)
+    del made
     assert answer.said() == [Said(text[:HEAD])]
-    assert len(answer._kept[0].events) == HEAD
+    assert sum(made() is not None for made in events) == HEAD
 
 
 def test_thoughts_and_tool_calls_are_not_refusals() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from refusal_server.errors import ApiError
-from refusal_server.media.worker.protocol import Job
+from refusal_server.media import worker_pool
+from refusal_server.media.worker.protocol import Job, Limits
 from refusal_server.media.worker_pool import WorkerPool
 from refusal_server.media.worker_process import WorkerProcess
 from refusal_server.settings import Media
@@ -25,16 +28,25 @@ SETTINGS = Media(read_seconds=300, wait_seconds=60, item_bytes=64 * 2**20)
 
 
 class Watched(WorkerPool):
-    """Remembers its processes."""
+    """Remembers every process that it has started."""
+
+    def __init__(self, settings: Media, patch: pytest.MonkeyPatch) -> None:
+        super().__init__(settings)
+        self._started: list[WorkerProcess] = []
+        patch.setattr(worker_pool, "WorkerProcess", self._start)
+
+    def _start(self, limits: Limits) -> WorkerProcess:
+        self._started.append(WorkerProcess(limits))
+        return self._started[-1]
 
     def processes(self) -> list[WorkerProcess]:
-        return [*self._still._workers, *self._moving._workers]
+        return [*self._started]
 
 
 @pytest.fixture
-def pool(request: pytest.FixtureRequest) -> Iterator[Watched]:
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     settings = SETTINGS.model_copy(update=getattr(request, "param", {}))
-    pool = Watched(settings)
+    pool = Watched(settings, monkeypatch)
     yield pool
     pool.close()
 
@@ -133,7 +145,8 @@ def test_a_lost_worker_is_replaced(
             await task
         for process in pool.processes():
             process.kill()
-            process._process.wait()
+            while process.alive:
+                await asyncio.sleep(0.01)
         if busy:
             with pytest.raises(ApiError) as caught:
                 await task
@@ -172,15 +185,16 @@ def test_the_event_loop_runs_while_media_are_read(pool: Watched, job: Job) -> No
 def test_only_what_the_model_takes_is_started(
     pool: Watched, takes: tuple[str, ...], started: int
 ) -> None:
+    before = set(threading.enumerate())
     pool.start(takes)
-    lanes = [pool._still, pool._moving]
-    for lane in lanes:
-        lane._threads.submit(lambda: None).result()
+    # Each thread that is there now owns one process, and starts it at once.
+    assert len(set(threading.enumerate()) - before) == started
+    while len(pool.processes()) < started:
+        time.sleep(0.01)
     assert len(pool.processes()) == started
 
 
-def test_a_closed_pool_has_no_process_and_reads_nothing() -> None:
-    pool = Watched(SETTINGS)
+def test_a_closed_pool_has_no_process_and_reads_nothing(pool: Watched) -> None:
     asyncio.run(pool.read(IMAGE))
     processes = pool.processes()
     pool.close()

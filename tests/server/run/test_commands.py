@@ -12,7 +12,6 @@ import yaml
 from refusal_server.access.key_file import new_key
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_file import PolicyFile
-from refusal_server.run import checkup
 from refusal_server.run.checkup import Finding, examine
 from refusal_server.run.cli import main
 from refusal_server.run.startup import StartupError, check_keys
@@ -181,7 +180,7 @@ def test_a_metrics_folder_must_exist_and_be_fresh(
     ]
     for step in steps:
         step()
-        states += [finding.status for finding in checkup._multiprocess_folder()]
+        states += [found.status for found in examine([]) if found.check == "metrics folder"]
     assert states == ["FAIL", "ok", "warn"]
 
 

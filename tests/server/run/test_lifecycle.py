@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from refusal_server.run.announcement import announce
 from refusal_server.run.app import build_app, build_ops_app
-from refusal_server.run.lifecycle import _announce, _Front, _Supervisor
+from refusal_server.run.lifecycle import Front, Supervisor
 from refusal_server.run.startup import StartupError, bind
 from tests.server.fixtures.ops import BEARER, POLICY, Ops
 
@@ -32,11 +33,11 @@ def run(ops: Ops, script: Script) -> int:
     async def serve() -> int:
         main, operations = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
         fronts = [
-            _Front(build_app(ops.service, ops.settings), ops.settings, main),
-            _Front(build_ops_app(ops.service, ops.settings), ops.settings, operations),
+            Front(build_app(ops.service, ops.settings), ops.settings, main),
+            Front(build_ops_app(ops.service, ops.settings), ops.settings, operations),
         ]
         urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (main, operations)]
-        serving = asyncio.create_task(_Supervisor(fronts, ops.service, ops.settings).run())
+        serving = asyncio.create_task(Supervisor(fronts, ops.service, ops.settings).run())
         await until(lambda: all(front.server.started for front in fronts))
         async with (
             httpx2.AsyncClient(base_url=urls[0], headers=BEARER) as callers,
@@ -88,9 +89,9 @@ def test_the_address_of_the_console_that_is_shown_leads_to_its_login(
         pytest.skip(f"the address {host} is missing: switch IPv6 on")
 
     async def visit() -> httpx2.Response:
-        front = _Front(build_ops_app(ops.service, settings), settings, listener)
+        front = Front(build_ops_app(ops.service, settings), settings, listener)
         await front.open()
-        _announce(ops.service, settings, [listener, listener])
+        announce(ops.service, settings, [listener, listener])
         shown = dict(re.findall(r"^  (\w+) +(http\S+)$", capsys.readouterr().out, re.MULTILINE))
         async with httpx2.AsyncClient(follow_redirects=True) as visitor:
             page = await visitor.get(shown["console"])
@@ -106,7 +107,7 @@ def test_without_an_admin_key_no_console_is_shown(
 ) -> None:
     ops = Ops(tmp_path, key=None)
     with bind("127.0.0.1", 0) as listener:
-        _announce(ops.service, ops.settings, [listener, listener])
+        announce(ops.service, ops.settings, [listener, listener])
     shown = capsys.readouterr().out
     assert "  ops " in shown and "console" not in shown
 

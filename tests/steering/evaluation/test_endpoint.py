@@ -8,7 +8,7 @@ import pytest
 
 from refusal_steering.errors import EndpointError
 from refusal_steering.evaluation.case import Case, user
-from refusal_steering.evaluation.endpoint import Access, Endpoint, Reply, _reply
+from refusal_steering.evaluation.endpoint import Access, Endpoint, Reply, read_reply
 from refusal_steering.evaluation.scoring.judge import Judge, parse_ruling
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Fail, FakeServer, Hang, Raw
@@ -88,7 +88,7 @@ async def test_a_server_that_ignores_the_policy_gives_no_steered_answer(serve: S
 )
 def test_only_a_policy_of_mode_off_may_come_without_a_report(header: str, fine: bool) -> None:
     body = {"choices": [{"message": {"content": "Sure."}}], "x-steering": header}
-    assert (_reply(body, "off").text == "Sure.") is fine
+    assert (read_reply(body, "off").text == "Sure.") is fine
 
 
 async def test_a_report_of_another_policy_is_an_error(serve: Serve) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from refusal_steering.bundle import SteeringBundle, save_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleInUseError, BundleMismatchError
+from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.trace import Reading
 
@@ -118,7 +119,7 @@ def test_a_step_that_cannot_be_planned_fails_its_steered_requests_only(
     def explode(*_: Any) -> None:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(rig.steering._buffers, "commit", explode)
+    monkeypatch.setattr(StepBuffers, "commit", explode)
     stream, readings = rig.step(("r", 0, 1), ("x", 0, 1))
     assert stream.tolist() == [1.0, 1.0]
     assert "a bug of ours" in str(readings["r"].failure) and "x" not in readings
