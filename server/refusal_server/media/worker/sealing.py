@@ -22,6 +22,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _STANDARD = 3
 _FEW = 16
+_MANY = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,8 +59,14 @@ def seal(limits: Limits, output: int) -> None:
     # All three stay taken: a free one could be opened again.
     os.dup2(output, 0)
     os.dup2(output, 1)
-    os.closerange(_STANDARD, _FEW)
+    os.closerange(_STANDARD, _most_descriptors())
     resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD, _STANDARD))
+
+
+def _most_descriptors() -> int:
+    """Above every descriptor that this process can have: few in a worker that has settled."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MANY if most == resource.RLIM_INFINITY else min(most, _MANY)
 
 
 def die_with(parent: int) -> None:
