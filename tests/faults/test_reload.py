@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import POLICY, LiveServer
+from tests.server.fixtures.states import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -21,13 +22,6 @@ RELOADED = "steering_policy_last_reload_successful"
 
 def version(server: LiveServer) -> str:
     return str(httpx2.get(f"{server.url}/version").json()["policy_version"])
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def changed(**rule: Any) -> dict[str, Any]:
@@ -47,29 +41,34 @@ def original(server: LiveServer) -> Iterator[str]:
 
 @pytest.mark.usefixtures("original")
 def test_a_new_bundle_comes_into_force_without_an_error_under_load(server: LiveServer) -> None:
-    stop = False
+    stop, answers = threading.Event(), list[httpx2.Response]()
 
-    def ask() -> list[httpx2.Response]:
-        answers = []
-        while not stop:
+    def ask() -> None:
+        while not stop.is_set():
             answers.append(server.chat())
-        return answers
+
+    def seen() -> set[str]:
+        """The versions that answers name."""
+        fields = [answer.headers["x-steering"].split(";") for answer in answers.copy()]
+        return {version.removeprefix("version=") for _, version, *_ in fields}
 
     write_bundle(server.folder / "bundles" / "next", seed=7)
     before = version(server)
     with ThreadPoolExecutor(3) as pool:
         asking = [pool.submit(ask) for _ in range(3)]
-        time.sleep(0.5)
-        server.write_policy(changed(bundle="bundles/next"))
-        server.signal(signal.SIGHUP)
-        eventually(lambda: version(server) != before)
-        after = version(server)
-        time.sleep(0.5)
-        stop = True
-        answers = [answer for future in asking for answer in future.result()]
+        try:
+            eventually(lambda: before in seen())
+            server.write_policy(changed(bundle="bundles/next"))
+            server.signal(signal.SIGHUP)
+            eventually(lambda: version(server) != before)
+            after = version(server)
+            eventually(lambda: after in seen())
+        finally:
+            stop.set()
+        for caller in asking:
+            caller.result()
     assert {answer.status_code for answer in answers} == {200}
-    seen = {a.headers["x-steering"].split(";")[1].removeprefix("version=") for a in answers}
-    assert seen == {before, after}
+    assert seen() == {before, after}
     assert "strategy=static" in server.chat().headers["x-steering"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 
 import pytest
 
@@ -18,15 +17,15 @@ POST = (
 )
 
 
-def exchange(server: LiveServer, data: bytes) -> tuple[bytes, float]:
-    with socket.create_connection(server.address, timeout=12) as link:
-        started = time.monotonic()
+def exchange(server: LiveServer, data: bytes) -> bytes:
+    """What the server answers until it closes the connection, which it must do by itself."""
+    with socket.create_connection(server.address, timeout=60) as link:
         link.sendall(data)
         answer = b""
-        with contextlib.suppress(TimeoutError, ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):
             while chunk := link.recv(65_536):
                 answer += chunk
-        return answer, time.monotonic() - started
+        return answer
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,7 @@ def exchange(server: LiveServer, data: bytes) -> tuple[bytes, float]:
     ],
 )
 def test_bad_framing_is_refused_and_closed(server: LiveServer, data: bytes, status: bytes) -> None:
-    answer, seconds = exchange(server, data)
+    answer = exchange(server, data)
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:300]
     assert b'"code"' in answer
-    assert seconds < 9
     assert server.ready_status == 200

@@ -18,7 +18,7 @@ import yaml
 
 from tests.deploy.promtool import PROMETHEUS, RULES
 from tests.needs import need
-from tests.operations.site import eventually
+from tests.server.fixtures.states import eventually
 
 EVERY = "2s"
 _VARIABLES = {

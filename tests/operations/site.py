@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from tests.engine.bundles import random_bundle
 from tests.server.fixtures import live
 from tests.server.fixtures.bundles import HIDDEN, LAYERS, write_bundle
 from tests.server.fixtures.live import LiveServer
+from tests.server.fixtures.states import eventually
 
 ADMIN = "an-admin-key-for-tests"
 BEARER = {"authorization": f"Bearer {ADMIN}"}
@@ -122,24 +121,6 @@ def code(response: httpx2.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until ``holds``, or fail."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.1)
-
-
-@contextmanager
-def halted(pid: int) -> Iterator[None]:
-    """A process that does nothing meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @contextmanager
 def started(folder: Path) -> Iterator[Site]:
     """A ready server of :data:`RANKS` ranks; stopped at the end."""
@@ -164,7 +145,9 @@ def _prepare(folder: Path) -> Path:
         "keys_file": "keys.yaml",
         "audit": {"file": str(folder / "audit.jsonl")},
     }
-    engine = {**live.CONFIG["engine"], "tensor_parallel_size": RANKS}
+    # The log tells when a request has reached the engine.
+    asked = {"tensor_parallel_size": RANKS, "enable_log_requests": True}
+    engine = {**live.CONFIG["engine"], **asked}
     path = live.prepare(folder, {"server": {**live.CONFIG["server"], **own}, "engine": engine})
     (folder / "keys.yaml").write_text("keys: []\n")
     (folder / "policy.yaml").write_text(FIRST)

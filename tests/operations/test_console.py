@@ -10,8 +10,9 @@ import httpx2
 import pytest
 
 from tests.console.chromium import chromium
-from tests.operations.site import ADMIN, Site, eventually, said, steering
+from tests.operations.site import ADMIN, Site, said, steering
 from tests.server.fixtures.live import CHAT, KEY, MODEL
+from tests.server.fixtures.states import eventually
 
 pytestmark = pytest.mark.engine
 QUESTION = "What do you see from the river?"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 
 import httpx2
 import pytest
@@ -23,14 +23,13 @@ from tests.operations.site import (
     RELOADED,
     Site,
     code,
-    halted,
     policy,
     said,
     steering,
 )
+from tests.server.fixtures.states import eventually, halted
 
 pytestmark = pytest.mark.engine
-BLINK_SECONDS = 2.0
 
 
 def test_a_dry_run_names_the_version_and_changes_nothing(site: Site) -> None:
@@ -65,12 +64,14 @@ def test_a_version_is_announced_only_after_every_rank_has_acknowledged(
 ) -> None:
     ranks = site.ranks()
     assert len(ranks) == RANKS
+    logged = len(site.callers.log)
     with ThreadPoolExecutor(2) as pool:
         with halted(ranks[rank]):
             put = pool.submit(site.put, OTHER, site.first)
-            time.sleep(BLINK_SECONDS)
+            # The file is written before the ranks are asked.
+            eventually(lambda: site.file.read_text() == OTHER)
             begun = pool.submit(site.callers.chat)
-            time.sleep(BLINK_SECONDS)
+            eventually(lambda: "Added request" in site.callers.log[logged:])
             assert not put.done()
             assert site.version == site.first
             assert site.ops.metric("steering_policy_info", version=site.first) == 1
@@ -142,12 +143,9 @@ def test_flips_under_load_give_no_error_and_each_answer_is_its_versions_own(site
     versions = {site.first}
     with asking(site, [None] * 4) as answers:
         for text in (OTHER, FIRST) * 3:
-            time.sleep(0.5)
-            done = site.put(text, site.version)
-            assert done.status_code == 200, done.text
-            versions.add(done.json()["version"])
+            versions.add(heard(site, text, answers))
     spoken = defaultdict(set)
-    for answer in answers:
+    for answer in chain(*answers):
         spoken[steering(answer)["version"]].add(said(answer))
     assert set(spoken) == versions and len(versions) == 2
     assert [len(texts) for texts in spoken.values()] == [1, 1]
@@ -159,32 +157,39 @@ def test_a_flip_to_other_bundles_and_back_gives_no_error_under_any_strategy(site
     versions = {site.first}
     with asking(site, [None, "static", "ras", "cascade"]) as answers:
         for text in (NEXT, FIRST):
-            done = site.put(text, site.version)
-            assert done.status_code == 200, done.text
-            versions.add(done.json()["version"])
-    assert {steering(answer)["version"] for answer in answers} == versions
+            versions.add(heard(site, text, answers))
+    assert {steering(answer)["version"] for answer in chain(*answers)} == versions
     _is_sound(site)
 
 
 @contextmanager
-def asking(site: Site, policies: Sequence[str | None]) -> Iterator[list[httpx2.Response]]:
-    """Callers who ask again and again meanwhile, one for each policy; their answers at the end."""
-    stop, answers = threading.Event(), list[httpx2.Response]()
+def asking(site: Site, policies: Sequence[str | None]) -> Iterator[list[list[httpx2.Response]]]:
+    """Callers who ask again and again meanwhile, one for each policy; each one's answers so far."""
+    stop, answers = threading.Event(), [list[httpx2.Response]() for _ in policies]
 
-    def ask(name: str | None) -> list[httpx2.Response]:
-        own = []
+    def ask(name: str | None, own: list[httpx2.Response]) -> None:
         while not stop.is_set():
             own.append(site.callers.chat(steering={} if name is None else {"policy": name}))
-        return own
 
     with ThreadPoolExecutor(len(policies)) as pool:
-        callers = [pool.submit(ask, name) for name in policies]
+        callers = [pool.submit(ask, *pair) for pair in zip(policies, answers, strict=True)]
         try:
+            # Every caller has been answered under the policy that is in force now.
+            eventually(lambda: all(answers))
             yield answers
         finally:
             stop.set()
         for caller in callers:
-            answers += caller.result()
+            caller.result()
+
+
+def heard(site: Site, text: str, answers: list[list[httpx2.Response]]) -> str:
+    """Put a policy and wait until it has answered every caller; its version."""
+    done = site.put(text, site.version)
+    assert done.status_code == 200, done.text
+    version = str(done.json()["version"])
+    eventually(lambda: all(steering(own[-1])["version"] == version for own in answers))
+    return version
 
 
 def _is_sound(site: Site) -> None:

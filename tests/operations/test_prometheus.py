@@ -10,8 +10,9 @@ import pytest
 
 from tests.deploy.promtool import ROOT
 from tests.operations.prometheus import Prometheus, drawable, names_in, watching
-from tests.operations.site import FIRST, RELOADED, Site, eventually, policy
+from tests.operations.site import FIRST, RELOADED, Site, policy
 from tests.server.fixtures.media import image_part, message
+from tests.server.fixtures.states import eventually
 
 # Whatever the default policy is: this one has a probe.
 SCORED = {"input": "hello", "steering": {"policy": "shadow"}}

@@ -13,11 +13,11 @@ from tests.operations.site import (
     RELOADED,
     Site,
     code,
-    eventually,
     policy,
     said,
     steering,
 )
+from tests.server.fixtures.states import eventually
 
 pytestmark = pytest.mark.engine
 RELOAD_TIME = "steering_policy_last_reload_success_timestamp_seconds"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import http.client
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.server.fixtures.media import (
     message,
     video_part,
 )
+from tests.server.fixtures.states import eventually, halted
 
 pytestmark = pytest.mark.engine
 
@@ -215,16 +215,14 @@ def test_a_client_that_leaves_is_not_counted_as_answered(server: LiveServer, str
         "n": 8,
         "stream": stream,
     }
-    with (
-        contextlib.suppress(httpx2.TimeoutException),
-        server.client(timeout=1.0) as client,
-        client.stream("POST", CHAT, json=body) as response,
-    ):
-        next(response.iter_bytes())
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and server.metric("vllm:num_requests_running"):
-        time.sleep(0.1)
-    assert server.metric("vllm:num_requests_running") == 0
+    link = http.client.HTTPConnection(*server.address)
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    link.request("POST", CHAT, json.dumps(body), headers)
+    eventually(lambda: server.metric("vllm:num_requests_running") == body["n"])
+    with halted(server.engine):
+        link.close()
+        eventually(lambda: server.metric("steering_requests_total", outcome="aborted") > before)
+    eventually(lambda: server.metric("vllm:num_requests_running") == 0)
     assert server.metric("steering_requests_total", outcome="aborted") == before + 1
 
 
