@@ -19,7 +19,9 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 
+from refusal_server.chat.steering_field import SteeringAsk, choose
 from refusal_server.chat.vllm_errors import from_response, translate
+from refusal_server.policy.policy_set import PolicySet
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
 from refusal_steering.trace import Trace
@@ -41,6 +43,7 @@ _THINKING_OFF = {"enable_thinking": False, "thinking": False}
 _ALWAYS = ("model", "cache_salt")
 _CONVERSATION = (*_ALWAYS, "documents", "add_special_tokens")
 _TOKEN_ID = "token_id:"
+_HELLO = {"role": "user", "content": "Hello!"}
 _T = TypeVar("_T")
 
 Messages = Sequence[dict[str, Any]]
@@ -110,6 +113,12 @@ class InternalChat:
         except Exception as error:
             raise _judged(error) from error
         return _reply(result, tuple(context.traces), measured=directive is not None)
+
+
+async def prove_answer(internal: InternalChat, policies: PolicySet) -> None:
+    """Ask for one token under the default policy's reading; raises where no proven one comes."""
+    directive = choose(SteeringAsk(), policies).probe
+    await internal.ask([_HELLO], {}, tokens=1, directive=directive)
 
 
 async def together(*work: Coroutine[Any, Any, _T]) -> list[_T]:

@@ -15,9 +15,8 @@ from vllm.version import __version__ as vllm_version
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
-from refusal_server.chat.internal import InternalChat
+from refusal_server.chat.internal import InternalChat, prove_answer
 from refusal_server.chat.moderation import ModerationService
-from refusal_server.chat.proof import prove_answer
 from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.risk.judge import check_engine
 from refusal_server.chat.service import ChatService

@@ -9,23 +9,20 @@ import os
 import signal
 import socket
 from argparse import Namespace
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
-import uvicorn
-from starlette.types import ASGIApp
 from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
 
 from refusal_server.files.file_watcher import FileWatcher
-from refusal_server.http.protocol import deadline_protocol
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.run.announcement import announce
 from refusal_server.run.app import build_app, build_ops_app
 from refusal_server.run.assembly import assemble, media_workers
 from refusal_server.run.engine_arguments import first_line
+from refusal_server.run.front import Front, OpsFront
 from refusal_server.run.heartbeat import Heartbeat
-from refusal_server.run.ops_thread import OtherLoop, ServingThread
 from refusal_server.run.startup import StartupError
 from refusal_server.settings import Settings
 
@@ -33,16 +30,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 1.0
-_KEEP_ALIVE_SECONDS = 75
 _ENDED_AT_ONCE = 1
-_CLOSE_SECONDS = 5.0
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the supervisor's."""
-        yield
 
 
 async def serve(
@@ -66,55 +54,8 @@ async def serve(
         service = await assemble(engine, args, settings, policies, media)
         fronts = [Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:
-            fronts.append(_OpsFront(build_ops_app(service, settings), settings, ops_listener))
+            fronts.append(OpsFront(build_ops_app(service, settings), settings, ops_listener))
         return await Supervisor(fronts, service, settings).run()
-
-
-class Front:
-    """One application on one port, which is bound already."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
-        self.server = _Server(_uvicorn_config(app, settings))
-        self.listener = listener
-        self.serving: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        """Serve; returns when connections are accepted, or when that has failed."""
-        self.serving = asyncio.create_task(self.server.serve(sockets=[self.listener]))
-        while not self.server.started and not self.serving.done():
-            await asyncio.sleep(_POLL_SECONDS)
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing is served."""
-        return self.serving is None or self.serving.done()
-
-    async def close(self) -> None:
-        """Stop serving; returns when the last connection has ended."""
-        self.server.should_exit = True
-        if self.serving is not None:
-            await self.serving
-
-
-class _OpsFront(Front):
-    """The ops port, on a loop of its own in which nothing but ``/live`` is ever worked on."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
-        super().__init__(OtherLoop(app, asyncio.get_running_loop()), settings, listener)
-        self._thread = ServingThread(lambda: self.server.serve(sockets=[self.listener]))
-
-    async def open(self) -> None:
-        self._thread.start()
-        while not self.server.started and not self.closed:
-            await asyncio.sleep(_POLL_SECONDS)
-
-    @property
-    def closed(self) -> bool:
-        return self._thread.ended
-
-    async def close(self) -> None:
-        self.server.should_exit = True
-        await self._thread.wait(_CLOSE_SECONDS)
 
 
 class Supervisor:
@@ -211,20 +152,3 @@ class Supervisor:
 
     def _lost_a_front(self) -> bool:
         return any(front.closed for front in self._fronts)
-
-
-def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    limits = settings.limits
-    protocol: Any = deadline_protocol(limits.header_seconds, limits.write_seconds)
-    return uvicorn.Config(
-        app,
-        http=protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        h11_max_incomplete_event_size=limits.header_bytes,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=1,
-    )

@@ -14,7 +14,8 @@ import pytest
 
 from refusal_server.run.announcement import announce
 from refusal_server.run.app import build_app, build_ops_app
-from refusal_server.run.lifecycle import Front, Supervisor
+from refusal_server.run.front import Front
+from refusal_server.run.lifecycle import Supervisor
 from refusal_server.run.startup import StartupError, bind
 from tests.server.fixtures.ops import BEARER, POLICY, Ops
 
