@@ -38,7 +38,7 @@ def test_directive_survives_the_wire() -> None:
 
 
 @pytest.mark.parametrize("strength", [-0.1, math.nan, math.inf, MAX_STRENGTH * 1.01])
-def test_gain_out_of_range_is_refused(strength: float) -> None:
+def test_strength_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(DirectiveError, match="strength"):
         Directive("d", "p", "v", strength=strength)
 

@@ -71,7 +71,7 @@ class SteeringChoice:
 
     @property
     def blend(self) -> float | None:
-        """The share of the refusal prototypes, min(cap, risk * strength); ``None`` for no blend.
+        """The share of the refusal prototypes by the request's risk; ``None`` for no blend.
 
         Raises :class:`SteeringUnavailableError` while the risk is not known.
         """
@@ -80,7 +80,7 @@ class SteeringChoice:
             return None
         if self.assessment is None:
             raise SteeringUnavailableError("the risk of the request was never assessed")
-        return min(bundle.manifest.risk_pass.cap, self.assessment.risk * self.strength)
+        return bundle.manifest.risk_pass.share(self.assessment.risk, self.strength)
 
     @property
     def directive(self) -> Directive | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from refusal_steering.errors import BundleError
+from refusal_steering.prototypes import risk_of
 
 Strategy = Literal["static", "omnisteer", "mars", "ras", "cascade"]
 Medium = Literal["image", "audio", "video"]
@@ -68,6 +69,15 @@ class RiskPass(_Frozen):
     slope: float = Field(gt=0)
     quiet: float = Field(default=0.01, ge=0, lt=1)
     cap: float = Field(default=0.99, gt=0, lt=1)
+
+    def risk(self, similarity: float) -> float:
+        """The risk r of a similarity to the prototypes: 0 where quiet, never above the cap."""
+        risk = risk_of(similarity, self.base, self.slope)
+        return 0.0 if risk < self.quiet else min(risk, self.cap)
+
+    def share(self, risk: float, strength: float) -> float:
+        """The share of the prototypes that is blended in, never above the cap."""
+        return min(self.cap, risk * strength)
 
 
 class GreyZone(_Frozen):

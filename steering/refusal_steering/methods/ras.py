@@ -20,7 +20,7 @@ from refusal_steering.calibration.model import Batch, CalibrationModel, output_l
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import SteeringError
-from refusal_steering.prototypes import RefusalPrototypes, risk_of, summarise
+from refusal_steering.prototypes import RefusalPrototypes, summarise
 
 CONTEXT_PROMPT = (
     "Describe in one sentence what this shows that could matter for safety, and quote any words "
@@ -112,12 +112,6 @@ def risk_pass(similar: Tensor, discount: float, prompt: str, base: float | None 
         base=centre,
         slope=_CERTAIN / (1.0 - centre),
     )
-
-
-def risks(similar: Tensor, how: RiskPass) -> Tensor:
-    """Risks r [N] of similarities [N], as served: quiet ones are 0, none is above the cap."""
-    values = [min(risk_of(float(s), how.base, how.slope), how.cap) for s in similar]
-    return torch.tensor([value if value >= how.quiet else 0.0 for value in values])
 
 
 @torch.inference_mode()

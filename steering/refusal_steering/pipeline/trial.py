@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle
@@ -13,7 +14,7 @@ from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
-from refusal_steering.methods.ras import risks, similarities
+from refusal_steering.methods.ras import similarities
 from refusal_steering.prompts.contrast_set import (
     FORMS,
     AttackForm,
@@ -97,11 +98,11 @@ def run_trial(
 def _shares(
     target: CalibrationModel, prompts: Sequence[str], bundle: SteeringBundle, strength: float
 ) -> Tensor:
-    """The blend [P] of every prompt, as served: its risk times the strength, up to the cap."""
+    """The blend [P] of every prompt, by its own risk."""
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
     similar = similarities(target, prompts, prototypes, how.discount, how.risk_prompt)
-    return (risks(similar, how) * strength).clamp(max=how.cap)
+    return torch.tensor([how.share(how.risk(float(s)), strength) for s in similar])
 
 
 def by_cell(cases: Sequence[Case]) -> Mapping[tuple[AttackForm, Label, bool], list[int]]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refusal_server.chat.risk.judge import settled_risk
 from refusal_server.errors import ApiError
 from refusal_steering.bundle import RiskPass
 from tests.server.fixtures.bundles import (
@@ -83,9 +82,9 @@ def test_the_risk_is_the_papers_formula(rig: Rig, seed: int) -> None:
 
 def test_quiet_risks_are_zero_and_high_ones_are_capped() -> None:
     risk_pass = RiskPass.model_validate({**RISK_PASS, "quiet": 0.2})
-    assert settled_risk(0.3, risk_pass) == 0.0
-    assert settled_risk(0.5, risk_pass) == pytest.approx(0.5)
-    assert settled_risk(1.0, risk_pass) == 0.9
+    assert risk_pass.risk(0.3) == 0.0
+    assert risk_pass.risk(0.5) == pytest.approx(0.5)
+    assert risk_pass.risk(1.0) == 0.9
 
 
 @pytest.mark.parametrize(("strength", "blend"), [(1.0, 0.5), (1.5, 0.75), (2.0, 0.9)])

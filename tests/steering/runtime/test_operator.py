@@ -150,7 +150,7 @@ def test_both_forms_equal_the_formula(graph_rows: int, dtype: torch.dtype, split
 
 
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])
-def test_ledger_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
+def test_state_table_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
     plan, hidden, bench = step(), torch.randn(23, SIZE), rig(graph_rows)
     bench.run(plan, hidden, None)
     for report in plan.reports:
@@ -189,7 +189,7 @@ def test_idle_step_after_a_steered_one_touches_nothing(graph_rows: int) -> None:
 
 
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])
-def test_zero_gain_adds_nothing_to_the_bit(graph_rows: int) -> None:
+def test_strength_zero_adds_nothing_to_the_bit(graph_rows: int) -> None:
     table = RequestSlots(8, TOKENS)
     table.admit("a", 3, Directive("b", "p", "v", strength=0.0), 1)
     hidden = torch.randn(5, SIZE).bfloat16()

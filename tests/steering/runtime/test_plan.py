@@ -72,7 +72,7 @@ def test_slot_zero_and_the_trash_slot_are_never_given_away() -> None:
     assert min(row.request_slot for row in rows) >= FIRST_SLOT
 
 
-def test_lanes_of_known_requests_are_in_use() -> None:
+def test_bundle_slots_of_known_requests_are_in_use() -> None:
     table = RequestSlots(request_slots=2, scratch=1)
     table.admit("a", 1, directive(), 3)
     assert table.bundle_slots_in_use == {3}

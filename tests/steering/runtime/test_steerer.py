@@ -125,7 +125,7 @@ def test_a_step_that_cannot_be_planned_fails_its_steered_requests_only(
     assert "a bug of ours" in str(readings["r"].failure) and "x" not in readings
 
 
-def test_a_busy_lane_is_not_retired(rig: Rig) -> None:
+def test_a_bundle_slot_in_use_is_not_retired(rig: Rig) -> None:
     rig.steering.admit("r", 1, rig.wire())
     assert rig.steering.retire([]) == ()
     rig.steering.release(["r"])
@@ -150,7 +150,7 @@ def test_a_bundle_that_does_not_fit_is_refused(
         rig.steering.load(bundle(tmp_path, "other", **changes).packed)
 
 
-def test_a_new_bundle_in_an_old_lane_leaves_nothing_behind(rig: Rig, tmp_path: Path) -> None:
+def test_a_new_bundle_in_an_old_slot_leaves_nothing_behind(rig: Rig, tmp_path: Path) -> None:
     rig.steering.retire([])
     other = bundle(tmp_path, "other")
     rig.steering.load(other.packed)

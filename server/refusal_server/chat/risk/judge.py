@@ -27,7 +27,7 @@ from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.metrics import PassOutcome
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
-from refusal_steering.prototypes import RefusalPrototypes, risk_of
+from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.vllm_plugin.protocols import ModelConfig
 
 _SEEN = ("image", "video")
@@ -124,7 +124,7 @@ class RiskJudge:
         similarity = max(similarities)
         cached = sum(context.cached for context in contexts)
         return RiskAssessment(
-            risk=settled_risk(similarity, risk_pass),
+            risk=risk_pass.risk(similarity),
             similarity=similarity,
             seconds=0.0,
             passes=len(contexts) - cached + len(variants),
@@ -155,12 +155,6 @@ class RiskJudge:
         if not reply.steps or not all(reply.steps):
             raise SteeringUnavailableError("a risk pass came back without log-probabilities")
         return prototypes.similarity(reply.steps, risk_pass.discount)
-
-
-def settled_risk(similarity: float, risk_pass: RiskPass) -> float:
-    """The risk r of a similarity: 0 where it is quiet, never above the cap."""
-    risk = risk_of(similarity, risk_pass.base, risk_pass.slope)
-    return 0.0 if risk < risk_pass.quiet else min(risk, risk_pass.cap)
 
 
 def _outside(
