@@ -5,6 +5,7 @@
 #   PORT     where `make serve` listens on 127.0.0.1 (default: 8000)
 #   PYTHON   interpreter that creates the environment, 3.11 to 3.13 (default: python3)
 #   VENV     the environment's folder (default: .venv)
+#   MINUTES  how long `make soak` lasts (default: 12)
 #   PYTEST   more arguments for pytest, such as PYTEST='-k policy -x'; coverage is not judged then
 #   LOCKED   yes (default), or no: packages by pyproject.toml's ranges, digests not compared
 
@@ -16,6 +17,7 @@ PORT ?= 8000
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
+MINUTES ?= 12
 LOCKED ?= yes
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
@@ -83,6 +85,18 @@ bench: install-dev ## Measure what steering costs
 	@$(DEMO_MODEL)
 	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
+
+.PHONY: attack
+attack: install-dev ## Attack a server of the demo model and print what became of it
+	@$(DEMO_MODEL)
+	@$(BIN)/python -m tests.attack.attack --model "$$($(DEMO_MODEL) --print-path)" \
+		$(call or_else,read the table above; each line says which promise was broken)
+
+.PHONY: soak
+soak: install-dev ## Mixed traffic for MINUTES=12 and what it leaves behind
+	@$(DEMO_MODEL)
+	@$(BIN)/python -m tests.attack.soak --model "$$($(DEMO_MODEL) --print-path)" \
+		--minutes $(MINUTES) $(call or_else,read the table above)
 
 .PHONY: demo-bundle
 demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew

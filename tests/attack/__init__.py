@@ -1,0 +1,1 @@
+"""Attacks on a running server: `make attack`, `make soak`, and a short form of both."""

@@ -1,0 +1,217 @@
+"""Mixed traffic against a server of its own, for a number of minutes, and what it leaves behind.
+
+    python -m tests.attack.soak --model FOLDER [--minutes 12]
+
+Good, bad, streamed and aborted requests of several callers while the policy changes. Counted are
+answers with 5xx, unsteered answers where steering was promised, answers that carry another
+request's strength, and the server's memory and file handles before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from refusal_steering.prompts.contrast_set import load_items, render
+from tests.attack.site import POLICY, Site, attacked
+from tests.attack.structures import BROKEN
+from tests.server.fixtures.live import CHAT, KEY
+
+CALLERS = 8
+STRENGTHS = (1.0, 1.25, 1.5, 2.0)
+_CHANGE_SECONDS = 7.0
+_SETTLE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was seen: answers by status and kind, and broken promises by name."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Resident memory in MiB and open files of the server and its children."""
+
+    memory: float
+    files: int
+
+    @classmethod
+    def of(cls, root: int) -> Weight:
+        """Measured now, from /proc."""
+        pids = _family(root)
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+        files = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+        return cls(pages * 4096 / 2**20, files)
+
+
+def main() -> int:
+    """Soak, print the table, and say whether every promise was kept."""
+    arguments = _arguments()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        attacked(Path(folder), arguments.model) as site,
+    ):
+        text, holds = soak(site, Path(folder) / "policy.yaml", 60.0 * arguments.minutes)
+    sys.stdout.write(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text, encoding="utf-8")
+    return 0 if holds else 1
+
+
+def soak(site: Site, policy: Path, seconds: float) -> tuple[str, bool]:
+    """Traffic for ``seconds``; a Markdown table, and whether every promise was kept."""
+    assert site.process is not None
+    asyncio.run(_traffic(site, policy, Tally(), min(30.0, seconds / 4)))
+    before = Weight.of(site.process.pid)
+    tally = Tally()
+    asyncio.run(_traffic(site, policy, tally, seconds))
+    time.sleep(_SETTLE_SECONDS)
+    after = Weight.of(site.process.pid)
+    failed = sum(count for status, count in tally.statuses.items() if status >= 500)
+    rows = [
+        ("minutes", f"{seconds / 60:.1f}"),
+        ("answers", f"{sum(tally.statuses.values())}"),
+        ("by kind", _told(tally.kinds)),
+        ("by status", _told(tally.statuses)),
+        ("5xx", f"{failed}"),
+        ("promises broken", _told(tally.broken) or "0"),
+        ("memory before and after", f"{before.memory:.0f} and {after.memory:.0f} MiB"),
+        ("open files before and after", f"{before.files} and {after.files}"),
+        ("requests left behind", f"{site.busy}"),
+    ]
+    lines = ["| what | seen |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    holds = not failed and not tally.broken and not site.busy and after.files <= before.files + 16
+    return "\n".join(lines) + "\n", holds
+
+
+async def _traffic(site: Site, policy: Path, tally: Tally, seconds: float) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    end = time.monotonic() + seconds
+    async with httpx2.AsyncClient(base_url=site.url, headers=headers, timeout=120) as client:
+        changes = asyncio.create_task(_change(policy))
+        await asyncio.gather(*(_caller(client, tally, seed, end) for seed in range(CALLERS)))
+        changes.cancel()
+
+
+async def _change(policy: Path) -> None:
+    """Another ceiling every few seconds: another version of the same policy."""
+    for turn in range(10**6):
+        rules = {**POLICY["policies"]["main"], "ceiling": 2.0 + (turn % 5) / 10}
+        content = {**POLICY, "policies": {**POLICY["policies"], "main": rules}}
+        policy.write_text(yaml.safe_dump(content))
+        await asyncio.sleep(_CHANGE_SECONDS)
+
+
+async def _caller(client: httpx2.AsyncClient, tally: Tally, seed: int, end: float) -> None:
+    rng = random.Random(seed)
+    items = [item for item in load_items() if item.split == "held"]
+    kinds: tuple[Callable[..., Awaitable[None]], ...] = (_whole, _whole, _streamed, _left, _bad)
+    while time.monotonic() < end:
+        prompt = render(rng.choice(items), rng.choice(("plain", "list")), 0, rng.randrange(8))
+        await rng.choice(kinds)(client, tally, rng, prompt)
+
+
+def _body(rng: random.Random, prompt: str, **more: Any) -> tuple[dict[str, Any], float]:
+    strength = rng.choice(STRENGTHS)
+    steering = {"strength": strength, "report": True}
+    messages = [{"role": "user", "content": prompt}]
+    body = {"messages": messages, "max_tokens": rng.randrange(4, 32), "temperature": 0}
+    return {**body, "steering": steering, **more}, strength
+
+
+async def _whole(client: httpx2.AsyncClient, tally: Tally, rng: random.Random, prompt: str) -> None:
+    body, strength = _body(rng, prompt)
+    answer = await client.post(CHAT, content=json.dumps(body))
+    tally.kinds["whole"] += 1
+    tally.statuses[answer.status_code] += 1
+    if answer.status_code == 200:
+        _judge(tally, answer.json()["steering"], strength, answer.headers)
+
+
+async def _streamed(
+    client: httpx2.AsyncClient, tally: Tally, rng: random.Random, prompt: str
+) -> None:
+    body, strength = _body(rng, prompt, stream=True)
+    tally.kinds["streamed"] += 1
+    async with client.stream("POST", CHAT, content=json.dumps(body)) as answer:
+        tally.statuses[answer.status_code] += 1
+        events = [line async for line in answer.aiter_lines() if line.startswith("data: {")]
+    if answer.status_code == 200:
+        report = json.loads(events[-1].removeprefix("data: ")).get("steering")
+        if report is None:
+            tally.broken["stream without a report"] += 1
+        else:
+            _judge(tally, report, strength, answer.headers)
+
+
+async def _left(client: httpx2.AsyncClient, tally: Tally, rng: random.Random, prompt: str) -> None:
+    """A caller that goes away while it is answered."""
+    body, _ = _body(rng, prompt, stream=True)
+    tally.kinds["left"] += 1
+    async with client.stream("POST", CHAT, content=json.dumps(body)) as answer:
+        tally.statuses[answer.status_code] += 1
+        async for _ in answer.aiter_lines():
+            break
+
+
+async def _bad(client: httpx2.AsyncClient, tally: Tally, rng: random.Random, _: str) -> None:
+    tally.kinds["bad"] += 1
+    answer = await client.post(CHAT, content=rng.choice(list(BROKEN.values())))
+    tally.statuses[answer.status_code] += 1
+
+
+def _judge(tally: Tally, report: dict[str, Any], strength: float, headers: httpx2.Headers) -> None:
+    if report["mode"] != "enforce" or not report["rows_verified"]:
+        tally.broken["unsteered answer"] += 1
+    if report["strength"] != strength:
+        tally.broken["another request's strength"] += 1
+    if f"version={report['version']}" not in headers["x-steering"]:
+        tally.broken["header and report of two versions"] += 1
+
+
+def _family(root: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(status[1])
+    family = [root]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family
+
+
+def _told(counts: Counter[Any]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", type=Path, required=True, help="folder of the demo model")
+    parser.add_argument("--minutes", type=float, default=12.0, help="how long traffic lasts")
+    parser.add_argument("--out", type=Path, default=None, help="where the table is written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
