@@ -13,12 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from refusal_server.caller import ANYONE, Caller
-from refusal_server.files.yaml_file import (
-    FileError,
-    first_problem,
-    parse_mapping,
-    read_text,
-)
+from refusal_server.files.yaml_file import FileError, first_problem, parse_model, read_text
 from refusal_server.policy.policy_file import Name
 
 PREFIX = "rs-"
@@ -109,11 +104,8 @@ OPEN = Keyring(closed=False)
 
 def load_keyring(path: Path) -> Keyring:
     """Read the key file; raises :class:`FileError`, which never repeats a value of the file."""
-    try:
-        file = KeyFile.model_validate(parse_mapping(read_text(path), str(path)))
-    except ValidationError as error:
-        known = (*KeyFile.model_fields, *KeyEntry.model_fields)
-        raise FileError(f"the key file {path} is invalid: {first_problem(error, known)}") from error
+    known = (*KeyFile.model_fields, *KeyEntry.model_fields)
+    file = parse_model(read_text(path), KeyFile, f"the key file {path}", known)
     return Keyring(tuple((bytes.fromhex(entry.sha256), entry.caller) for entry in file.keys))
 
 

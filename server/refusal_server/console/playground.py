@@ -74,7 +74,13 @@ def parse(body: dict[str, Any]) -> Trial:
 
 async def compare(service: Service, trial: Trial, raw: Request) -> dict[str, Any]:
     """Both answers, or one and the reason why there is no plain one; neither spoils the other."""
-    policies = service.policies.current
+    with service.policies.lease() as lease:
+        return await _compare(service, lease.policies, trial, raw)
+
+
+async def _compare(
+    service: Service, policies: PolicySet, trial: Trial, raw: Request
+) -> dict[str, Any]:
     steered = policies.policies.get(trial.policy)
     if steered is None or steered.bundle is None:
         raise bad_request("policy must name a policy that is not off.", param="policy")

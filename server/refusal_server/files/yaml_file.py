@@ -1,22 +1,61 @@
-"""Operators' YAML files: one mapping, no repeated keys, errors that fit on one line."""
+"""Operators' YAML files: one mapping, no repeated keys, and every mistake told with its line."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from refusal_server.files.yaml_place import Place, YamlPlaces
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_BOOL = "tag:yaml.org,2002:bool"
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong; ``line`` counts from 1, ``None`` where no line is at fault."""
+
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
 
 
 class FileError(ValueError):
-    """A file of the operator's cannot be used; the message names file, place and cure."""
+    """A file of the operator's cannot be used; the message is one line with its first problem.
 
+    ``problems`` are all of them, at least one.
+    """
 
-_BOOL = "tag:yaml.org,2002:bool"
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (Problem(message),)
+
+    @classmethod
+    def of(cls, source: str, problems: Sequence[Problem]) -> FileError:
+        """The error of a ``source`` that can be read and is wrong."""
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return cls(f"{source} is invalid: {problems[0]}{more}", problems)
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,14 +104,28 @@ def parse_mapping(text: str, source: str) -> dict[str, Any]:
     try:
         value = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
-        raise FileError(f"{source}{line}: {error.problem}") from error
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise FileError.of(source, [Problem(str(error.problem), line)]) from error
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         # Keys that are lists, dates that do not exist, nesting without end.
-        raise FileError(f"{source} is not YAML") from error
+        raise FileError.of(source, [Problem("it is not YAML")]) from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise FileError(f"{source} must hold a mapping with text keys")
+        raise FileError.of(source, [Problem("it must be a mapping whose keys are strings")])
     return value
+
+
+def parse_model(text: str, kind: type[Model], source: str, known: Iterable[str]) -> Model:
+    """``text`` as a ``kind``; raises :class:`FileError` with every problem of it.
+
+    ``known`` are the names that unknown keys are compared with. Values are never repeated.
+    """
+    content = parse_mapping(text, source)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        places = YamlPlaces(text)
+        found = [Problem(message, places.line(place)) for place, message in _mistakes(error, known)]
+        raise FileError.of(source, found) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -83,19 +136,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def first_problem(error: ValidationError, known: Iterable[str]) -> str:
     """The first validation error on one line, with the nearest known name for unknown keys."""
-    return problems(error, known)[0]
+    return _mistakes(error, known)[0][1]
 
 
-def problems(error: ValidationError, known: Iterable[str]) -> list[str]:
-    """Every validation error on a line of its own."""
+def _mistakes(error: ValidationError, known: Iterable[str]) -> list[tuple[Place, str]]:
     names = list(known)
-    return [
-        _problem(found, names) for found in error.errors(include_url=False, include_input=False)
-    ]
+    listed = error.errors(include_url=False, include_input=False)
+    return [(found["loc"], _in_words(found, names)) for found in listed]
 
 
-def _problem(found: Mapping[str, Any], known: Iterable[str]) -> str:
+def _in_words(found: Mapping[str, Any], known: Iterable[str]) -> str:
     where = ".".join(str(part) for part in found["loc"]) or "document"
     if found["type"] == "extra_forbidden":
         return f"unknown key {where!r}.{nearest(str(found['loc'][-1]), known)}"
-    return f"{where}: {found['msg']}"
+    if found["type"] in _WORDS:
+        return f"{where} {_WORDS[found['type']]}"
+    return f"{where}: {str(found['msg']).removeprefix('Value error, ')}"

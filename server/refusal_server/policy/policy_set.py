@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
-from pydantic import ValidationError
-
 from refusal_server.caller import ANYONE, Caller, Origin
-from refusal_server.files.yaml_file import (
-    FileError,
-    parse_mapping,
-    problems,
-    read_text,
-)
-from refusal_server.policy.policy_file import (
-    KNOWN_KEYS,
-    PolicyFile,
-    PolicyRule,
-    TrafficSplit,
-)
-from refusal_steering.bundle import SteeringBundle, Window, load_bundle
-from refusal_steering.errors import BundleError
+from refusal_server.policy.policy_file import PolicyRule, TrafficSplit
+from refusal_steering.bundle import SteeringBundle, Window
 from refusal_steering.terms import MEDIA
 
 Arm = Literal["treatment", "control"]
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy with its bundle in memory (``None`` in mode ``off``).
-
-    Requests hold the one that they chose, and so tell the store that its bundle is needed.
-    """
+    """One policy with its bundle in memory (``None`` in mode ``off``)."""
 
     name: str
     rule: PolicyRule
@@ -105,6 +85,11 @@ class PolicySet:
         found = {p.bundle.digest: p.bundle for p in self.policies.values() if p.bundle}
         return tuple(found.values())
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """The digests of :attr:`bundles`."""
+        return frozenset(bundle.digest for bundle in self.bundles)
+
     def default_for(self, caller: Caller) -> str:
         """The policy that ``caller`` gets unasked: its key's, its tenant's, or the file's.
 
@@ -135,97 +120,6 @@ class PolicySet:
         return policy, "control"
 
 
-def load_policy_set(path: Path) -> PolicySet:
-    """Read the file and its bundles; raises :class:`FileError` or ``BundleError``."""
-    return parse_policy_set(read_text(path), path)
-
-
-def parse_policy_set(text: str, path: Path) -> PolicySet:
-    """What ``text`` would be as the policy file at ``path``; raises as :func:`load_policy_set`."""
-    file = _validated(text, path)
-    bundles = {
-        rule.bundle: load_bundle((path.parent / rule.bundle).resolve())
-        for rule in file.policies.values()
-        if rule.bundle is not None
-    }
-    policies = {
-        name: Policy(name, rule, bundles.get(rule.bundle) if rule.bundle else None)
-        for name, rule in file.policies.items()
-    }
-    for problem in _contradictions(policies):
-        raise _invalid(path, problem)
-    return PolicySet(
-        _version(file, bundles),
-        file.default,
-        MappingProxyType(policies),
-        MappingProxyType(file.tenants),
-        text,
-    )
-
-
-def policy_problems(path: Path) -> list[str]:
-    """Everything that is wrong with the file and its bundles, a line each; empty when nothing."""
-    try:
-        file = PolicyFile.model_validate(parse_mapping(read_text(path), str(path)))
-    except FileError as error:
-        return [str(error)]
-    except ValidationError as error:
-        return problems(error, KNOWN_KEYS)
-    policies, found = {}, []
-    for name, rule in file.policies.items():
-        try:
-            bundle = load_bundle((path.parent / rule.bundle).resolve()) if rule.bundle else None
-        except BundleError as error:
-            found.append(f"policies.{name}.bundle: {error}")
-        else:
-            policies[name] = Policy(name, rule, bundle)
-    return [*found, *_contradictions(policies)]
-
-
-def _validated(text: str, path: Path) -> PolicyFile:
-    try:
-        return PolicyFile.model_validate(parse_mapping(text, str(path)))
-    except ValidationError as error:
-        raise _invalid(path, problems(error, KNOWN_KEYS)[0]) from error
-
-
-def _invalid(path: Path, problem: str) -> FileError:
-    return FileError(f"the policy file {path} is invalid: {problem}")
-
-
-def _contradictions(policies: Mapping[str, Policy]) -> Iterator[str]:
-    for policy in policies.values():
-        yield from _meaningless_fields(policy)
-        split = policy.rule.split
-        if split is not None and split.policy in policies:
-            yield from _unsafe_split(policy, split, policies[split.policy])
-
-
-def _meaningless_fields(policy: Policy) -> Iterator[str]:
-    """A blend has its prototypes' window, and adds nothing that a dose could measure."""
-    rule = policy.rule
-    given = {"window": rule.window, "dose_limit": rule.dose_limit, "caps": rule.caps or None}
-    for field, value in given.items():
-        if policy.blends and value is not None:
-            yield (
-                f"policies.{policy.name}.{field} has no meaning for strategy "
-                f"{policy.strategy!r}, which blends logits; remove it"
-            )
-
-
-def _unsafe_split(control: Policy, split: TrafficSplit, other: Policy) -> Iterator[str]:
-    where = f"policies.{control.name}.split"
-    if other.rule.models != control.rule.models:
-        yield f"{where}: {other.name!r} is for other models than {control.name!r}"
-    # Callers choose their ids, and so their arm.
-    may_be_named = other.rule.selectable or other.at_least_as_strong_as(control)
-    if split.by != "key" and not may_be_named:
-        yield (
-            f"{where}: {other.name!r} is weaker than {control.name!r}, and callers could reach it "
-            "by trying ids; split `by: key`, or make it selectable"
-        )
-
-
 def _subject(split: TrafficSplit, origin: Origin) -> str | None:
     if split.by == "key":
         return origin.caller.name
@@ -236,11 +130,3 @@ def _subject(split: TrafficSplit, origin: Origin) -> str | None:
 
 def _bound(limit: float | None) -> float:
     return math.inf if limit is None else limit
-
-
-def _version(file: PolicyFile, bundles: Mapping[str, SteeringBundle]) -> str:
-    content = {
-        "file": file.model_dump(mode="json"),
-        "bundles": {name: bundle.digest for name, bundle in bundles.items()},
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

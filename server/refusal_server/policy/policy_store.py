@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 from refusal_server.errors import ApiError
 from refusal_server.events import EventSink, NoEvents, PolicyChanged, PolicySource
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_history import PolicyHistory
-from refusal_server.policy.policy_set import (
-    Policy,
-    PolicySet,
+from refusal_server.policy.policy_lease import PolicyLease, PolicyLeases
+from refusal_server.policy.policy_loader import (
+    BundleCheck,
+    any_model,
     load_policy_set,
     parse_policy_set,
 )
+from refusal_server.policy.policy_ranks import BundleHost, EngineCheck, PolicyRanks
+from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_source import PolicySourceFile
-from refusal_steering.bundle import SteeringBundle
-from refusal_steering.errors import SteeringError
 
 logger = logging.getLogger(__name__)
-
-
-class BundleHost(Protocol):
-    """The workers, as far as bundles are concerned."""
-
-    async def load(self, bundle: SteeringBundle) -> None:
-        """Put a bundle on every rank."""
-
-    async def retire(self, keep: Collection[str]) -> None:
-        """Free every bundle whose digest is not in ``keep`` once no request uses it."""
-
-    async def acknowledge(self, policy_version: str, bundles: Collection[str]) -> None:
-        """Have every rank confirm that it holds ``bundles`` for ``policy_version``."""
-
-
-Check = Callable[[SteeringBundle], Awaitable[None]]
-Approve = Callable[[PolicySet], None]
 
 
 class PolicyGauges(Protocol):
@@ -53,15 +35,12 @@ class PolicyGauges(Protocol):
         """The file on disk could not be brought into force."""
 
 
-def _approve_all(_: PolicySet) -> None:
-    """Nothing to hold a policy against."""
-
-
 class PolicyStore:
     """Holds one :class:`PolicySet`; a swap is all or nothing, and the last good one stays.
 
-    ``check`` tests a bundle on the engine. ``approve`` raises for a policy that cannot fit the
-    served model, before any rank hears of it.
+    ``fits`` judges a bundle by the served model's configuration, before any rank hears of it;
+    ``check`` tests it on the engine. The bundles of former versions stay loaded exactly while a
+    request holds a lease on them.
     """
 
     def __init__(
@@ -69,40 +48,40 @@ class PolicyStore:
         path: Path,
         first: PolicySet,
         host: BundleHost,
-        check: Check,
+        check: EngineCheck,
         gauges: PolicyGauges,
         *,
-        approve: Approve = _approve_all,
+        fits: BundleCheck = any_model,
         events: EventSink | None = None,
         history_size: int = 0,
     ) -> None:
         self._file = PolicySourceFile(path)
-        self._host = host
-        self._check = check
+        self._ranks = PolicyRanks(host, check)
         self._gauges = gauges
-        self._approve = approve
+        self._fits = fits
         self._events = events or NoEvents()
         self._lock = asyncio.Lock()
-        self._tested: set[str] = set()
-        # Policies of former versions for as long as a request holds them: it may be queued, or wait
-        # for its risk pass, and the workers do not know of it yet.
-        self._former: WeakValueDictionary[int, Policy] = WeakValueDictionary()
+        self._tidying: set[asyncio.Task[None]] = set()
+        self.leases = PolicyLeases(self._loosened)
         self.path = path
         self.history = PolicyHistory(path.with_name(path.name + ".history"), history_size)
         self.current = first
 
+    def lease(self) -> PolicyLease:
+        """The policies in force, for one request; it must be released when the request ends."""
+        return self.leases.take(self.current)
+
     async def start(self) -> None:
         """Bring the first policy into force; raises when a rank does not follow."""
         async with self._lock:
-            self._approve(self.current)
-            await self._install(self.current)
+            await self._ranks.install(self.current, ())
             self._in_force(None, "start")
 
     async def reload(self, source: PolicySource = "file") -> bool:
         """Read the file again; on any error log it, keep what is in force, return ``False``."""
         async with self._lock:
             try:
-                await self._change_to(await self._read(load_policy_set, self.path), source)
+                await self._change_to(await self._on_disk(), source)
             except Exception as error:
                 logger.error("policy not reloaded, %s stays: %s", self.current.version, error)
                 self._gauges.reload_failed()
@@ -111,11 +90,8 @@ class PolicyStore:
         return True
 
     async def judge(self, text: str) -> PolicySet:
-        """What ``text`` would be in force as, without applying it; raises a 400."""
-        try:
-            return await self._read(parse_policy_set, text, self.path)
-        except (FileError, SteeringError) as error:
-            raise ApiError(400, str(error), code="invalid_policy") from error
+        """What ``text`` would be in force as; raises :class:`FileError` with all its problems."""
+        return await asyncio.to_thread(parse_policy_set, text, self.path, self._fits)
 
     async def exchange(
         self, text: str, expected: str, source: PolicySource = "admin", request_id: str = ""
@@ -127,7 +103,7 @@ class PolicyStore:
         """
         async with self._lock:
             self.require(expected)
-            found = await self.judge(text)
+            found = await self._acceptable(text)
             await self._exchange(found, source, request_id)
             return found
 
@@ -139,7 +115,7 @@ class PolicyStore:
             past = self.history.last
             if past is None:
                 raise _conflict("There is no earlier policy to return to.", "no_history")
-            found = await self.judge(past.text)
+            found = await self._acceptable(past.text)
             if found.version != past.version:
                 raise _conflict(
                     f"The bundles of policy {past.version} have changed since it was in force; "
@@ -158,6 +134,12 @@ class PolicyStore:
                 f"Policy {self.current.version} is in force, not the version that If-Match names.",
                 code="precondition_failed",
             )
+
+    async def _acceptable(self, text: str) -> PolicySet:
+        try:
+            return await self.judge(text)
+        except FileError as error:
+            raise not_a_policy(error) from error
 
     async def _exchange(self, found: PolicySet, source: PolicySource, request_id: str) -> None:
         before = self._file.content()
@@ -182,35 +164,29 @@ class PolicyStore:
 
     async def _holds_another_policy(self) -> bool:
         try:
-            found = await self._read(load_policy_set, self.path)
-        except (FileError, SteeringError):
+            found = await self._on_disk()
+        except FileError:
             return False
         return found.version != self.current.version
 
-    async def _read(self, load: Callable[..., PolicySet], *arguments: object) -> PolicySet:
-        found = await asyncio.to_thread(load, *arguments)
-        self._approve(found)
-        return found
+    async def _on_disk(self) -> PolicySet:
+        return await asyncio.to_thread(load_policy_set, self.path, self._fits)
 
     async def _change_to(
         self, found: PolicySet, source: PolicySource, request_id: str | None = None
     ) -> None:
         before = self.current
-        self._former.update({id(policy): policy for policy in before.policies.values()})
         if found.version != before.version:
-            # Not after the swap: a request may be choosing the old policy right now.
-            await self._host.retire(self._needed(found))
-            await self._install(found)
+            try:
+                await self._ranks.install(found, self._needed)
+                self.current = found
+            finally:
+                await self._ranks.free(self._needed)
             if source != "rollback":
                 self.history.push(before.version, before.text)
-        elif found.text != before.text:
+        else:
             self.current = found
         self._in_force(before.version, source, request_id)
-
-    def _needed(self, found: PolicySet) -> set[str]:
-        """Bundles that are about to be loaded, or that a request on its way may bring along."""
-        policies = (*self._former.values(), *found.policies.values())
-        return {policy.bundle.digest for policy in policies if policy.bundle is not None}
 
     def _in_force(
         self, before: str | None, source: PolicySource, request_id: str | None = None
@@ -222,17 +198,27 @@ class PolicyStore:
             event = PolicyChanged(before, current.version, source, digests, request_id)
             self._events.policy_changed(event)
 
-    async def _install(self, policies: PolicySet) -> None:
-        for bundle in policies.bundles:
-            await self._host.load(bundle)
-        digests = [bundle.digest for bundle in policies.bundles]
-        await self._host.acknowledge(policies.version, digests)
-        for bundle in policies.bundles:
-            if bundle.digest not in self._tested:
-                await self._check(bundle)
-                self._tested.add(bundle.digest)
-        self.current = policies
-        self._tested &= set(digests)
+    @property
+    def _needed(self) -> frozenset[str]:
+        """The bundles of the policy in force and of requests on their way."""
+        return self.current.digests | self.leases.digests
+
+    def _loosened(self, policies: PolicySet) -> None:
+        """A request needs fewer bundles of ``policies``: free those that nobody needs now."""
+        if policies.version != self.current.version:
+            task = asyncio.get_running_loop().create_task(self._tidy())
+            self._tidying.add(task)
+            task.add_done_callback(self._tidying.discard)
+
+    async def _tidy(self) -> None:
+        async with self._lock:
+            await self._ranks.free(self._needed)
+
+
+def not_a_policy(error: FileError) -> ApiError:
+    """The 400 for a text that is no policy, with as many of its problems as a message holds."""
+    problems = "; ".join(str(problem) for problem in error.problems)
+    return ApiError(400, f"The policy is invalid: {problems}", code="invalid_policy")
 
 
 def _conflict(message: str, code: str) -> ApiError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict
 from typing import Any
 
@@ -11,9 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from refusal_server.errors import ApiError, bad_request
+from refusal_server.files.yaml_file import FileError
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
+from refusal_server.policy.policy_diff import PolicyDiff
 from refusal_server.policy.policy_set import PolicySet
+from refusal_server.policy.policy_store import not_a_policy
 
 MAX_BODY = 2**20
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
@@ -43,7 +45,10 @@ async def put_policy(request: Request) -> JSONResponse:
     if dry_run:
         if expected is not None:
             store.require(expected)
-        found = await store.judge(text)
+        try:
+            found = await store.judge(text)
+        except FileError as error:
+            raise not_a_policy(error) from error
         content = _summary(found) | {"applied": False, **_difference(before, found)}
         return JSONResponse(content)
     if expected is None:
@@ -144,19 +149,12 @@ def _summary(policies: PolicySet) -> dict[str, Any]:
 
 
 def _difference(before: PolicySet, after: PolicySet) -> dict[str, Any]:
-    old, new = ({bundle.digest for bundle in side.bundles} for side in (before, after))
-    lines = difflib.unified_diff(
-        before.text.splitlines(),
-        after.text.splitlines(),
-        before.version,
-        after.version,
-        lineterm="",
-    )
+    found = PolicyDiff(before, after.text, after)
     return {
         "replaces": before.version,
-        "diff": "\n".join(lines),
-        "bundles_added": sorted(new - old),
-        "bundles_removed": sorted(old - new),
+        "diff": found.unified,
+        "bundles_added": found.bundles_added,
+        "bundles_removed": found.bundles_removed,
     }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from refusal_server.access.budget import token_cost
 from refusal_server.chat.request import ChatCall
 from refusal_server.errors import ApiError
-from refusal_server.http.service import Service
+from refusal_server.http.disconnect import while_connected
+from refusal_server.http.leased import Leased
 from refusal_server.http.spending import Spending
 
 PATH = "/v1/chat/completions"
@@ -16,25 +16,26 @@ router = APIRouter()
 
 
 @router.post(PATH)
-async def create_chat_completion(request: Request) -> Response:
+async def create_chat_completion(request: Request, lease: Leased) -> Response:
     """Answer a chat, steered by the policy that the request chooses."""
     begun = await Spending.begin(request)
-    service = begun.service
-    call = await service.intake.admit(
-        begun.body, service.policies.current, begun.caller, begun.request_id
+    call = await begun.service.intake.admit(
+        begun.body, lease.policies, begun.caller, begun.request_id
     )
+    lease.keep(call.choice.policy)
+    service = begun.service
     with service.denials.noted(call.origin):
         service.budgets.spend_tokens(begun.caller, _cost(call))
     try:
-        answer = await _respond(call, request)
+        answer = await while_connected(request, service.chat.respond(call, request))
     except ApiError as error:
         if error.status >= 500:
             service.health.doubt()
         raise
-    if isinstance(answer, Response):
+    if answer is not None:
         service.health.answered()
     # The client is gone and nobody reads this; 499 is what access logs call it.
-    return answer if isinstance(answer, Response) else Response(status_code=499)
+    return Response(status_code=499) if answer is None else answer
 
 
 def _cost(call: ChatCall) -> int:
@@ -42,9 +43,3 @@ def _cost(call: ChatCall) -> int:
     limits = call.request.model_dump(include={"max_completion_tokens", "max_tokens"})
     asked = limits["max_completion_tokens"] or limits["max_tokens"] or 0
     return token_cost(call.messages, asked, call.request.n or 1)
-
-
-@with_cancellation  # type: ignore[untyped-decorator]
-async def _respond(call: ChatCall, raw_request: Request) -> Response:
-    service: Service = raw_request.app.state.service
-    return await service.chat.respond(call, raw_request)

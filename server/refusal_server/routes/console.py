@@ -8,7 +8,6 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from refusal_server import __version__
 from refusal_server.console import draft, playground
@@ -17,6 +16,7 @@ from refusal_server.console.gate import LOGIN, PREFIX
 from refusal_server.console.pages import render, static_files
 from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session
 from refusal_server.errors import ApiError, turned_away
+from refusal_server.http.disconnect import while_connected
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
 
@@ -143,13 +143,8 @@ async def play(request: Request) -> Response | dict[str, Any]:
     trial = playground.parse(parse_object(await request.body()))
     if service.health.reason is not None:
         raise turned_away(service.health.reason)
-    found = await _compare(trial, request)
-    return found if isinstance(found, dict) else Response(status_code=499)
-
-
-@with_cancellation  # type: ignore[untyped-decorator]
-async def _compare(trial: playground.Trial, raw_request: Request) -> dict[str, Any]:
-    return await playground.compare(_service(raw_request), trial, raw_request)
+    found = await while_connected(request, playground.compare(service, trial, request))
+    return Response(status_code=499) if found is None else found
 
 
 def _service(request: Request) -> Service:

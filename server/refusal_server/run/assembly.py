@@ -18,7 +18,6 @@ from refusal_server.access.key_store import KeyStore
 from refusal_server.chat.internal import InternalChat, prove_answer
 from refusal_server.chat.moderation import ModerationService
 from refusal_server.chat.request import ChatIntake
-from refusal_server.chat.risk.judge import check_engine
 from refusal_server.chat.service import ChatService
 from refusal_server.detection.build import build_sampled
 from refusal_server.events import EventSink, NoEvents
@@ -29,20 +28,14 @@ from refusal_server.media.guard import MediaGuard
 from refusal_server.media.worker_pool import WorkerPool
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import PolicyStore
-from refusal_server.run.served_model import (
-    check_bundles,
-    hears_videos,
-    may_think,
-    served_model,
-    serving_chat,
-)
+from refusal_server.run.engine_plan import check_bundle
+from refusal_server.run.served_model import hears_videos, may_think, served_model, serving_chat
 from refusal_server.settings import Settings
 from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.ops_metrics import OpsMetrics
 from refusal_server.telemetry.recent import RecentRequests
-from refusal_steering.bundle import SteeringBundle
 from refusal_steering.vllm_plugin.canary import run_canary
 from refusal_steering.vllm_plugin.gateway import SteeringGateway
 from refusal_steering.vllm_plugin.protocols import EngineClient
@@ -73,7 +66,7 @@ async def assemble(
         vllm_version=vllm_version,
         health=Health(engine_failed=lambda: engine.errored),
         json_limits=JsonLimits(settings.limits.json_values, settings.limits.json_depth),
-        prove=lambda: prove_answer(internal, store.current),
+        prove=partial(_prove, internal, store),
         policies=store,
         intake=intake,
         chat=_chat(serving, args, settings, telemetry),
@@ -121,24 +114,24 @@ async def _policies_in_force(
     telemetry: _Telemetry,
 ) -> PolicyStore:
     """The store, once every rank holds the bundles and every canary has passed."""
-
-    async def check(bundle: SteeringBundle) -> None:
-        check_engine(engine.model_config, bundle)
-        await run_canary(engine, bundle)
-
     assert settings.policy_file is not None
     store = PolicyStore(
         settings.policy_file,
         policies,
         gateway,
-        check,
+        partial(run_canary, engine),
         telemetry.metrics,
-        approve=partial(check_bundles, engine.model_config),
+        fits=partial(check_bundle, engine.model_config),
         events=telemetry.events,
         history_size=settings.policy_history,
     )
     await store.start()
     return store
+
+
+async def _prove(internal: InternalChat, store: PolicyStore) -> None:
+    with store.lease() as lease:
+        await prove_answer(internal, lease.policies)
 
 
 def _intake(

@@ -15,7 +15,8 @@ from typing import Literal
 
 from refusal_server.access.key_file import load_keyring
 from refusal_server.files.yaml_file import FileError
-from refusal_server.policy.policy_set import PolicySet, load_policy_set, policy_problems
+from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.policy.policy_set import PolicySet
 from refusal_server.run.startup import (
     StartupError,
     bind,
@@ -57,7 +58,6 @@ def examine(arguments: Sequence[str]) -> Iterator[Finding]:
     yield from _safely("keys", lambda: _keys(settings))
     policies = yield from _policy(settings)
     if policies is not None:
-        yield from _safely("canary", lambda: _canaries(policies))
         yield from _safely("keys", lambda: _key_policies(settings, policies))
         yield from _safely("model", lambda: _model(settings, policies))
 
@@ -161,13 +161,13 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
     if path is None:
         yield Finding("policy", "FAIL", "no policy is named", "set --policy-file")
         return None
-    problems = policy_problems(path)
-    for problem in problems:
-        yield Finding("policy", "FAIL", problem, f"correct {path}")
-    if problems:
+    try:
+        policies = load_policy_set(path)
+    except FileError as error:
+        for problem in error.problems:
+            yield Finding("policy", "FAIL", str(problem), f"correct {path}")
         return None
-    policies = load_policy_set(path)
-    found = f"version {policies.version}, {len(policies.bundles)} bundles"
+    found = f"version {policies.version}, {len(policies.bundles)} bundles with their canaries"
     yield Finding("policy", "ok", found)
     if settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
@@ -175,15 +175,6 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
         message = "cannot be changed by PUT /admin/policy" if fixed else "can be changed by PUT"
         yield Finding("policy file", "warn" if fixed else "ok", message, fix)
     return policies
-
-
-def _canaries(policies: PolicySet) -> Iterator[Finding]:
-    for bundle in policies.bundles:
-        there = bundle.manifest.canary is not None
-        message = "has a canary" if there else "has no canary: a dead hook would not be seen"
-        fix = "" if there else "calibrate it again with one"
-        status: Status = "ok" if there else "warn"
-        yield Finding("canary", status, f"{bundle.manifest.name} {message}", fix)
 
 
 def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
@@ -202,11 +193,7 @@ def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
 def _model(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
     prepare_environment(settings)
     # Not above: importing vLLM takes seconds and reads the environment just prepared.
-    from refusal_server.run.engine_arguments import parse_engine_args
-    from refusal_server.run.served_model import check_model
-    from refusal_steering.vllm_plugin.engine_args import apply_steering_args
+    from refusal_server.run.engine_plan import plan_engine
 
-    args = parse_engine_args(settings)
-    apply_steering_args(args, policies.bundles)
-    check_model(args, policies)
+    args = plan_engine(settings, policies)
     yield Finding("model", "ok", f"{args.model}: every bundle fits its configuration")

@@ -10,7 +10,7 @@ from typing import Any
 
 from refusal_server import __version__
 from refusal_server.files.yaml_file import FileError
-from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.run.commands import COMMANDS
 from refusal_server.run.startup import (
     StartupError,
@@ -69,14 +69,10 @@ def _run(settings: Settings) -> int:
         # Here, not above: importing vLLM takes seconds and reads the environment just prepared.
         import uvloop
 
-        from refusal_server.run.engine_arguments import parse_engine_args
+        from refusal_server.run.engine_plan import plan_engine
         from refusal_server.run.lifecycle import serve
-        from refusal_server.run.served_model import check_model
-        from refusal_steering.vllm_plugin.engine_args import apply_steering_args
 
-        args = parse_engine_args(settings)
-        apply_steering_args(args, policies.bundles)
-        check_model(args, policies)
+        args = plan_engine(settings, policies)
         return int(uvloop.run(serve(settings, args, policies, listener, ops_listener)))
 
 

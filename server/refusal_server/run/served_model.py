@@ -1,35 +1,17 @@
-"""What vLLM is asked about the model that it serves, before its weights load and after."""
+"""What vLLM is asked about the model that it serves, once it runs."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from starlette.datastructures import State
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from refusal_server.http.service import ServedModel
-from refusal_server.policy.policy_set import PolicySet
-from refusal_server.run.engine_arguments import first_line
 from refusal_server.run.startup import StartupError
-from refusal_steering.vllm_plugin.protocols import EngineClient, ModelConfig
-
-
-def check_model(args: Namespace, policies: PolicySet) -> None:
-    """Read the model's configuration and hold the bundles against it, before any weight loads."""
-    try:
-        config = AsyncEngineArgs.from_cli_args(args).create_model_config()
-    except (ValueError, OSError, RuntimeError) as error:
-        raise StartupError(f"the model cannot be used: {first_line(error)}") from error
-    check_bundles(config, policies)
-
-
-def check_bundles(config: ModelConfig, policies: PolicySet) -> None:
-    """Raise ``BundleError`` for a bundle that was made for another model."""
-    for bundle in policies.bundles:
-        bundle.check_model(config.get_hidden_size(), config.get_total_num_hidden_layers())
+from refusal_steering.vllm_plugin.protocols import EngineClient
 
 
 def served_model(engine: EngineClient, args: Namespace) -> ServedModel:

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from refusal_steering.bundle.folder import MANIFEST_FILE, read_folder, replace_folder
-from refusal_steering.bundle.manifest import Manifest
+from refusal_steering.bundle.manifest import Canary, Manifest
 from refusal_steering.bundle.tensors import flatten, read_prototypes, unflatten
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.errors import BundleError, BundleMismatchError
+from refusal_steering.errors import BundleError, BundleMismatchError, CanaryError
 from refusal_steering.prototypes import RefusalPrototypes
 
 
@@ -33,6 +33,15 @@ class SteeringBundle:
     def hidden_units(self) -> int:
         """Widest perceptron of any layer."""
         return max(layer.hidden_units for layer in self.layers.values())
+
+    def require_canary(self) -> Canary:
+        """The boot canary; raises :class:`CanaryError`: no server uses a bundle without one."""
+        if self.manifest.canary is None:
+            raise CanaryError(
+                f"bundle {self.manifest.name!r} has no canary, so nothing proves that it works "
+                "here; build it again with one"
+            )
+        return self.manifest.canary
 
     def check_model(self, hidden_size: int, num_layers: int) -> None:
         """Raise :class:`BundleMismatchError` unless the served model has the bundle's sizes."""

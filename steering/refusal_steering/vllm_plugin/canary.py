@@ -22,11 +22,7 @@ _SAME = 1e-3
 
 async def run_canary(engine_client: EngineClient, bundle: SteeringBundle) -> None:
     """Raise :class:`CanaryError` unless steering moves this engine as the bundle expects."""
-    canary, name = bundle.manifest.canary, bundle.manifest.name
-    if canary is None:
-        raise CanaryError(
-            f"bundle {name!r} has no canary, so nothing proves that it works here; rebuild it"
-        )
+    canary, name = bundle.require_canary(), bundle.manifest.name
     spec = SteeringSpec.of(bundle).canary
     # The first run fills the prefix cache: all that are compared then find the same blocks.
     await _first_logprobs(engine_client, canary, None)

@@ -22,7 +22,7 @@ from refusal_server.http.health import Health
 from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
 from refusal_server.media.guard import MediaGuard
-from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.run.app import build_app
 from refusal_server.settings import Limits, Media, Settings
 from refusal_server.telemetry.metrics import Metrics
@@ -30,6 +30,7 @@ from refusal_server.telemetry.ops_metrics import OpsMetrics
 from refusal_server.telemetry.recent import RecentRequests
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.media_reader import HERE
+from tests.server.fixtures.ranks import resting_store
 
 CHAT = "/v1/chat/completions"
 KEYS: dict[str, dict[str, Any]] = {
@@ -78,9 +79,6 @@ class Server:
         metrics = Metrics("m", self.registry)
         unused = cast(Any, None)
 
-        class Policies:
-            current = load_policy_set(path)
-
         self.service = Service(
             model=ServedModel(("m", "n"), 10, {}),
             started_at=0,
@@ -88,7 +86,7 @@ class Server:
             health=Health(lambda: False, started=True),
             json_limits=JsonLimits(),
             prove=unused,
-            policies=cast(Any, Policies()),
+            policies=resting_store(path, load_policy_set(path)),
             intake=ChatIntake(
                 Limits(), MediaGuard(Media(), {}, HERE), ("m", "n"), metrics, self.events
             ),

@@ -23,7 +23,7 @@ from refusal_server.chat.request import ChatCall
 from refusal_server.chat.service import ChatService
 from refusal_server.chat.steering_field import choose, parse_ask
 from refusal_server.errors import ApiError
-from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.settings import Passes
 from refusal_server.telemetry.metrics import Metrics
 from refusal_steering.errors import SteeringUnavailableError

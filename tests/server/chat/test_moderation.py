@@ -26,6 +26,7 @@ from refusal_server.routes import moderations
 from refusal_server.settings import Moderation
 from refusal_steering.errors import SteeringUnavailableError
 from tests.server.fixtures.media import image_part
+from tests.server.fixtures.ranks import resting_store
 from tests.server.fixtures.scripted import Call, Rig, Script
 
 PROBED = "omnisteer"
@@ -165,14 +166,14 @@ def test_inputs_are_counted(rig: ModerationRig) -> None:
     assert rig.count("steering_requests_total") == 0
 
 
-def test_the_route(rig: ModerationRig) -> None:
+def test_the_route(rig: ModerationRig, tmp_path: Path) -> None:
     app = FastAPI()
     app.include_router(moderations.router)
     error_handlers.install(app)
     app.state.service = SimpleNamespace(
         json_limits=JsonLimits(),
         moderation=rig.moderation,
-        policies=SimpleNamespace(current=rig.policies),
+        policies=resting_store(tmp_path / "policy.yaml", rig.policies),
         budgets=Budgets(),
         denials=Denials(rig.metrics, NoEvents()),
     )

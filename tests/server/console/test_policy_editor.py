@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from refusal_server.console import draft
 from refusal_steering.errors import BundleError
@@ -46,7 +44,7 @@ def test_a_check_lists_every_problem_by_line_and_changes_nothing(
         ("default: a\npolicies: {a: {mode: off}\n", 3),
         ("default: a\ndefault: b\n", 2),
         ("default: b\npolicies: {a: {mode: off}}\n", None),
-        ("default: a\npolicies:\n  a:\n    mode: enforce\n    bundle: nowhere\n", None),
+        ("default: a\npolicies:\n  a:\n    mode: enforce\n    bundle: nowhere\n", 5),
         ("- a", None),
         ("", None),
         ("\x00", None),
@@ -66,15 +64,6 @@ def test_a_problem_names_its_line_if_it_has_one(
     assert problem["line"] == line
     assert problem["message"]
     assert str(operator.rig.path.parent) not in answer.text
-
-
-@given(st.lists(st.sampled_from(["default", "policies", "a", "mode", "0", 0, 3]), max_size=5))
-def test_a_line_is_one_of_the_texts(place: list[str | int]) -> None:
-    text = "default: a\npolicies:\n  a:\n    mode: off\n    models: [m]\n"
-    line = draft.line_of(text, tuple(place))
-    assert line is None or 1 <= line <= 5
-    if place and isinstance(place[0], str) and place[0] in ("default", "policies"):
-        assert line is not None
 
 
 def test_a_sound_text_says_what_it_would_change(rig: ConsoleRig, operator: Operator) -> None:

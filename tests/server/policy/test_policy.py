@@ -10,8 +10,9 @@ import yaml
 from refusal_server.chat.steering_field import choose, parse_ask
 from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError
-from refusal_server.policy.policy_set import PolicySet, load_policy_set
-from refusal_steering.errors import BundleError
+from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.policy.policy_set import PolicySet
+from refusal_steering.bundle import SteeringBundle
 from tests.server.fixtures.bundles import write_bundle
 
 RULES: dict[str, Any] = {
@@ -186,12 +187,28 @@ def test_a_missing_damaged_or_pickled_bundle_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     (weights,) = (tmp_path / "b").glob("weights-*")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(BundleError, match="sha256"):
+    with pytest.raises(FileError, match=r"policies\.lax\.bundle: .*sha256"):
         load_policy_set(path)
     for name in ("missing", "vector.pt"):
         rules = {"main": {"mode": "enforce", "bundle": name}}
-        with pytest.raises(BundleError):
+        with pytest.raises(FileError, match=r"line 4: policies\.main\.bundle: "):
             load_policy_set(write(tmp_path, policies=rules))
+
+
+def test_a_bundle_without_a_canary_and_one_that_does_not_fit_are_refused_once(
+    tmp_path: Path,
+) -> None:
+    def fits(bundle: SteeringBundle) -> None:
+        bundle.check_model(16, 4)
+
+    write_bundle(tmp_path / "c", hidden=16, canary=None)
+    rules = RULES | {"bare": {"mode": "enforce", "bundle": "c"}}
+    with pytest.raises(FileError) as caught:
+        load_policy_set(write(tmp_path, policies=rules), fits)
+    told = [problem.message for problem in caught.value.problems]
+    assert len(told) == 2
+    assert "policies.lax.bundle: " in told[1] or "policies.main.bundle: " in told[1]
+    assert "no canary" in told[0]
 
 
 def test_off_needs_no_quotes_and_true_is_still_true(tmp_path: Path) -> None:
@@ -270,5 +287,5 @@ def test_a_blend_takes_no_field_of_the_residual_stream(
     write_bundle(tmp_path / "c", strategy=strategy, hidden=8)
     rule = {"mode": "enforce", "bundle": "c"}
     load_policy_set(write(tmp_path, policies={"main": rule}))
-    with pytest.raises(FileError, match=f"{next(iter(field))} has no meaning"):
+    with pytest.raises(FileError, match=f"{next(iter(field))}: it has no meaning"):
         load_policy_set(write(tmp_path, policies={"main": rule | field}))

@@ -75,7 +75,7 @@ def test_a_put_writes_the_file_and_every_rank_has_acknowledged(ops: Ops, quoted:
     ops.rig.ranks.calls.clear()
     response = ops.put(text, f'"{before}"' if quoted else before)
     assert response.status_code == 200
-    assert ops.rig.ranks.calls == ["retire", "load", "acknowledge", "check"]
+    assert ops.rig.ranks.calls == ["retire", "load", "acknowledge", "check", "retire"]
     assert ops.rig.path.read_text() == text
     assert response.json()["version"] == ops.version != before
     assert response.json()["replaces"] == before

@@ -19,7 +19,8 @@ from refusal_server.errors import ApiError
 from refusal_server.events import Denied, NoEvents
 from refusal_server.files.yaml_file import FileError
 from refusal_server.media.guard import MediaGuard
-from refusal_server.policy.policy_set import PolicySet, load_policy_set, policy_problems
+from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits, Media
 from refusal_server.telemetry.ending import Admitted, Measurement
 from refusal_server.telemetry.metrics import Metrics
@@ -153,11 +154,10 @@ def test_by_key_a_key_stays_in_one_arm_and_nobody_without_one_is_drawn(tmp_path:
 def test_a_split_that_makes_no_sense_is_refused(
     tmp_path: Path, split: dict[str, Any], rules: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(FileError, match=says):
+    with pytest.raises(FileError, match=says) as caught:
         load(tmp_path, split, rules=rules)
-    problems = policy_problems(tmp_path / "policy.yaml")
-    assert len(problems) == 1
-    assert says in problems[0]
+    (problem,) = caught.value.problems
+    assert says in problem.message
 
 
 def test_a_weaker_split_may_be_split_by_key_or_be_selectable(tmp_path: Path) -> None:

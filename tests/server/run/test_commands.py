@@ -12,10 +12,13 @@ import yaml
 from refusal_server.access.key_file import new_key
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_file import PolicyFile
+from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.run.checkup import Finding, examine
 from refusal_server.run.cli import main
+from refusal_server.run.engine_plan import plan_engine
 from refusal_server.run.startup import StartupError, check_keys
 from refusal_server.settings import load_settings
+from refusal_steering.errors import SteeringError
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import POLICY, prepare
 
@@ -28,6 +31,7 @@ def write_policy(folder: Path, rules: dict[str, Any], **fields: Any) -> str:
     return str(path)
 
 
+BUNDLES = ("omnisteer", "static")
 MAIN = {"mode": "enforce", "bundle": "b"}
 
 
@@ -98,9 +102,7 @@ def config(tmp_path: Path) -> Path:
 def test_a_sound_set_up_fails_at_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = findings("--config", str(config))
     assert failed(found) == set()
-    assert {"python", "torch", "vllm", "settings", "port", "policy", "canary", "model"} <= set(
-        found
-    )
+    assert {"python", "torch", "vllm", "settings", "port", "policy", "model"} <= set(found)
 
 
 def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
@@ -120,14 +122,32 @@ def test_the_settings_are_judged_first(tmp_path: Path) -> None:
     assert failed(findings("--config", str(tmp_path / "none"))) == {"settings"}
 
 
-def test_a_bundle_of_another_model_and_one_without_a_canary(config: Path) -> None:
-    write_bundle(config.parent / "bundles" / "static", canary=None)
-    found = findings("--config", str(config))
-    assert sorted(f.status for f in found["canary"]) == ["ok", "warn"]
-    write_bundle(config.parent / "bundles" / "static", hidden=64)
-    found = findings("--config", str(config))
-    assert failed(found) == {"model"}
-    assert "hidden size 64" in found["model"][0].message
+@pytest.mark.parametrize(
+    ("changes", "options", "check", "says"),
+    [
+        ({"canary": None}, (), "policy", "has no canary"),
+        ({"hidden": 64}, (), "model", "hidden size 64"),
+        ({"strategy": "ras"}, ("--max-logprobs", "1"), "model", "log-probabilities"),
+    ],
+)
+def test_doctor_and_server_judge_a_bundle_alike(
+    config: Path, changes: dict[str, Any], options: tuple[str, ...], check: str, says: str
+) -> None:
+    write_bundle(config.parent / "bundles" / "static", **changes)
+    rules = {name: {"mode": "enforce", "bundle": f"bundles/{name}"} for name in BUNDLES}
+    policy = {"default": "static", "policies": rules}
+    (config.parent / "policy.yaml").write_text(yaml.safe_dump(policy))
+    arguments = ["--config", str(config), *options]
+    found = findings(*arguments)
+    assert failed(found) == {check}
+    (told,) = found[check]
+    assert says in told.message
+    with pytest.raises((FileError, SteeringError)) as refused:
+        settings = load_settings(arguments)
+        assert settings.policy_file is not None
+        plan_engine(settings, load_policy_set(settings.policy_file))
+    assert says in str(refused.value)
+    assert main(["policy", "check", str(settings.policy_file)]) == (2 if check == "policy" else 0)
 
 
 def test_ports_in_use_are_found(config: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from refusal_server.policy.policy_set import load_policy_set
+from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.run.startup import StartupError, bind, prepare_environment
 from refusal_server.settings import Media, Settings, load_settings
 from refusal_steering.errors import SteeringError
@@ -95,17 +95,13 @@ def test_a_bundle_that_cannot_be_used(config: Path, damage: str) -> None:
 
 def plan(*options: str) -> str:
     """What the server says after vLLM was imported and before the engine starts."""
-    from refusal_server.run.engine_arguments import parse_engine_args
-    from refusal_server.run.served_model import check_model
-    from refusal_steering.vllm_plugin.engine_args import apply_steering_args
+    from refusal_server.run.engine_plan import plan_engine
 
     settings = load_settings(options)
     assert settings.policy_file is not None
     policies = load_policy_set(settings.policy_file)
     with pytest.raises((StartupError, SteeringError)) as caught:
-        args = parse_engine_args(settings)
-        apply_steering_args(args, policies.bundles)
-        check_model(args, policies)
+        plan_engine(settings, policies)
     return str(caught.value)
 
 

@@ -173,7 +173,7 @@ def test_arms_are_kept_apart(tmp_path: Path) -> None:
 
 
 def _with_default(folder: Path, name: str):  # type: ignore[no-untyped-def]
-    from refusal_server.policy.policy_set import load_policy_set
+    from refusal_server.policy.policy_loader import load_policy_set
 
     path = folder / "policy.yaml"
     path.write_text(path.read_text().replace("default: static", f"default: {name}"))

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_file import policy_schema
-from refusal_server.policy.policy_set import load_policy_set, policy_problems
+from refusal_server.policy.policy_loader import load_policy_set
 
 _INVALID = 2
 
@@ -29,12 +30,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(path: Path) -> int:
-    problems = policy_problems(path)
-    for problem in problems:
-        sys.stdout.write(" ".join(problem.split()) + "\n")
-    if problems:
+    try:
+        policies = load_policy_set(path)
+    except FileError as error:
+        for problem in error.problems:
+            sys.stdout.write(" ".join(str(problem).split()) + "\n")
         return _INVALID
-    policies = load_policy_set(path)
     sys.stdout.write(
         f"ok: version {policies.version}, {len(policies.policies)} policies, "
         f"{len(policies.bundles)} bundles, default {policies.default}\n"
