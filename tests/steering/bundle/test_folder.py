@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,13 +162,15 @@ def test_readers_never_see_a_mix_while_two_writers_replace_the_bundle(tmp_path: 
     writing = [True]
 
     def write(offset: int) -> None:
-        for turn in range(60):
+        for turn in range(30):
             save_bundle(folder, *versions[(turn + offset) % len(versions)])
 
     def read() -> set[str]:
         seen = set()
         while writing[0]:
             seen.add(load_bundle(folder).digest)
+            # Readers who never wait would leave the writers no turn on a busy machine.
+            time.sleep(0.001)
         return seen
 
     with ThreadPoolExecutor(4) as pool:
