@@ -15,6 +15,7 @@ from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle, un
 from refusal_steering.bundle.folder import MANIFEST_FILE, weights_file
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
+from refusal_steering.prototypes import RefusalPrototypes, summarise
 
 SIZE = 16
 MANIFEST: dict[str, Any] = {
@@ -107,6 +108,53 @@ def test_damage_is_refused(
 def test_harmful_tensors_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(BundleError, match=words):
         save_bundle(tmp_path / "bad", {1: replace(layer(), **change)}, MANIFEST)
+
+
+RAS: dict[str, Any] = {
+    **MANIFEST,
+    "strategy": "ras",
+    "window": {"decode_tokens": 1},
+    "risk_pass": {
+        "context_prompt": "What is in it?",
+        "risk_prompt": "{question}",
+        "base": 0.5,
+        "slope": 10.0,
+    },
+}
+
+
+def prototypes(count: int = 2, size: int = SIZE) -> RefusalPrototypes:
+    states = torch.randn(count, size)
+    return summarise(states, states @ torch.randn(size, 40), 0.3)
+
+
+def test_prototypes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    written = prototypes()
+    again = save_bundle(tmp_path / "b", {1: layer()}, RAS, written).prototypes
+    assert again is not None
+    assert torch.equal(again.states, written.states)
+    assert torch.equal(again.tokens, written.tokens)
+    assert again.norm == written.norm
+
+
+@pytest.mark.parametrize(
+    ("manifest", "made", "words"),
+    [
+        (RAS, None, "promises refusal prototypes"),
+        (MANIFEST, prototypes(), "knows no refusal prototypes"),
+        (RAS, prototypes(count=3), "the window must cover"),
+        (RAS, prototypes(size=SIZE + 1), "shape"),
+        (RAS, replace(prototypes(), likelihood=torch.ones(3)), "shape"),
+        (RAS, replace(prototypes(), norm=float("inf")), "infinite"),
+    ],
+    ids=["none", "unasked", "too many", "other size", "lengths differ", "infinite"],
+)
+def test_prototypes_that_do_not_fit_the_manifest_are_refused(
+    tmp_path: Path, manifest: dict[str, Any], made: RefusalPrototypes | None, words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        save_bundle(tmp_path / "b", {1: layer()}, manifest, made)
+    assert not (tmp_path / "b" / MANIFEST_FILE).exists()
 
 
 @pytest.mark.parametrize("packed", [b"", b"\x00" * 7, (99).to_bytes(8, "big") + b"{}"])

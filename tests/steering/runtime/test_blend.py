@@ -165,6 +165,26 @@ def test_rows_that_are_not_the_requests_fail_the_blended_ones_alone(rig: Rig) ->
     assert readings["a"].failure and readings["c"].failure is None
 
 
+@pytest.mark.parametrize("columns", [VOCABULARY - 1, VOCABULARY + 1])
+def test_prototypes_of_another_vocabulary_fail_the_blended_request(
+    rig: Rig, tmp_path: Path, columns: int
+) -> None:
+    rig.admit("a", 0.5)
+    rig.steering.begin(["a"], [0], [4])
+    rig.layer(torch.ones(4, SIZE))
+    logits = torch.randn(1, columns)
+    rig.steering.blend(before := logits.clone())
+    assert torch.equal(before, logits)
+    collect = rig.steering.read()
+    assert collect is not None
+    assert "do not fit" in str(Reading.from_wire(collect()["a"]).failure)
+
+
+def test_prototypes_whose_logits_are_not_finite_are_not_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no finite logits"):
+        Rig(tmp_path, project=lambda states: states @ WEIGHT.T * float("inf"))
+
+
 def test_a_model_without_a_linear_output_layer_takes_no_prototypes(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot blend"):
         Rig(tmp_path, project=None)
