@@ -17,13 +17,13 @@ _BYTES_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class _Bucket:
-    """Fills evenly to one minute's rate; a request takes what it costs, or waits."""
+    """One budget: it fills evenly up to one minute's rate, and a request takes what it costs."""
 
     level: float
     filled_at: float
 
     def take(self, cost: float, rate: int, now: float) -> float:
-        """Take ``cost``; the seconds to wait, 0 when it was taken."""
+        """Take ``cost`` and return 0, or take nothing and return the seconds to wait."""
         self.level = min(float(rate), self.level + (now - self.filled_at) * rate / _MINUTE)
         self.filled_at = now
         if cost <= self.level:
@@ -40,7 +40,7 @@ class Budgets:
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
     def spend_request(self, caller: Caller) -> None:
-        """Count one request; raises a 429 with ``Retry-After`` when the minute's are used up."""
+        """Count one request; raises a 429 with ``Retry-After`` when the budget is used up."""
         self._spend(caller, "requests", caller.requests_per_minute, 1)
 
     def spend_tokens(self, caller: Caller, tokens: int) -> None:
@@ -69,7 +69,7 @@ class Budgets:
 
 
 def token_cost(messages: list[dict[str, Any]], max_tokens: int, choices: int) -> int:
-    """An estimate from above for the answer, from its length for the prompt's text.
+    """The tokens that a request may take: the most for its answer, an estimate for its text.
 
     Media are not counted: only the engine knows how many tokens they become.
     """

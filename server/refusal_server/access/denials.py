@@ -1,4 +1,4 @@
-"""Counts every denied attempt and hands it on, so that no refusal goes unnoticed."""
+"""Counts every denied attempt and tells the event sink of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refusal_server.caller import Origin
 from refusal_server.errors import ApiError
 from refusal_server.events import Denied, EventSink
 
-# Beyond it a integer may not fit into a float.
+# A larger integer may not fit into a float.
 _LARGEST = 1e300
 
 
@@ -22,7 +22,7 @@ class DenialCounter(Protocol):
 
 
 class Denials:
-    """Notes refusals for what a request asks of policy, strength, model or budget."""
+    """Notes requests that are refused for the policy, strength, model or budget they ask for."""
 
     def __init__(self, counter: DenialCounter, events: EventSink) -> None:
         self._counter = counter
@@ -32,7 +32,7 @@ class Denials:
     def noted(
         self, origin: Origin, asked: Any = None, known: Container[str] = ()
     ) -> Iterator[None]:
-        """Note the :class:`ApiError` that leaves the block; ``asked`` is the steering field."""
+        """Note an :class:`ApiError` that the block raises; ``asked`` is the steering field."""
         try:
             yield
         except ApiError as refusal:

@@ -1,4 +1,4 @@
-"""API keys: the YAML file that lists them by hash, and a reading of it that admits callers."""
+"""API keys: the YAML file that lists them by hash, and the keyring that admits callers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class KeyEntry(BaseModel):
 
     @property
     def caller(self) -> Caller:
-        """Its holder."""
+        """The holder of this key."""
         return Caller(
             name=self.name,
             tenant=self.tenant,
@@ -56,7 +56,7 @@ class KeyEntry(BaseModel):
 
 
 class KeyFile(BaseModel):
-    """The whole file; no keys admit nobody."""
+    """The whole file; a file without keys admits nobody."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,7 +92,7 @@ class Keyring:
         return found if token else None
 
     def plus(self, key: str | None) -> Keyring:
-        """With one more key, which has no name and the rights of :data:`ANYONE`."""
+        """This keyring with one more key, without a name and with the rights of :data:`ANYONE`."""
         if key is None:
             return self
         digest = hashlib.sha256(key.encode()).digest()
@@ -110,11 +110,11 @@ def load_keyring(path: Path) -> Keyring:
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A fresh key and its entry for the key file; the key itself is written down nowhere."""
+    """A new key and its entry for the key file; the key itself is not stored anywhere."""
     key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     try:
         entry = KeyEntry(name=name, sha256=hashlib.sha256(key.encode()).hexdigest())
     except ValidationError as error:
-        raise FileError(f"the key cannot be named so: {first_problem(error, ())}") from error
+        raise FileError(f"the key cannot have this name: {first_problem(error, ())}") from error
     listed = [entry.model_dump(include={"name", "sha256"})]
     return key, yaml.safe_dump(listed, sort_keys=False)

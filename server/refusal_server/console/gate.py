@@ -1,4 +1,4 @@
-"""The way into the console: sessions, CSRF tokens, safe headers, and the trail of its changes."""
+"""Guards the console: sessions, CSRF tokens, safe headers, and an event for each change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SAFETY = {
 
 
 class ConsoleMiddleware:
-    """Hands what is below ``/console`` to an application of its own, with its own guards."""
+    """Passes paths below ``/console`` to an application of their own, with its own guards."""
 
     def __init__(self, app: ASGIApp, console: ASGIApp) -> None:
         self.app = app
@@ -112,7 +112,7 @@ class GateMiddleware:
 
 
 class _Answer:
-    """Adds the headers of every answer, and keeps what the trail needs of it."""
+    """Adds the headers of every answer, and keeps its status and error code for the event."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -144,7 +144,7 @@ def _called(scope: Scope, answer: _Answer) -> AdminCalled:
 
 
 def _from_here(headers: Headers) -> bool:
-    """What browsers say of where a request was made; other clients have no ambient session."""
+    """Whether a browser made the request on this site; other clients carry no cookie unasked."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")

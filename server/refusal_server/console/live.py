@@ -1,4 +1,4 @@
-"""The live figures: what the metrics say now, and how the last minutes went."""
+"""The live figures: the metrics of this moment and of the last minutes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Moment:
 class LiveFigures:
     """Reads ``exposition``, at most once a second however many pages are open.
 
-    The minutes are remembered from one look to the next: while no page is open, nothing is.
+    A moment is remembered at each look, so there are none from times when no page was open.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LiveFigures:
         self._latest: tuple[float, dict[str, Any]] | None = None
 
     def now(self) -> dict[str, Any]:
-        """Totals, the last minute, its course, and each modality's counts and distributions."""
+        """Totals, the last minute, a timeline, and each modality's counts and distributions."""
         now = self._clock()
         if self._latest is None or now - self._latest[0] >= _FRESH_SECONDS:
             self._latest = now, self._look(now)
@@ -88,7 +88,7 @@ class LiveFigures:
 
 
 def _since(course: list[_Moment], place: int) -> dict[str, Any]:
-    """The minute that ends at ``course[place]``; shorter where less is remembered."""
+    """The minute that ends at ``course[place]``, or the part of it that is remembered."""
     end = course[place]
     begins = end.at - _WINDOW_SECONDS
     start = next((m for m in reversed(course[:place]) if m.at <= begins), course[0])
@@ -103,7 +103,7 @@ def _since(course: list[_Moment], place: int) -> dict[str, Any]:
 
 
 def _samples(exposition: bytes) -> list[Sample]:
-    """Our samples; the engine's hundreds of series are not even parsed."""
+    """Our samples; the engine's hundreds of series are not parsed."""
     lines = [line for line in exposition.decode().split("\n") if line.startswith(_WANTED)]
     families: Iterable[Metric] = text_string_to_metric_families("\n".join(lines) + "\n")
     return [sample for family in families for sample in family.samples]

@@ -57,23 +57,24 @@ class Trial:
 
 
 def parse(body: dict[str, Any]) -> Trial:
-    """Check a trial's shape; the rest is for the intake. Raises a 400 that names the field."""
+    """Check the shape of a trial; the intake checks the rest. Raises a 400 that names the field."""
     for key in body:
         if key not in _KEYS:
             raise bad_request(f"A trial has an unknown key; it takes {', '.join(_KEYS)}.")
     text, policy = body.get("text"), body.get("policy")
     if not isinstance(text, str) or not text.strip():
-        raise bad_request("text must be a message.", param="text")
+        raise bad_request("text must be a string that is not empty.", param="text")
     if not isinstance(policy, str):
-        raise bad_request("policy must be the name of a policy.", param="policy")
+        raise bad_request("policy must be a string, the name of a policy.", param="policy")
     strength, tokens = body.get("strength"), body.get("max_tokens", 64)
     if not (isinstance(tokens, int) and 1 <= tokens <= _MAX_TOKENS) or isinstance(tokens, bool):
-        raise bad_request(f"max_tokens must be 1 to {_MAX_TOKENS}.", param="max_tokens")
+        message = f"max_tokens must be an integer from 1 to {_MAX_TOKENS}."
+        raise bad_request(message, param="max_tokens")
     return Trial(text, _media(body.get("media", [])), policy, strength, tokens)
 
 
 async def compare(service: Service, trial: Trial, raw: Request) -> dict[str, Any]:
-    """Both answers, or one and the reason why there is no plain one; neither spoils the other."""
+    """Both answers, the plain one ``None`` without a plain policy; an error stays on its side."""
     with service.policies.lease() as lease:
         return await _compare(service, lease.policies, trial, raw)
 
@@ -110,7 +111,7 @@ def plain_policy(policies: PolicySet, names: Sequence[str]) -> Policy | None:
 
 def _media(given: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, list):
-        raise bad_request("media must be a list.", param="media")
+        raise bad_request("media must be an array.", param="media")
     found = []
     for place, item in enumerate(given):
         kind, url = (item.get("kind"), item.get("url")) if isinstance(item, dict) else (None, None)
@@ -142,7 +143,7 @@ async def _side(
 
 
 def _own_request(raw: Request, request_id: str) -> Request:
-    """vLLM names its work by this id and leaves notes in the state: neither can be shared."""
+    """A request of its own for each side: vLLM uses its id and writes into its state."""
     headers = [(b"x-request-id", request_id.encode())]
     return Request({**raw.scope, "headers": headers, "state": {}}, raw.receive)
 

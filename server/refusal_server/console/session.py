@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from refusal_server.access.key_file import Keyring
+
 COOKIE = "refusal_console"
 LIFETIME_SECONDS = 8 * 3600
 
@@ -22,18 +24,22 @@ class Session:
 
 
 class Sessions:
-    """Opens, reads and closes sessions; a restart closes all, as the secret dies with it.
+    """Opens, reads and closes sessions; a restart closes all, because it makes a new secret.
 
-    Nothing is stored for a session but that it was closed before its end.
+    ``keys`` holds the admin key and nothing else. Only sessions that were closed before their end
+    are stored.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, keys: Keyring, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
         self._secret = secrets.token_bytes(32)
         self._clock = clock
         self._closed: dict[str, int] = {}
 
-    def open(self) -> str:
-        """The cookie of a new session."""
+    def open(self, key: str) -> str | None:
+        """The cookie of a new session; ``None`` unless ``key`` is the admin key."""
+        if self._keys.admit(key.encode()) is None:
+            return None
         content = f"{secrets.token_urlsafe(24)}.{int(self._clock()) + LIFETIME_SECONDS}"
         return f"{content}.{self._sign('session', content)}"
 
@@ -49,13 +55,13 @@ class Sessions:
         return session
 
     def close(self, session: Session) -> None:
-        """End it now, wherever its cookie was copied to."""
+        """End it now, for every copy of its cookie."""
         now = self._clock()
         self._closed = {name: ends for name, ends in self._closed.items() if ends > now}
         self._closed[session.name] = session.ends
 
     def token(self, session: Session) -> str:
-        """What a request must carry to change anything: other sites cannot read it."""
+        """The CSRF token: every change must carry it, and other sites cannot read it."""
         return self._sign("csrf", session.name)
 
     def trusts(self, session: Session, token: str) -> bool:

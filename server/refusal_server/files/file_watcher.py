@@ -1,4 +1,4 @@
-"""Sees when a file's content changes, also where a whole folder is swapped by a link."""
+"""Notices when the content of a file changes, also where a link swaps the whole folder."""
 
 from __future__ import annotations
 

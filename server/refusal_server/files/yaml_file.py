@@ -1,4 +1,4 @@
-"""Operators' YAML files: one mapping, no repeated keys, and every mistake told with its line."""
+"""Operators' YAML files: one mapping, no repeated keys, every mistake reported with its line."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Problem:
 
 
 class FileError(ValueError):
-    """A file of the operator's cannot be used; the message is one line with its first problem.
+    """An operator's file cannot be used; the message is one line with the first problem.
 
-    ``problems`` are all of them, at least one.
+    ``problems`` lists all of them, at least one.
     """
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
@@ -59,7 +59,7 @@ class FileError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, and reads `off`, `on`, `yes` and `no` as the words they are."""
+    """Refuses repeated keys, and reads `off`, `on`, `yes` and `no` as strings."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -1,1 +1,1 @@
-"""Policies: the file, the set in force, its store, history and source."""
+"""Policies: the file, its loader, the set in force, its store, leases and history."""

@@ -23,11 +23,11 @@ class _Frozen(BaseModel):
 
 
 class TrafficSplit(_Frozen):
-    """A share of the requests that get a policy unasked gets ``policy`` instead.
+    """A share of the requests that name no policy gets ``policy`` in place of their default.
 
-    Whether one does is a hash of ``salt`` and what ``by`` names: the request's id, the caller's
+    A hash decides which: of ``salt`` and of what ``by`` names, the request's id, the caller's
     ``safety_identifier`` or ``user`` (the id where a request has neither), or the API key's name
-    (no split for callers without one). A larger share keeps everyone it had.
+    (no split for callers without one). A larger share keeps every request that a smaller one had.
     """
 
     policy: Name
@@ -39,13 +39,13 @@ class TrafficSplit(_Frozen):
 class PolicyRule(_Frozen):
     """One policy as the file states it.
 
-    ``strength`` is what a request gets that asks for none; callers may ask for ``floor`` to
-    ``ceiling``. Without a ``floor`` nobody can go below ``strength``. ``window`` overrides the
+    ``strength`` is for requests that ask for none; callers may ask for ``floor`` to ``ceiling``.
+    Without a ``floor`` nobody can go below ``strength``. ``window`` overrides the
     bundle's. ``dose_limit`` bounds what steering adds to a token, as a share of the residual
     stream's length; ``caps`` does the same for requests that bring an image, audio or video. The
     smallest of the bundle's limit, ``dose_limit`` and the caps of all media of a request holds.
     ``selectable`` lets callers name a policy that is weaker than their default. ``models`` are
-    the served names that it is for; all of them without it.
+    the served names that it is for; without the field it is for all.
     """
 
     mode: Mode
@@ -72,7 +72,7 @@ class PolicyRule(_Frozen):
             needs = "no bundle" if self.mode == "off" else "a bundle"
             raise ValueError(f"mode {self.mode!r} needs {needs}")
         if self.mode == "off" and (self.dose_limit is not None or self.caps):
-            raise ValueError("mode 'off' steers nothing that dose_limit or caps could bound")
+            raise ValueError("mode 'off' steers nothing: remove dose_limit and caps")
         if not self.lowest <= self.strength <= self.ceiling:
             raise ValueError(
                 f"strength {self.strength:g} must lie between floor {self.lowest:g} and ceiling "

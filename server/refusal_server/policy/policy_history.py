@@ -16,7 +16,7 @@ _FILE = re.compile(r"(\d{8})-([0-9a-f]{12})\.yaml")
 
 @dataclass(frozen=True, slots=True)
 class PastPolicy:
-    """One former version; ``number`` counts all that there ever were."""
+    """One former version; ``number`` counts all versions since the first."""
 
     number: int
     version: str
@@ -24,9 +24,9 @@ class PastPolicy:
 
 
 class PolicyHistory:
-    """The last ``size`` versions, in memory and in ``folder`` so that they outlive a restart.
+    """The last ``size`` versions, in memory and in ``folder``, so that they outlive a restart.
 
-    A folder that cannot be written costs the second, with a warning, and nothing else.
+    When the folder cannot be written, a warning says so and they are in memory only.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -41,11 +41,11 @@ class PolicyHistory:
 
     @property
     def last(self) -> PastPolicy | None:
-        """The newest one."""
+        """The newest version; ``None`` when there is none."""
         return self._past[-1] if self._past else None
 
     def push(self, version: str, text: str) -> None:
-        """Keep a policy that is no longer in force, and forget what is too old."""
+        """Keep a policy that is no longer in force, and drop the oldest beyond ``size``."""
         if self._size == 0:
             return
         past = PastPolicy(self._past[-1].number + 1 if self._past else 1, version, text)
@@ -58,7 +58,7 @@ class PolicyHistory:
             self._forget(self._past.pop(0))
 
     def drop_last(self) -> None:
-        """Forget the newest one, which is in force again."""
+        """Drop the newest version, because it is in force again."""
         self._forget(self._past.pop())
 
     def _forget(self, past: PastPolicy) -> None:

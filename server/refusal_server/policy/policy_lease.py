@@ -1,4 +1,4 @@
-"""What requests on their way hold: the bundles of their policies stay on every rank."""
+"""What running requests hold: the bundles of their policies stay on every rank."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PolicyLease:
     """One request's hold on the policies that may steer it.
 
     It begins with all of ``policies``; :meth:`keep` narrows it once the request has chosen. As a
-    context manager it ends with the block, whatever ends that.
+    context manager it is released at the end of the block, also after an exception.
     """
 
     def __init__(self, policies: PolicySet, loosened: Callable[[PolicyLease], None]) -> None:
@@ -45,7 +45,7 @@ class PolicyLease:
 
 
 class PolicyLeases:
-    """The leases of all requests on their way; ``loosened`` hears of each that holds less now."""
+    """The leases of all running requests; calls ``loosened`` when one of them holds less."""
 
     def __init__(self, loosened: Callable[[PolicySet], None]) -> None:
         self._open: set[PolicyLease] = set()

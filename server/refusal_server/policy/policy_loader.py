@@ -1,4 +1,4 @@
-"""The one way from a policy file to policies that can be served; it finds all that is wrong."""
+"""Loads a policy file and its bundles, and reports everything that is wrong with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Mistake = tuple[Place, str]
 
 
 def any_model(_: SteeringBundle) -> None:
-    """The check where no model is known."""
+    """The check for callers that know no model: every bundle passes."""
 
 
 def load_policy_set(path: Path, fits: BundleCheck = any_model) -> PolicySet:
@@ -87,7 +87,7 @@ def _contradictions(policies: Mapping[str, Policy]) -> Iterator[_Mistake]:
 
 
 def _meaningless_fields(policy: Policy) -> Iterator[_Mistake]:
-    """A blend has its prototypes' window, and adds nothing that a dose could measure."""
+    """A blend has the window of its prototypes, and adds nothing that a dose limit could bound."""
     rule = policy.rule
     given = {"window": rule.window, "dose_limit": rule.dose_limit, "caps": rule.caps or None}
     for field, value in given.items():

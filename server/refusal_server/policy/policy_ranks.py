@@ -1,4 +1,4 @@
-"""The workers, as far as policies are concerned: which bundles they hold, tested or not."""
+"""Which bundles the workers hold, and which of those are tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class BundleHost(Protocol):
-    """Every rank at once; an error of one is an error of all."""
+    """All ranks at once; an error of one is an error of all."""
 
     async def load(self, bundle: SteeringBundle) -> None:
         """Put a bundle on every rank."""
@@ -30,7 +30,7 @@ EngineCheck = Callable[[SteeringBundle], Awaitable[None]]
 
 
 class PolicyRanks:
-    """Brings bundles to the ranks and takes them away."""
+    """Loads bundles on every rank and frees them again."""
 
     def __init__(self, host: BundleHost, check: EngineCheck) -> None:
         self._host = host
@@ -39,9 +39,9 @@ class PolicyRanks:
         self._tested: set[str] = set()
 
     async def install(self, policies: PolicySet, keep: Collection[str]) -> None:
-        """Have every rank hold and acknowledge what ``policies`` need, each bundle tested once.
+        """Load the bundles of ``policies`` on every rank, have them acknowledged, test new ones.
 
-        Bundles that are neither theirs nor in ``keep`` make room before.
+        Bundles that are neither theirs nor in ``keep`` are freed before, to make room.
         """
         if self._loaded:
             # A rank keeps what a request of its batch still used when it was told to free it.
@@ -56,7 +56,7 @@ class PolicyRanks:
                 self._tested.add(bundle.digest)
 
     async def free(self, keep: Collection[str]) -> None:
-        """Take away all bundles but ``keep``; a failure is logged and made good by the next one."""
+        """Free all bundles but ``keep``; a failure is logged, and the next call tries again."""
         if self._loaded <= set(keep):
             return
         try:

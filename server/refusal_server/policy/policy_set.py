@@ -51,8 +51,8 @@ class Policy:
     def at_least_as_strong_as(self, other: Policy) -> bool:
         """Whether a caller who may use ``other`` loses no protection by choosing this one.
 
-        A smaller dose limit is weaker, for text or for any medium. Mixed requests take the
-        smallest of their limits, so that the order of the single ones is theirs too.
+        A smaller dose limit is weaker, for text or for any medium. A request with several media
+        gets the smallest of their limits, so comparing them one by one is enough.
         """
         if other.rule.mode != "enforce":
             return self.rule.mode != "off" or other.rule.mode == "off"
@@ -91,7 +91,7 @@ class PolicySet:
         return frozenset(bundle.digest for bundle in self.bundles)
 
     def default_for(self, caller: Caller) -> str:
-        """The policy that ``caller`` gets unasked: its key's, its tenant's, or the file's.
+        """The policy of a caller that names none: its key's, its tenant's, or the file's default.
 
         A key may name a policy that the file does not have.
         """
@@ -108,7 +108,7 @@ class PolicySet:
         return policy.rule.selectable or (own is not None and policy.at_least_as_strong_as(own))
 
     def split(self, policy: Policy, origin: Origin) -> tuple[Policy, Arm | None]:
-        """What a request gets whose policy is ``policy`` unasked, and its arm of the split."""
+        """What a request that names no policy gets for ``policy``, and its arm of the split."""
         split = policy.rule.split
         subject = None if split is None else _subject(split, origin)
         if split is None or subject is None:

@@ -1,4 +1,4 @@
-"""The policy file as something that the server itself rewrites."""
+"""The policy file on disk, which the server itself rewrites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class PolicySourceFile:
-    """Writes in one step, and puts back what was there."""
+    """Replaces the file as a whole, and can put back what was there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class PolicySourceFile:
             raise _read_only(error.strerror or "it cannot be written") from error
 
     def restore(self, content: bytes | None) -> None:
-        """Put back what :meth:`content` had found; what fails is in the log."""
+        """Put back what :meth:`content` returned; a failure is logged."""
         try:
             if content is None:
                 self._path.unlink(missing_ok=True)
@@ -47,6 +47,6 @@ class PolicySourceFile:
 def _read_only(reason: str) -> ApiError:
     return ApiError(
         409,
-        f"The policy file cannot be replaced here: {reason}. Change it where it comes from.",
+        f"The policy file cannot be replaced here: {reason}. Change it at its source.",
         code="policy_file_read_only",
     )

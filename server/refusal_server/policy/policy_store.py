@@ -36,7 +36,7 @@ class PolicyGauges(Protocol):
 
 
 class PolicyStore:
-    """Holds one :class:`PolicySet`; a swap is all or nothing, and the last good one stays.
+    """Holds one :class:`PolicySet`; a change succeeds as a whole or leaves the last good one.
 
     ``fits`` judges a bundle by the served model's configuration, before any rank hears of it;
     ``check`` tests it on the engine. The bundles of former versions stay loaded exactly while a

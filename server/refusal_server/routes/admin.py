@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.files.yaml_file import FileError
+from refusal_server.http.if_match import expected_version, required_version
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_diff import PolicyDiff
@@ -39,11 +40,10 @@ async def put_policy(request: Request) -> JSONResponse:
     """Bring a new policy into force on every rank, or with ``dry_run`` say what that would do."""
     store = _service(request).policies
     dry_run = _flag(request, "dry_run")
-    expected = _expected(request)
     text = _policy_text(request, await request.body())
     before = store.current
     if dry_run:
-        if expected is not None:
+        if (expected := expected_version(request)) is not None:
             store.require(expected)
         try:
             found = await store.judge(text)
@@ -51,12 +51,7 @@ async def put_policy(request: Request) -> JSONResponse:
             raise not_a_policy(error) from error
         content = _summary(found) | {"applied": False, **_difference(before, found)}
         return JSONResponse(content)
-    if expected is None:
-        raise ApiError(
-            428,
-            "Say which version is to be replaced: `If-Match: <version>`, as GET tells it.",
-            code="precondition_required",
-        )
+    expected = required_version(request)
     found = await store.exchange(text, expected, "admin", _request_id(request))
     return _versioned(_summary(found) | {"applied": True, **_difference(before, found)}, found)
 
@@ -66,7 +61,7 @@ async def roll_back(request: Request) -> JSONResponse:
     """Return to the policy that was in force before; again, to the one before that."""
     store = _service(request).policies
     before = store.current
-    found = await store.roll_back(_expected(request), _request_id(request))
+    found = await store.roll_back(expected_version(request), _request_id(request))
     content = _summary(found) | {"applied": True, **_difference(before, found)}
     return _versioned(content, found)
 
@@ -96,7 +91,7 @@ async def list_recent(request: Request) -> dict[str, Any]:
     """The last requests, the newest first; ``limit`` of them, 50 without it."""
     limit = request.query_params.get("limit", "50")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 6:
-        raise bad_request("limit must be a integer.", param="limit")
+        raise bad_request("limit must be an integer of at most 6 digits, 0 or more.", param="limit")
     newest = _service(request).recent.newest(int(limit))
     return {"requests": [asdict(entry) for entry in newest]}
 
@@ -108,15 +103,6 @@ def _service(request: Request) -> Service:
 
 def _request_id(request: Request) -> str:
     return request.headers.get("x-request-id", "")
-
-
-def _expected(request: Request) -> str | None:
-    """The version in ``If-Match``; a weak or unknown tag is nobody's version."""
-    tag = request.headers.get("if-match")
-    if tag is None:
-        return None
-    tag = tag.strip()
-    return tag[1:-1] if len(tag) > 1 and tag[0] == tag[-1] == '"' else tag
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -11,12 +11,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from refusal_server import __version__
 from refusal_server.console import draft, playground
-from refusal_server.console.desk import Desk
 from refusal_server.console.gate import LOGIN, PREFIX
+from refusal_server.console.live import LiveFigures
 from refusal_server.console.pages import render, static_files
-from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session
+from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session, Sessions
 from refusal_server.errors import ApiError, turned_away
 from refusal_server.http.disconnect import while_connected
+from refusal_server.http.if_match import required_version
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
 
@@ -34,7 +35,7 @@ async def page(request: Request) -> HTMLResponse:
     return HTMLResponse(
         render(
             "console.html",
-            csrf=_desk(request).sessions.token(session),
+            csrf=_sessions(request).token(session),
             model=service.model.names[0],
             takes=sorted(service.model.takes),
             version=__version__,
@@ -52,15 +53,14 @@ async def login_page() -> HTMLResponse:
 @router.post("/login")
 async def log_in(request: Request) -> Response:
     """Open a session for the holder of the admin key."""
-    desk = _desk(request)
     fields = parse_qs((await request.body()).decode("utf-8", "replace"))
-    key = fields.get("key", [""])[0].strip()
-    if desk.keys.admit(key.encode()) is None:
+    cookie = _sessions(request).open(fields.get("key", [""])[0].strip())
+    if cookie is None:
         return HTMLResponse(render("login.html", wrong=True), status_code=401)
     answer = RedirectResponse(PREFIX, status_code=303)
     answer.set_cookie(
         COOKIE,
-        desk.sessions.open(),
+        cookie,
         max_age=LIFETIME_SECONDS,
         path=PREFIX,
         secure=request.url.scheme == "https",
@@ -73,7 +73,7 @@ async def log_in(request: Request) -> Response:
 @router.post("/logout")
 async def log_out(request: Request) -> Response:
     """Close the session, wherever its cookie is."""
-    _desk(request).sessions.close(request.state.session)
+    _sessions(request).close(request.state.session)
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path=PREFIX)
     return answer
@@ -92,8 +92,9 @@ async def static(name: str) -> Response:
 async def live(request: Request) -> dict[str, Any]:
     """The figures of this moment."""
     service = _service(request)
+    figures: LiveFigures = request.app.state.live
     return {
-        **_desk(request).live.now(),
+        **figures.now(),
         "not_ready": service.health.reason,
         "version": service.policies.current.version,
         "default": service.policies.current.default,
@@ -124,7 +125,7 @@ async def apply(request: Request) -> dict[str, Any]:
     """Bring a text into force on every rank, if the version in ``If-Match`` still is."""
     store = _service(request).policies
     text = draft.policy_text(parse_object(await request.body()))
-    await store.exchange(text, _expected(request), "console", _request_id(request))
+    await store.exchange(text, required_version(request), "console", _request_id(request))
     return draft.overview(store)
 
 
@@ -132,7 +133,7 @@ async def apply(request: Request) -> dict[str, Any]:
 async def roll_back(request: Request) -> dict[str, Any]:
     """Return to the version before, if the version in ``If-Match`` still is in force."""
     store = _service(request).policies
-    await store.roll_back(_expected(request), _request_id(request))
+    await store.roll_back(required_version(request), _request_id(request))
     return draft.overview(store)
 
 
@@ -152,19 +153,10 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
+def _sessions(request: Request) -> Sessions:
+    sessions: Sessions = request.app.state.sessions
+    return sessions
 
 
 def _request_id(request: Request) -> str:
     return request.headers.get("x-request-id", "")
-
-
-def _expected(request: Request) -> str:
-    """The version in ``If-Match``; the page always sends one."""
-    tag = request.headers.get("if-match")
-    if tag is None:
-        message = "Say which version is to be replaced: `If-Match`."
-        raise ApiError(428, message, code="precondition_required")
-    return tag.strip('" ')

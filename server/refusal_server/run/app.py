@@ -9,7 +9,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from refusal_server.access.key_file import OPEN, Keyring
 from refusal_server.chat import report
-from refusal_server.console.desk import Desk
 from refusal_server.console.gate import ConsoleMiddleware, GateMiddleware
 from refusal_server.console.live import LiveFigures
 from refusal_server.console.session import Sessions
@@ -69,10 +68,11 @@ def build_ops_app(service: Service, settings: Settings) -> FastAPI:
 def _build_console(service: Service, settings: Settings, keys: Keyring) -> FastAPI:
     """The page for operators; it has sessions where the rest of the port has bearer tokens."""
     app = _bare_app(service, (console.router,))
-    desk = app.state.desk = Desk(keys, Sessions(), LiveFigures(service.exposition))
+    sessions = app.state.sessions = Sessions(keys)
+    app.state.live = LiveFigures(service.exposition)
     _guard(app, settings, (), settings.limits.body_bytes)
     app.add_middleware(
-        GateMiddleware, sessions=desk.sessions, events=service.events, public=console.PUBLIC
+        GateMiddleware, sessions=sessions, events=service.events, public=console.PUBLIC
     )
     app.add_middleware(CatchAllMiddleware)
     return app

@@ -96,7 +96,7 @@ def _vllm() -> Iterator[Finding]:
     if len(owners) > 1:
         fix = "remove all of them and install exactly one, by the extra 'cpu' or 'gpu'"
         yield Finding("vllm", "FAIL", f"installed {len(owners)} times: {', '.join(owners)}", fix)
-    yield Finding("vllm", "ok", f"{check_engine()}, every seam is where it is expected")
+    yield Finding("vllm", "ok", f"{check_engine()}, all hooks are in place")
 
 
 def _open_files() -> Iterator[Finding]:
@@ -112,10 +112,10 @@ def _multiprocess_folder() -> Iterator[Finding]:
         yield Finding(name, "ok", "PROMETHEUS_MULTIPROC_DIR is not set")
     elif not os.access(value, os.W_OK) or not Path(value).is_dir():
         fix = "create it, or unset PROMETHEUS_MULTIPROC_DIR"
-        yield Finding(name, "FAIL", f"{value} is no folder that can be written", fix)
+        yield Finding(name, "FAIL", f"{value} is not a folder that can be written", fix)
     elif any(Path(value).glob("*.db")):
         fix = "empty it before the server starts"
-        yield Finding(name, "warn", f"{value} holds counts of an earlier run", fix)
+        yield Finding(name, "warn", f"{value} holds metrics of an earlier run", fix)
     else:
         yield Finding(name, "ok", value)
 
@@ -138,7 +138,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     if settings.key is None and settings.keys_file is None:
         local = settings.host in ("127.0.0.1", "::1", "localhost")
         fix = "" if local else "set keys_file or api_key_file; everybody can use this server"
-        yield Finding("keys", "ok" if local else "warn", "none are needed", fix)
+        yield Finding("keys", "ok" if local else "warn", "the server needs no key", fix)
     secrets = (settings.api_key_file, settings.admin_key_file)
     # The key file holds hashes: reading it gives no key away, writing it makes one.
     for path, forbidden in [*((path, 0o077) for path in secrets), (settings.keys_file, 0o022)]:
@@ -167,7 +167,8 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
         for problem in error.problems:
             yield Finding("policy", "FAIL", str(problem), f"correct {path}")
         return None
-    found = f"version {policies.version}, {len(policies.bundles)} bundles with their canaries"
+    bundles = ", ".join(bundle.manifest.name for bundle in policies.bundles) or "none"
+    found = f"version {policies.version}; bundles with their canaries: {bundles}"
     yield Finding("policy", "ok", found)
     if settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)

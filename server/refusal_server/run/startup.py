@@ -16,7 +16,7 @@ FEWEST_OPEN_FILES = 512
 
 
 class StartupError(Exception):
-    """The server cannot start; the message is one line for the operator, with the cure."""
+    """The server cannot start; the message is one line that says what to do."""
 
 
 def raise_open_files(wanted: int = OPEN_FILES) -> None:

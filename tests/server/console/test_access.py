@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from refusal_server.access.key_file import Keyring
 from refusal_server.console import draft
 from refusal_server.console.pages import render
 from refusal_server.console.session import LIFETIME_SECONDS, Sessions
@@ -94,11 +97,21 @@ def test_a_logout_ends_copies_of_the_cookie_too(rig: ConsoleRig, operator: Opera
     assert code(thief.get(DATA[0])) == (401, "login_required")
 
 
+KEYS = Keyring().plus(ADMIN)
+
+
+def opened(clock: Callable[[], float] = time.time) -> tuple[Sessions, str]:
+    sessions = Sessions(KEYS, clock)
+    assert sessions.open("another key") is None
+    cookie = sessions.open(ADMIN)
+    assert cookie is not None
+    return sessions, cookie
+
+
 def test_a_session_ends_by_itself_and_with_the_process() -> None:
     now = 1000.0
-    sessions = Sessions(lambda: now)
-    cookie = sessions.open()
-    assert Sessions(lambda: now).read(cookie) is None
+    sessions, cookie = opened(lambda: now)
+    assert Sessions(KEYS, lambda: now).read(cookie) is None
     now += LIFETIME_SECONDS - 1
     assert sessions.read(cookie) is not None
     now += 1
@@ -107,8 +120,7 @@ def test_a_session_ends_by_itself_and_with_the_process() -> None:
 
 @given(st.text(), st.integers(0, 200))
 def test_no_other_text_is_a_session(text: str, place: int) -> None:
-    sessions = Sessions()
-    cookie = sessions.open()
+    sessions, cookie = opened()
     assert sessions.read(text) is None
     changed = cookie[:place] + chr(ord(cookie[place % len(cookie)]) ^ 1) + cookie[place + 1 :]
     assert sessions.read(changed) is None

@@ -1,4 +1,4 @@
-"""``refusal-server doctor``: what would keep this server from starting, and what to do."""
+"""``refusal-server doctor``: what would keep the server from starting, and what to do."""
 
 from __future__ import annotations
 
