@@ -25,6 +25,7 @@ from tests.server.fixtures.media import png, wav
 from tests.server.fixtures.odd_media import endless_jpeg, long_gif, references, video
 from tests.server.fixtures.watched import watching
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = Media(read_seconds=60, read_bytes=200 * 2**20, image_pixels=60_000_000)
 PATIENCE = 60.0
 
@@ -190,7 +191,13 @@ def test_it_dies_with_the_server(tmp_path: Path, busy: bool) -> None:
         "print(worker.pid, flush=True)\n"
         f"{f'worker.read({job})' if busy else 'time.sleep(300)'}\n"
     )
-    server = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    server = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        text=True,
+    )
     assert server.stdout is not None
     worker = int(server.stdout.readline())
     started = [worker]
