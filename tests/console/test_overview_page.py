@@ -26,7 +26,7 @@ def traffic(rig: ConsoleRig) -> None:
 def test_a_wrong_key_is_told_and_the_right_one_needs_no_mouse(visit: Visit) -> None:
     page = visit.page
     page.goto(visit.site.url)
-    assert page.evaluate("document.activeElement.id") == "key"
+    page.wait_for_function("document.activeElement.id === 'key'")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.get_by_role("alert").wait_for()
