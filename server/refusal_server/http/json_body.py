@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _INT64 = 1 << 63
 _UINT64 = 1 << 64
+_LONGEST_INTEGER = 20
+_LONGEST_PLACE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,32 @@ def parse_object(raw: bytes, limits: JsonLimits = DEFAULT) -> dict[str, Any]:
     if not raw.strip():
         raise bad_request("The request body is empty; expected a JSON object.")
     _check_width(raw, limits)
-    value = _loaded(raw, limits)
+    value, beyond = _loaded(raw, limits)
     if not isinstance(value, dict):
         raise bad_request("The request body must be a JSON object.")
     _check_depth(value, limits)
+    if beyond:
+        raise _beyond(value)
     if _SURROGATE.search(raw):
         _check_texts(value)
     return value
 
 
-def _loaded(raw: bytes, limits: JsonLimits) -> Any:
+class _Beyond:
+    """Stands for an integer that no 64 bits hold, until its place is known."""
+
+
+def _loaded(raw: bytes, limits: JsonLimits) -> tuple[Any, bool]:
+    """The value, and whether it holds an integer beyond 64 bits."""
+    beyond: list[_Beyond] = []
+
+    def integer(text: str) -> int | _Beyond:
+        # Longer than any 64-bit integer: not worth the quadratic time of a conversion.
+        if len(text) <= _LONGEST_INTEGER and -_INT64 <= (number := int(text)) < _UINT64:
+            return number
+        beyond.append(_Beyond())
+        return beyond[-1]
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -71,11 +90,11 @@ def _loaded(raw: bytes, limits: JsonLimits) -> Any:
         return found
 
     try:
-        return json.loads(
+        value = json.loads(
             raw.decode("utf-8"),
             parse_constant=_no_constant,
             parse_float=_finite,
-            parse_int=_integer,
+            parse_int=integer,
             object_pairs_hook=unique,
         )
     except UnicodeDecodeError as error:
@@ -86,6 +105,7 @@ def _loaded(raw: bytes, limits: JsonLimits) -> Any:
         position = getattr(error, "pos", None)
         where = "" if position is None else f" at character {position}"
         raise bad_request(f"The request body is not valid JSON{where}.") from error
+    return value, bool(beyond)
 
 
 def _check_width(raw: bytes, limits: JsonLimits) -> None:
@@ -119,19 +139,31 @@ def _check_depth(value: dict[str, Any], limits: JsonLimits) -> None:
 
 def _check_texts(value: dict[str, Any]) -> None:
     """Refuse half a character: no tokenizer takes it, and no queue carries it."""
+    for where, node in _places(value):
+        texts = (node,) if isinstance(node, str) else node if isinstance(node, dict) else ()
+        if not all(map(_whole, texts)):
+            raise _half_a_character(where)
+
+
+def _places(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value with its place, such as ``messages[0].content``; the whole has none."""
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
         where, node = waiting.pop()
-        if isinstance(node, str):
-            if not _whole(node):
-                raise _half_a_character(where)
-        elif isinstance(node, dict):
-            if not all(map(_whole, node)):
-                raise _half_a_character(where)
+        yield where, node
+        if isinstance(node, dict):
             dot = "." if where else ""
             waiting += ((f"{where}{dot}{key}", child) for key, child in node.items())
         elif isinstance(node, list):
             waiting += ((f"{where}[{place}]", child) for place, child in enumerate(node))
+
+
+def _beyond(value: dict[str, Any]) -> ApiError:
+    where = next((where for where, node in _places(value) if isinstance(node, _Beyond)), "")
+    place = where if len(where) <= _LONGEST_PLACE else ""
+    return bad_request(
+        f"{place or 'The request body'} holds an integer of over 64 bits.", param=place or None
+    )
 
 
 def _whole(text: str) -> bool:
@@ -143,7 +175,7 @@ def _whole(text: str) -> bool:
 
 
 def _half_a_character(where: str) -> ApiError:
-    place = where if len(where) <= 200 else ""
+    place = where if len(where) <= _LONGEST_PLACE else ""
     return bad_request(
         f"{place or 'The request body'} holds a lone surrogate: half a Unicode character.",
         param=place or None,
@@ -163,12 +195,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise bad_request("The request body holds a number that is too large.")
     return number
-
-
-def _integer(text: str) -> int:
-    # Longer than any 64-bit integer: not worth the quadratic time of a conversion.
-    if len(text) <= 20:
-        number = int(text)
-        if -_INT64 <= number < _UINT64:
-            return number
-    raise bad_request("The request body holds an integer of over 64 bits.")

@@ -56,7 +56,7 @@ def test_the_default_policy_steers_and_says_so(server: LiveServer) -> None:
     assert "steering" not in response.json()
 
 
-def test_off_is_the_model_as_it_is_with_nothing_but_a_header(server: LiveServer) -> None:
+def test_off_is_the_model_as_it_is_and_a_report_says_so(server: LiveServer) -> None:
     response = server.chat(steering={"policy": "off", "report": True})
     assert header(response) | {"version": ""} == {
         "policy": "off",
@@ -67,7 +67,8 @@ def test_off_is_the_model_as_it_is_with_nothing_but_a_header(server: LiveServer)
         "risk": "none",
         "rows_verified": "0",
     }
-    assert "steering" not in response.json()
+    report = response.json()["steering"]
+    assert (report["mode"], report["bundle"], report["rows_verified"]) == ("off", None, 0)
 
 
 def test_strength_zero_and_shadow_equal_off_and_strength_moves_the_answer(
@@ -116,14 +117,15 @@ def test_a_stream_says_what_the_whole_answer_says(server: LiveServer) -> None:
     stream = server.chat(steering={"report": True}, stream=True, stream_options=options)
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert header(stream) == header(whole) | {"rows_verified": "1"}
-    *chunks, usage, report, done = events(stream)
+    *chunks, last, done = events(stream)
     said = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
     assert said == text(whole)
-    assert usage["usage"]["completion_tokens"] == 8
-    assert report["choices"] == []
-    assert report["object"] == "chat.completion.chunk"
-    assert report["id"] == chunks[0]["id"]
-    assert report["steering"] == whole.json()["steering"]
+    assert last["usage"]["completion_tokens"] == 8
+    assert last["choices"] == []
+    assert last["object"] == "chat.completion.chunk"
+    assert last["id"] == chunks[0]["id"]
+    assert last["steering"] == whole.json()["steering"]
+    assert not any("steering" in chunk for chunk in chunks)
     assert done == "[DONE]"
 
 
@@ -144,7 +146,7 @@ def test_the_openai_sdk_reads_streams_with_reports(server: LiveServer) -> None:
         extra_body={"steering": {"report": True}},
     )
     chunks = list(stream)
-    assert chunks[-1].choices == []
+    assert chunks[-1].choices[0].finish_reason == "length"
     assert (chunks[-1].model_extra or {})["steering"]["mode"] == "enforce"
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(

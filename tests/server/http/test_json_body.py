@@ -54,6 +54,12 @@ def test_numbers_beyond_the_engines_queue_are_refused(number: str) -> None:
     refusal(f'{{"seed": {number}}}'.encode())
 
 
+def test_an_integer_beyond_64_bits_is_refused_by_its_place() -> None:
+    body = b'{"a": [1, {"seed": %d}]}' % (2**70)
+    assert refusal(body).param == "a[1].seed"
+    assert refusal(b'{"seed": %d}' % -(2**70)).param == "seed"
+
+
 @pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 0, 2**53 + 1])
 def test_numbers_of_64_bits_are_read_exactly(number: int) -> None:
     assert parse_object(f'{{"seed": {number}}}'.encode()) == {"seed": number}
