@@ -26,6 +26,7 @@ ABSENT = {
     "steering_detector_errors_total": "no detector failed",
     "model:steering_refusal_gap:ratio1h": "needs fifty judged answers on both sides",
     "policy:steering_arm_shift:zscore1h": "needs refusals, and this model's words are noise",
+    "model:steering_broken:ratio1h": "needs fifty judged answers of one mode",
     "model:steering_risk_drift:ks6h": "needs a week of risks",
 }
 # What this machine's load decides, and not the server.
