@@ -38,6 +38,7 @@ $(BIN)/python $(if $(PYTEST),,-m coverage run) -m pytest -m "not engine and not 
 $(if $(PYTEST),,@$(BIN)/python -m tests.coverage_floors \
 	$(call or_else,test what the rooms named above do; the floors are in pyproject.toml))
 endef
+ENGINE_COVERAGE := --rcfile=tests/engine/coverage.toml
 or_else = || { status=$$?; echo "make $@: failed. What to do: $(1)" >&2; exit $$status; }
 
 .PHONY: help
@@ -66,6 +67,14 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 .PHONY: check
 check: lint ## Format, lint, types, import rules, dead code, fast tests with their coverage
 	@$(FAST_TESTS)
+
+.PHONY: coverage-engine
+coverage-engine: install-dev ## Measure what the tests with an engine pass of the plugin for vLLM
+	@$(DEMO_MEDIA)
+	@$(BIN)/python -m coverage run $(ENGINE_COVERAGE) -m pytest -m engine $(PYTEST) \
+		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+	@$(BIN)/python -m coverage combine --quiet $(ENGINE_COVERAGE)
+	@$(BIN)/python -m coverage report $(ENGINE_COVERAGE)
 
 .PHONY: lint
 lint: install-dev ## The checks that run nothing: format, lint, types, import rules, dead code

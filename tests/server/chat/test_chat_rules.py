@@ -54,6 +54,53 @@ def test_messages_that_are_none_are_refused_with_the_place(messages: Any, param:
     assert refusal(check_messages, messages).param == param
 
 
+CALL: dict[str, Any] = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("calls", "place"),
+    [
+        ("f()", ""),
+        ({}, ""),
+        ([7], "[0]"),
+        ([CALL, {"type": "function"}], "[1]"),
+        ([{"function": "f"}], "[0]"),
+        ([{"function": {"arguments": "{}"}}], "[0]"),
+        ([{"function": {"name": 7}}], "[0]"),
+        ([{**CALL, "type": "custom"}], "[0].type"),
+        ([{**CALL, "type": None}], "[0].type"),
+    ],
+)
+def test_calls_that_are_none_are_refused_with_the_place(calls: Any, place: str) -> None:
+    messages = [{"role": "assistant", "content": "x", "tool_calls": calls}]
+    assert refusal(check_messages, messages).param == f"messages[0].tool_calls{place}"
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("{}", "{}"),
+        ("not JSON", "not JSON"),
+        (None, "{}"),
+        ({"a": [1]}, '{"a": [1]}'),
+        ([], "[]"),
+        (7, "7"),
+    ],
+)
+def test_what_clients_leave_out_of_their_calls_is_completed(sent: Any, read: str) -> None:
+    """Some clients send arguments as an object, or without a type; templates want a string."""
+    call: dict[str, Any] = {"id": "1", "function": {"name": "f", "arguments": sent}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    check_messages([message])
+    assert call == {"id": "1", "type": "function", "function": {"name": "f", "arguments": read}}
+
+
+def test_no_calls_are_no_calls() -> None:
+    message = {"role": "assistant", "content": "x", "tool_calls": None}
+    check_messages([message])
+    assert "tool_calls" not in message
+
+
 def test_real_conversations_pass() -> None:
     check_messages(
         [
