@@ -37,7 +37,7 @@ def make(target: str, *settings: str) -> str:
 )
 def test_files_of_the_host_are_valid(schema: str, path: Path) -> None:
     program = Path(sys.executable).with_name("check-jsonschema")
-    command = [program, "--builtin-schema", f"vendor.{schema}", path]
+    command = [str(program), "--builtin-schema", f"vendor.{schema}", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
