@@ -198,18 +198,20 @@ def test_a_full_queue_says_when_to_come_again(server: LiveServer) -> None:
     def fill(_: int) -> httpx2.Response:
         return server.chat(n=CHOICES, temperature=1.0)
 
-    # An engine that stands still finishes nothing, so that one of the clients does not fit.
+    # An engine that stands still finishes nothing, so that not all of the clients fit.
     clients = QUEUE // CHOICES + 1
     with ThreadPoolExecutor(clients) as pool:
         with halted(server.engine):
             filling = [pool.submit(fill, number) for number in range(clients)]
-            (first,), others = wait(filling, return_when=FIRST_COMPLETED)
-            turned_away = [first.result(), server.chat()]
-        answered = [other.result() for other in others]
+            wait(filling, return_when=FIRST_COMPLETED)
+        answers = [one.result() for one in filling]
+    turned_away = [answer for answer in answers if answer.status_code != 200]
+    # The server's own request for a proof may take a place as well.
+    assert len(turned_away) in (1, 2)
     for refused in turned_away:
         check_error(refused, 503, "server_overloaded")
         assert int(refused.headers["retry-after"]) > 0
-    assert [answer.status_code for answer in [*answered, server.chat()]] == [200] * clients
+    assert server.chat().status_code == 200
 
 
 # -- rows 47, 59 and 60, and what must be true after all of the above

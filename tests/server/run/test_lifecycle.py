@@ -19,11 +19,12 @@ from refusal_server.run.lifecycle import Supervisor
 from refusal_server.run.startup import StartupError, bind
 from tests.server.fixtures.ops import BEARER, POLICY, Ops
 
+PATIENCE_SECONDS = 60
 Script = Callable[[httpx2.AsyncClient, httpx2.AsyncClient], Awaitable[None]]
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.02)
 
@@ -46,7 +47,7 @@ def run(ops: Ops, script: Script) -> int:
         ):
             await script(callers, operators)
             os.kill(os.getpid(), signal.SIGTERM)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 return await serving
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
