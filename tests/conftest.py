@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ settings.load_profile("any machine")
 
 # A file for the same lines, so that `make test` can say them last, after all of its runs.
 LEFT_OUT = "REFUSAL_TESTS_LEFT_OUT"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scheduled_as_before() -> Iterator[None]:
+    """No test makes this process a real-time one, which every engine after it would inherit."""
+    policy = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == policy
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
