@@ -19,7 +19,14 @@ from refusal_server.media.worker.video import read_video
 from refusal_server.media.worker_pool import limits_of
 from refusal_server.settings import Media
 from tests.server.fixtures.media import gif, png, wav
-from tests.server.fixtures.odd_media import audio, long_gif, picture, saved, video
+from tests.server.fixtures.odd_media import (
+    audio,
+    long_gif,
+    picture,
+    saved,
+    usual_scheduling,
+    video,
+)
 
 LIMITS = limits_of(Media(video_seconds=10, video_frames=40, video_pixels=100_000))
 LOADER: Any = VIDEO_LOADER_REGISTRY.load("opencv")
@@ -160,7 +167,7 @@ def test_every_frame_is_counted(codec: str, frames: int) -> None:
 def rotated(codec: str, pixels: str) -> bytes:
     """A video whose file asks to be turned by a quarter."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as file:
+    with usual_scheduling(), av.open(buffer, "w", format="mp4") as file:
         stream = file.add_stream(codec, rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         stream.set_display_rotation(90)
