@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from refusal_steering.errors import OmnibenchError
+from refusal_steering.prompts.json_lines import JsonLinesError, read_json_lines
+from refusal_steering.prompts.prompt_file import columns_found
 
 
 def _speakable(text: str) -> str:
@@ -94,13 +96,10 @@ class Rows:
 def load_rows(path: Path, limit: int | None = None) -> Rows:
     """Read the first ``limit`` rows (all when None); raises :class:`OmnibenchError`."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise OmnibenchError(
-            f"cannot read {path}: {error.strerror}; expected a file of JSON lines"
-        ) from error
-    lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip()]
-    rows = tuple(_row(line, f"{path}, line {number}") for number, line in lines[:limit])
+        lines = read_json_lines(path)
+    except JsonLinesError as error:
+        raise OmnibenchError(str(error)) from error
+    rows = tuple(_row(value, f"{path}, line {number}") for number, value in lines[:limit])
     if not rows:
         raise OmnibenchError(f"{path} holds no rows; expected one JSON object per line")
     seen: set[str] = set()
@@ -108,13 +107,15 @@ def load_rows(path: Path, limit: int | None = None) -> Rows:
         if row.id in seen:
             raise OmnibenchError(f"{path} holds the id {row.id!r} twice; ids must be unique")
         seen.add(row.id)
-    return Rows(rows, hashlib.sha256(content).hexdigest())
+    return Rows(rows, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _row(line: bytes, where: str) -> Row:
+def _row(value: dict[str, Any], where: str) -> Row:
     try:
-        return Row.model_validate_json(line)
+        return Row.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the row"
-        raise OmnibenchError(f"{where} is invalid at {field}: {first['msg']}") from error
+        raise OmnibenchError(
+            f"{where} is invalid at {field}: {first['msg']}; {columns_found(value)}"
+        ) from error

@@ -8,11 +8,11 @@ preview can say what a bundle does with templates it has never met.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, get_args
 
+from refusal_steering.prompts.json_lines import parse_json_lines
 from refusal_steering.prompts.templates import (
     CARRIERS,
     DEEDS,
@@ -66,9 +66,9 @@ class Item:
 def load_items() -> tuple[Item, ...]:
     """All rows, harmful first, in file order."""
     return tuple(
-        Item(**json.loads(line))
+        Item(**row)
         for label in get_args(Label)
-        for line in _read(label).decode().splitlines()
+        for _, row in parse_json_lines(_read(label), f"{label}.jsonl")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_labelled(path: Path, partial: Partial) -> LabelledAnswers:
     """Read a file; partial refusals count as ``partial`` says; the model is the file's stem."""
     try:
         raw = path.read_bytes()
-        rows = list(csv.DictReader(raw.decode("utf-8").splitlines(keepends=True)))
+        rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline="")))
     except OSError as error:
         raise LabelledDataError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

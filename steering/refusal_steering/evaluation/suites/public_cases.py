@@ -22,6 +22,7 @@ from refusal_steering.evaluation.suites.public_files import FoundFile
 from refusal_steering.evaluation.suites.public_sets import PublicSet, Reader
 from refusal_steering.evaluation.suites.rows import Row, read_rows
 from refusal_steering.prompts.contrast_set import AttackForm
+from refusal_steering.prompts.prompt_file import columns_found
 
 _MEDIA_COLUMNS = ("image_path", "video_path", "audio_path")
 _LETTERS = "ABCDEFGHIJ"
@@ -90,7 +91,9 @@ def _prompt(public: PublicSet, row: Row, where: str) -> str:
         text = row.get(column)
         if isinstance(text, str) and text.strip():
             return text.strip()
-    raise EvaluationError(f"{where}: no text in any column {' or '.join(public.prompt)}")
+    raise EvaluationError(
+        f"{where}: no text in any column {' or '.join(public.prompt)}; {columns_found(row)}"
+    )
 
 
 def _choices(row: Row, where: str) -> list[str]:
@@ -145,7 +148,7 @@ def _files(public: PublicSet, row: Row, root: Path, where: str) -> Content:
 
 def _column(row: Row, name: str, where: str) -> Any:
     if row.get(name) is None:
-        raise EvaluationError(f"{where}: there is no column {name}")
+        raise EvaluationError(f"{where}: there is no column {name}; {columns_found(row)}")
     return row[name]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.prompts.json_lines import JsonLinesError, read_json_lines
 
 Row = dict[str, Any]
 
@@ -28,6 +29,8 @@ def read_rows(path: Path) -> list[Row]:
         raise SuiteUnavailableError(f"there is no file {path}")
     try:
         rows = reader(path)
+    except JsonLinesError as error:
+        raise EvaluationError(str(error)) from error
     except (ValueError, csv.Error, OSError) as error:
         raise EvaluationError(f"{path} cannot be read: {error}") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
@@ -42,12 +45,11 @@ def sha256(path: Path) -> str:
 
 
 def _jsonl(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+    return [row for _, row in read_json_lines(path)]
 
 
 def _json(path: Path) -> list[Row]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(rows, list):
         raise ValueError("its top level is not a list")
     return rows

@@ -31,6 +31,7 @@ from refusal_steering.prompts.contrast_set import (
     new_templates,
     render,
 )
+from refusal_steering.prompts.prompt_file import columns_found, says_something
 
 _log = logging.getLogger(__name__)
 
@@ -119,10 +120,12 @@ def _file(spec: SuiteSpec, limit: int | None) -> Suite:
 def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
     where = f"{spec.path and spec.path.name}, row {index + 1}"
     prompt, visual = row.get("prompt"), row.get("visual")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise EvaluationError(f"{where}: no text in column prompt")
+    if not isinstance(prompt, str) or not says_something(prompt):
+        raise EvaluationError(f"{where}: no text in column 'prompt'; {columns_found(row)}")
     if row.get("label") is None and spec.label is None:
-        raise EvaluationError(f"{where}: no label; add the column, or ?label= to the suite")
+        raise EvaluationError(
+            f"{where}: no label; add the column, or ?label= to the suite; {columns_found(row)}"
+        )
     label = parse_label(row["label"], where) if row.get("label") is not None else spec.label
     assert label is not None
     split = None
