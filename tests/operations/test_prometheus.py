@@ -39,7 +39,7 @@ def prometheus(running: Site, tmp_path_factory: pytest.TempPathFactory) -> Itera
     address = running.ops.url.removeprefix("http://")
     with watching(address, tmp_path_factory.mktemp("prometheus")) as found:
         eventually(lambda: [value for _, value in found.vector("up")] == [1.0])
-        split = policy(split={"policy": "static", "share": 0.5})
+        split = policy(split={"policy": "static", "share": 0.5, "weaker": True})
         assert running.put(split, running.version).status_code == 200
         # A series is born with its first event; only the second makes an increase.
         for _ in range(2):

@@ -11,7 +11,8 @@ from refusal_server.caller import UNKNOWN, Origin
 from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.files.yaml_file import nearest
-from refusal_server.policy.policy_set import Arm, Policy, PolicySet
+from refusal_server.policy.policy import Policy
+from refusal_server.policy.policy_set import Arm, PolicySet
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
 from refusal_steering.spec import SteeringSpec
@@ -137,8 +138,9 @@ def choose(ask: SteeringAsk, policies: PolicySet, origin: Origin = UNKNOWN) -> S
     if not policies.allows(policy, origin.caller):
         raise ApiError(
             403,
-            f"The steering policy {policy.name!r} is not open to this caller: it is weaker than "
-            "the default and not selectable, or not among the policies of the API key.",
+            f"The steering policy {policy.name!r} is not open to this caller: it is not known to "
+            "be as strong as the caller's default. The operator can make it `selectable`, or list "
+            "it in `policies` of the API key.",
             code="policy_not_allowed",
             param="steering.policy",
         )

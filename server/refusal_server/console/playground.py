@@ -16,7 +16,8 @@ from refusal_server.caller import Caller
 from refusal_server.chat.request import ChatCall
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.http.service import Service
-from refusal_server.policy.policy_set import Policy, PolicySet
+from refusal_server.policy.policy import Policy
+from refusal_server.policy.policy_set import PolicySet
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 

@@ -28,12 +28,14 @@ class TrafficSplit(_Frozen):
     A hash decides which: of ``salt`` and of what ``by`` names, the request's id, the caller's
     ``safety_identifier`` or ``user`` (the id where a request has neither), or the API key's name
     (no split for callers without one). A larger share keeps every request that a smaller one had.
+    ``weaker`` says that ``policy`` may be weaker than what it stands in for, or was not compared.
     """
 
     policy: Name
     share: Share
     by: Literal["request", "user", "key"] = "request"
     salt: str = Field(default="", max_length=128)
+    weaker: bool = Field(default=False, strict=True)
 
 
 class PolicyRule(_Frozen):
@@ -44,7 +46,7 @@ class PolicyRule(_Frozen):
     bundle's. ``dose_limit`` bounds what steering adds to a token, as a share of the residual
     stream's length; ``caps`` does the same for requests that bring an image, audio or video. The
     smallest of the bundle's limit, ``dose_limit`` and the caps of all media of a request holds.
-    ``selectable`` lets callers name a policy that is weaker than their default. ``models`` are
+    ``selectable`` lets callers name it, whatever their default. ``models`` are
     the served names that it is for; without the field it is for all.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from refusal_server.policy.policy_set import Policy, PolicySet
+from refusal_server.policy.policy import Policy
+from refusal_server.policy.policy_set import PolicySet
 
 
 class PolicyLease:

@@ -10,8 +10,10 @@ from types import MappingProxyType
 
 from refusal_server.files.yaml_file import FileError, Problem, parse_model, read_text
 from refusal_server.files.yaml_place import Place, YamlPlaces
+from refusal_server.policy.policy import Policy
 from refusal_server.policy.policy_file import KNOWN_KEYS, PolicyFile, TrafficSplit
-from refusal_server.policy.policy_set import Policy, PolicySet
+from refusal_server.policy.policy_order import shortfall
+from refusal_server.policy.policy_set import PolicySet
 from refusal_steering.bundle import SteeringBundle, load_bundle
 from refusal_steering.errors import SteeringError
 
@@ -104,14 +106,29 @@ def _unsafe_split(control: Policy, split: TrafficSplit, other: Policy) -> Iterat
     if other.rule.models != control.rule.models:
         message = f"{other.name!r} is for other models than {control.name!r}"
         yield _at(*place, message=message)
-    # Callers choose their ids, and so their arm.
-    may_be_named = other.rule.selectable or other.at_least_as_strong_as(control)
-    if split.by != "key" and not may_be_named:
+    less = _falls_short(other, control)
+    if less is None:
+        return
+    if not split.weaker:
         message = (
-            f"{other.name!r} is weaker than {control.name!r}, and callers could reach it by trying "
-            "ids; split `by: key`, or make it selectable"
+            f"{other.name!r} may be weaker than {control.name!r}: {less}; write `weaker: true` to "
+            "split into it all the same"
         )
         yield _at(*place, message=message)
+    # Callers choose their ids, and so their arm.
+    elif split.by != "key" and not other.rule.selectable:
+        message = (
+            f"{other.name!r} may be weaker than {control.name!r}, and callers could reach it by "
+            "trying ids; split `by: key`, or make it selectable"
+        )
+        yield _at(*place, message=message)
+
+
+def _falls_short(other: Policy, control: Policy) -> str | None:
+    """As :func:`shortfall`; where the control steers nothing, steering takes nothing away."""
+    if control.rule.mode != "enforce" and other.rule.mode != "off":
+        return None
+    return shortfall(other, control)
 
 
 def _at(*place: str, message: str) -> _Mistake:

@@ -16,6 +16,7 @@ from typing import Literal
 from refusal_server.access.key_file import load_keyring
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.policy.policy_order import shortfall
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.run.startup import (
     StartupError,
@@ -170,12 +171,36 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
     bundles = ", ".join(bundle.manifest.name for bundle in policies.bundles) or "none"
     found = f"version {policies.version}; bundles with their canaries: {bundles}"
     yield Finding("policy", "ok", found)
+    yield from _refused_shares(policies)
+    yield from _closed(policies)
     if settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
         fix = "change it at its source instead" if fixed else ""
         message = "cannot be changed by PUT /admin/policy" if fixed else "can be changed by PUT"
         yield Finding("policy file", "warn" if fixed else "ok", message, fix)
     return policies
+
+
+def _refused_shares(policies: PolicySet) -> Iterator[Finding]:
+    for bundle in policies.bundles:
+        figures = ", ".join(
+            f"{found.share:.1%} of {found.requests} at strength {found.strength:g}"
+            for found in bundle.manifest.measured
+        )
+        message = f"{bundle.manifest.name} has refused {figures or 'what nobody has measured'}"
+        yield Finding("refused share", "ok", message)
+
+
+def _closed(policies: PolicySet) -> Iterator[Finding]:
+    """What callers with the file's default may not name, and why."""
+    default = policies.policies[policies.default]
+    for policy in policies.policies.values():
+        if policy is default or policy.rule.selectable:
+            continue
+        less = shortfall(policy, default)
+        if less is not None:
+            message = f"{policy.name!r} is closed to callers of {default.name!r}: {less}"
+            yield Finding("policy", "ok", message)
 
 
 def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:

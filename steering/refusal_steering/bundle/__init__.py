@@ -7,6 +7,7 @@ from refusal_steering.bundle.manifest import (
     Manifest,
     Medium,
     ModelIdentity,
+    RefusedShare,
     RiskPass,
     Strategy,
     Window,
@@ -16,6 +17,7 @@ from refusal_steering.bundle.store import (
     load_bundle,
     make_bundle,
     save_bundle,
+    save_measured,
     unpack,
 )
 
@@ -26,6 +28,7 @@ __all__ = [
     "Manifest",
     "Medium",
     "ModelIdentity",
+    "RefusedShare",
     "RiskPass",
     "SteeringBundle",
     "Strategy",
@@ -33,5 +36,6 @@ __all__ = [
     "load_bundle",
     "make_bundle",
     "save_bundle",
+    "save_measured",
     "unpack",
 ]

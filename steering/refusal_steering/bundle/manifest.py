@@ -97,13 +97,45 @@ class GreyZone(_Frozen):
         return self
 
 
+class RefusedShare(_Frozen):
+    """How many harmful held-out requests a trial of the bundle has refused, at one strength.
+
+    ``requests_sha256`` names the requests, ``detector`` who called an answer a refusal, and
+    ``answer_tokens`` bounds the answers. Two shares compare only where all three are the same.
+    """
+
+    strength: float = Field(ge=0)
+    refused: int = Field(ge=0)
+    requests: int = Field(gt=0)
+    requests_sha256: Sha256
+    detector: str = Field(min_length=1)
+    answer_tokens: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> Self:
+        if self.refused > self.requests:
+            raise ValueError(f"{self.refused} of {self.requests} requests cannot be refused")
+        return self
+
+    @property
+    def share(self) -> float:
+        """Refused requests by all, 0 to 1."""
+        return self.refused / self.requests
+
+    @property
+    def terms(self) -> tuple[str, str, int, int]:
+        """What two shares must have in common to be compared."""
+        return self.requests_sha256, self.detector, self.answer_tokens, self.requests
+
+
 class Manifest(_Frozen):
     """Everything about a bundle except its tensors.
 
     The risk of a request is the sigmoid of the SUM of its layers' risk logits; bundles of ours
     put their whole probe on the first steered layer, before anything is added. ``media`` names
     those that have re-centring offsets. ``dose_limit`` bounds the change of a token as a share of
-    the residual stream's length.
+    the residual stream's length. ``measured`` is what trials have found, one strength each; a
+    bundle without it is comparable with no other.
     """
 
     format_version: Literal[1] = 1
@@ -117,6 +149,7 @@ class Manifest(_Frozen):
     risk_pass: RiskPass | None = None
     grey_zone: GreyZone | None = None
     canary: Canary | None = None
+    measured: tuple[RefusedShare, ...] = ()
     calibration: dict[str, Any] = Field(default_factory=dict)
     weights_sha256: Sha256
 
@@ -141,6 +174,17 @@ class Manifest(_Frozen):
                 + (" and a grey_zone" if needs[1] else " and no grey_zone")
             )
         return self
+
+    @model_validator(mode="after")
+    def _strengths_are_measured_once(self) -> Self:
+        strengths = [found.strength for found in self.measured]
+        if len(set(strengths)) < len(strengths):
+            raise ValueError(f"measured has a strength twice: {strengths}")
+        return self
+
+    def measured_at(self, strength: float) -> RefusedShare | None:
+        """What a trial at this very ``strength`` has found; ``None`` where there was none."""
+        return next((found for found in self.measured if found.strength == strength), None)
 
     @classmethod
     def parse(cls, content: bytes, source: str) -> Manifest:

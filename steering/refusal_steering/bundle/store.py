@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from refusal_steering.bundle.folder import MANIFEST_FILE, read_folder, replace_folder
-from refusal_steering.bundle.manifest import Canary, Manifest
+from refusal_steering.bundle.manifest import Canary, Manifest, RefusedShare
 from refusal_steering.bundle.tensors import flatten, read_prototypes, unflatten
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError, CanaryError
@@ -95,6 +95,21 @@ def save_bundle(
     bundle = make_bundle(layers, manifest, prototypes)
     replace_folder(path, bundle.manifest, *_parts(bundle.packed))
     return bundle
+
+
+def save_measured(
+    path: Path, bundle: SteeringBundle, shares: Sequence[RefusedShare]
+) -> SteeringBundle:
+    """Write ``bundle`` to ``path`` with what trials have found; other strengths stay as they are.
+
+    The weights stay the same, the digest changes. Raises as :func:`save_bundle`.
+    """
+    found = {share.strength: share for share in (*bundle.manifest.measured, *shares)}
+    manifest = bundle.manifest.model_dump(
+        mode="json", exclude={"layers", "media", "weights_sha256"}
+    )
+    manifest["measured"] = [found[strength].model_dump() for strength in sorted(found)]
+    return save_bundle(path, bundle.layers, manifest, bundle.prototypes)
 
 
 def make_bundle(

@@ -16,15 +16,9 @@ from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
-from refusal_steering.pipeline.trial import (
-    Case,
-    Outcome,
-    by_cell,
-    held_out_cases,
-    run_trial,
-)
+from refusal_steering.pipeline.measured import Tried, listed_cases
+from refusal_steering.pipeline.trial import Case, Outcome, by_cell
 from refusal_steering.prompts.contrast_set import FORMS, Label
-from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.gather import (
     dissolution_of,
     projections_of,
@@ -43,25 +37,16 @@ from refusal_steering.report.measurements import (
     TradeOffPoint,
 )
 
-_EACH = 20
-_STRENGTHS = (0.5, 1.5)
-# The cascade's pre-filter needs the server; its parts are here one by one.
-_TRIED = ("static", "omnisteer", "mars", "ras")
 _LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
 
 def findings(
-    target: CalibrationModel, corpus: Corpus, built: Built, model: str, created: str
+    target: CalibrationModel, built: Built, tried: Tried, model: str, created: str
 ) -> Measurements:
-    """Phenomena on held-out rows, and a trial of the strategies on held-out requests."""
-    cases = held_out_cases(corpus, _EACH)
+    """Phenomena on held-out rows, and what the trial of the strategies has found."""
+    cases = tried.cases
     with built.stages.stage("held-out rows"):
         rows = _rows(target, cases)
-    with built.stages.stage("trial of the strategies"):
-        outcomes = [run_trial(target, cases, None)]
-        outcomes += [run_trial(target, cases, built.bundles[name]) for name in _TRIED]
-    with built.stages.stage("other strengths"):
-        swept = _sweep(target, cases, built)
     frame = TextFrame.of(built.sample)
     layer = max(built.adaptive.layers)
     return Measurements(
@@ -74,8 +59,8 @@ def findings(
         shrinkage=shrinkage_of(shrinkage(built.sample)),
         roc=roc_of(roc_curves(rows, layer, frame)),
         coefficients=_coefficients(rows, built),
-        trade_off=_trade_off(cases, outcomes, swept),
-        evaluation=tuple(e for o in outcomes for e in _evaluations(cases, o)),
+        trade_off=_trade_off(tried),
+        evaluation=tuple(e for o in tried.outcomes for e in _evaluations(cases, o)),
         calibration=(_conformal(built),),
         timings=tuple(Timing(stage, seconds) for stage, seconds in built.stages.seconds.items()),
         notes=_NOTES,
@@ -100,28 +85,13 @@ def _rows(target: CalibrationModel, cases: Sequence[Case]) -> LabelledRows:
     )
 
 
-def _sweep(target: CalibrationModel, cases: Sequence[Case], built: Built) -> list[Outcome]:
-    """Other strengths than 1 for the strategies of the residual stream, on the list form."""
-    listed = _listed(cases)
-    return [
-        run_trial(target, listed, built.bundles[name], strength)
-        for name in ("static", "omnisteer")
-        for strength in _STRENGTHS
-    ]
-
-
-def _listed(cases: Sequence[Case]) -> list[Case]:
-    return [case for case in cases if case.form == "list" and not case.borderline]
-
-
-def _trade_off(
-    cases: Sequence[Case], outcomes: Sequence[Outcome], swept: Sequence[Outcome]
-) -> tuple[TradeOff, ...]:
-    listed = _listed(cases)
+def _trade_off(tried: Tried) -> tuple[TradeOff, ...]:
+    cases, swept = tried.cases, tried.swept
+    listed = listed_cases(cases)
     places = [place for place, case in enumerate(cases) if case in listed]
     whole = [
         replace(o, answers=tuple(o.answers[place] for place in places))
-        for o in outcomes
+        for o in tried.outcomes
         if o.name in {other.name for other in swept}
     ]
     return tuple(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refusal_steering.bundle import SteeringBundle
+from refusal_steering.bundle import RefusedShare, SteeringBundle
 from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.model import CalibrationModel
-from refusal_steering.detection.detector import verdict_on
+from refusal_steering.detection.detector import LEXICAL, verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.methods.ras import similarities
 from refusal_steering.prompts.contrast_set import (
@@ -26,6 +28,9 @@ from refusal_steering.prompts.contrast_set import (
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.spec import SteeringSpec
 
+# The cascade's pre-filter needs the server; its parts are tried one by one.
+TRIED = ("static", "omnisteer", "mars", "ras")
+EACH = 20
 _TOKENS = 12
 _LEXICAL = LexicalDetector()
 
@@ -53,7 +58,7 @@ class Outcome:
         return verdict_on(self.answers[place], _LEXICAL) == "refusal"
 
 
-def held_out_cases(corpus: Corpus, each: int, seed: int = 0) -> list[Case]:
+def held_out_cases(corpus: Corpus, each: int = EACH, seed: int = 0) -> list[Case]:
     """``each`` cases per form and kind of request, from items that calibration never saw."""
     rng = random.Random(seed)
     cases = []
@@ -84,7 +89,7 @@ def run_trial(
     bundle: SteeringBundle | None,
     strength: float = 1.0,
 ) -> Outcome:
-    """Greedy answers under one bundle; ``None`` is the model as it is."""
+    """Greedy answers under one bundle of :data:`TRIED`; ``None`` is the model as it is."""
     prompts = [case.prompt for case in cases]
     if bundle is None:
         return Outcome("off", 0.0, tuple(answer_all(target, prompts, _TOKENS)))
@@ -93,6 +98,20 @@ def run_trial(
         shares = _shares(target, prompts, bundle, strength)
     answers = answer_all(target, prompts, _TOKENS, spec, shares)
     return Outcome(bundle.manifest.strategy, strength, tuple(answers))
+
+
+def refused_share(cases: Sequence[Case], outcome: Outcome) -> RefusedShare:
+    """What ``outcome`` says of the harmful ones of ``cases``, as a bundle keeps it."""
+    places = [place for place, case in enumerate(cases) if case.label == "harmful"]
+    prompts = json.dumps([cases[place].prompt for place in places])
+    return RefusedShare(
+        strength=outcome.strength,
+        refused=sum(outcome.refused(place) for place in places),
+        requests=len(places),
+        requests_sha256=hashlib.sha256(prompts.encode()).hexdigest(),
+        detector=LEXICAL,
+        answer_tokens=_TOKENS,
+    )
 
 
 def _shares(

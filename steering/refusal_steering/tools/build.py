@@ -16,6 +16,7 @@ from refusal_steering.calibration.recentring import load_offsets
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
+from refusal_steering.pipeline.measured import keep_measured, try_out
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
@@ -45,7 +46,7 @@ def build(
     offsets: Annotated[
         Path | None, typer.Option(help="media offsets, as `refusal-steering offsets` writes them")
     ] = None,
-    report: Annotated[bool, typer.Option(help="measure and write the report")] = True,
+    report: Annotated[bool, typer.Option(help="measure: refused shares, report")] = True,
     seed: Annotated[int, typer.Option(help="of templates, training and samples")] = 0,
 ) -> None:
     """Calibrate static, omnisteer, mars, ras and cascade for a model.
@@ -72,14 +73,16 @@ def build(
     shifts = load_offsets(offsets) if offsets else None
     target = CalibrationModel.load(model)
     built = build_bundles(target, corpus, plan, out, called, shifts)
-    for strategy, bundle in built.bundles.items():
-        typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
     if report:
         created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        measured = findings(target, corpus, built, called, created)
+        tried = try_out(target, corpus, built)
+        built = keep_measured(built, tried, out)
+        measured = findings(target, built, tried, called, created)
         save_measurements(measured, out)
         write_page(measured, out / REPORT_FILE)
         typer.echo(f"report     {out / REPORT_FILE}")
+    for strategy, bundle in built.bundles.items():
+        typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
 
 

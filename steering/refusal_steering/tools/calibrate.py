@@ -38,7 +38,7 @@ def calibrate(
     harmless_tuning = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
     layers, threshold = within_budget(known.layers, harmless_tuning, budget)
     manifest = known.manifest.model_dump(
-        mode="json", exclude={"layers", "media", "weights_sha256", "canary"}
+        mode="json", exclude={"layers", "media", "weights_sha256", "canary", "measured"}
     )
     manifest["calibration"]["gate"] = asdict(threshold)
     if model is not None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "golden": ("golden", "Golden refusal vectors from activations (uncentred SVD)."),
     "train": ("train", "OmniSteer adapters from activations."),
     "calibrate": ("calibrate", "Move a bundle's threshold to a budget of harmless requests."),
+    "measure": ("measure", "Measure what bundles refuse, and keep it in them."),
     "offsets": ("offsets", "Measure what neutral media add to the residual stream."),
     "import": ("import_", "Turn published checkpoints and control vectors into a bundle."),
     "inspect": ("inspect", "Show what a bundle or a foreign file holds."),

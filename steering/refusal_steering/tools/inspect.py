@@ -83,6 +83,15 @@ def _bundle_facts(bundle: SteeringBundle) -> dict[str, Any]:
             "shift": dict(canary.shift),
             "tolerance": canary.tolerance,
         },
+        "measured": [
+            {
+                "strength": found.strength,
+                "refused": f"{found.share:.1%} of {found.requests} harmful requests",
+                "detector": found.detector,
+            }
+            for found in manifest.measured
+        ]
+        or "no: comparable with no other bundle; `refusal-steering measure` finds it out",
         "layers": _layer_facts(bundle.layers),
         "calibration": manifest.calibration,
     }

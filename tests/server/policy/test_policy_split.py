@@ -160,9 +160,58 @@ def test_a_split_that_makes_no_sense_is_refused(
     assert says in problem.message
 
 
-def test_a_weaker_split_may_be_split_by_key_or_be_selectable(tmp_path: Path) -> None:
-    load(tmp_path, {"policy": "lax", "by": "key"})
-    load(tmp_path, {"policy": "lax"}, rules={"lax": MAIN | {"floor": 0.0, "selectable": True}})
+WORD = {"weaker": True}
+OPEN = {"selectable": True}
+
+
+@pytest.mark.parametrize(
+    ("split", "rules", "says"),
+    [
+        ({"policy": "lax", "by": "key"}, {}, "weaker: true"),
+        ({"policy": "lax", "by": "key", **WORD}, {}, None),
+        ({"policy": "lax", "by": "user", **WORD}, {}, "trying ids"),
+        ({"policy": "lax"}, {"lax": MAIN | {"floor": 0.0} | OPEN}, "weaker: true"),
+        ({"policy": "lax", **WORD}, {"lax": MAIN | {"floor": 0.0} | OPEN}, None),
+        ({"policy": "off", "by": "key"}, {}, "weaker: true"),
+        ({"policy": "off", "by": "key", **WORD}, {}, None),
+        ({"policy": "shown", "by": "key"}, {"shown": MAIN | {"mode": "shadow"}}, "weaker: true"),
+        ({"policy": "shown", "by": "key", **WORD}, {"shown": MAIN | {"mode": "shadow"}}, None),
+        ({"policy": "other"}, {"other": {"mode": "enforce", "bundle": "c"}}, "was not measured"),
+        ({"policy": "other", "by": "key"}, {"other": MAIN | {"bundle": "c"}}, "was not measured"),
+        ({"policy": "other", "by": "key", **WORD}, {"other": MAIN | {"bundle": "c"}}, None),
+        ({"policy": "next", "by": "key", "weaker": "yes"}, {}, "weaker"),
+    ],
+)
+def test_a_split_into_what_may_be_weaker_needs_the_word(
+    tmp_path: Path, split: dict[str, Any], rules: dict[str, Any], says: str | None
+) -> None:
+    write_bundle(tmp_path / "c", hidden=8, seed=1)
+    if says is None:
+        assert load(tmp_path, split, rules=rules).policies["main"].rule.split is not None
+        return
+    with pytest.raises(FileError) as caught:
+        load(tmp_path, split, rules=rules)
+    (problem,) = caught.value.problems
+    assert says in problem.message
+
+
+@pytest.mark.parametrize(("mode", "other"), [("shadow", "main"), ("off", "main"), ("off", "shown")])
+def test_a_control_that_steers_nothing_has_nothing_to_lose(
+    tmp_path: Path, mode: str, other: str
+) -> None:
+    control: dict[str, Any] = {"mode": mode, "split": {"policy": other, "share": 0.1}}
+    rules = {
+        "control": control | ({} if mode == "off" else {"bundle": "b"}),
+        "shown": MAIN | {"mode": "shadow"},
+    }
+    assert load(tmp_path, rules=rules, default="control").policies[other].bundle is not None
+
+
+def test_off_after_shadow_needs_the_word(tmp_path: Path) -> None:
+    split = {"policy": "off", "share": 0.1, "by": "key"}
+    rules = {"main": MAIN | {"mode": "shadow", "split": split}}
+    with pytest.raises(FileError, match="weaker: true"):
+        load(tmp_path, rules=rules)
 
 
 def test_the_key_comes_before_the_tenant_and_the_tenant_before_the_default(tmp_path: Path) -> None:

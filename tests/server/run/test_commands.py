@@ -105,6 +105,35 @@ def test_a_sound_set_up_fails_at_nothing(config: Path, capsys: pytest.CaptureFix
     assert {"python", "torch", "vllm", "settings", "port", "policy", "model"} <= set(found)
 
 
+def test_the_doctor_tells_what_is_measured_and_what_is_closed_to_callers(config: Path) -> None:
+    share = {
+        "strength": 1.0,
+        "refused": 60,
+        "requests": 80,
+        "requests_sha256": "a" * 64,
+        "detector": "lexical",
+        "answer_tokens": 12,
+    }
+    write_bundle(config.parent / "bundles" / "static", measured=[share])
+    rules = {
+        "main": {"mode": "enforce", "bundle": "bundles/static"},
+        "strong": {"mode": "enforce", "bundle": "bundles/static", "strength": 2.0},
+        "other": {"mode": "enforce", "bundle": "bundles/omnisteer"},
+        "open": {"mode": "off", "selectable": True},
+    }
+    (config.parent / "policy.yaml").write_text(
+        yaml.safe_dump({"default": "main", "policies": rules})
+    )
+    found = findings("--config", str(config))
+    told = "\n".join(finding.message for finding in found["refused share"])
+    assert "has refused 75.0% of 80 at strength 1" in told
+    assert "has refused what nobody has measured" in told
+    closed = [f.message for f in found["policy"] if "closed" in f.message]
+    assert len(closed) == 1
+    assert "'other' is closed to callers of 'main'" in closed[0]
+    assert "was not measured at strength 1" in closed[0]
+
+
 def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle, unpack
+from refusal_steering.bundle import (
+    RefusedShare,
+    SteeringBundle,
+    load_bundle,
+    save_bundle,
+    save_measured,
+    unpack,
+)
 from refusal_steering.bundle.folder import MANIFEST_FILE, weights_file
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
@@ -52,6 +59,51 @@ def test_written_and_read_are_equal(bundle: SteeringBundle, tmp_path: Path) -> N
 def test_any_change_changes_the_digest(bundle: SteeringBundle, tmp_path: Path) -> None:
     other = save_bundle(tmp_path / "c", dict(bundle.layers), {**MANIFEST, "name": "other"})
     assert other.digest != bundle.digest
+
+
+def measured(strength: float, refused: int = 3) -> RefusedShare:
+    return RefusedShare(
+        strength=strength,
+        refused=refused,
+        requests=4,
+        requests_sha256="a" * 64,
+        detector="lexical",
+        answer_tokens=12,
+    )
+
+
+def test_what_a_trial_has_found_is_kept_by_strength(bundle: SteeringBundle, tmp_path: Path) -> None:
+    assert bundle.manifest.measured == ()
+    first = save_measured(tmp_path / "b", bundle, [measured(1.0), measured(0.5, 1)])
+    again = save_measured(tmp_path / "b", first, [measured(1.0, 4)])
+    assert load_bundle(tmp_path / "b").manifest == again.manifest
+    assert [(m.strength, m.share) for m in again.manifest.measured] == [(0.5, 0.25), (1.0, 1.0)]
+    assert again.manifest.measured_at(1.0) == measured(1.0, 4)
+    assert again.manifest.measured_at(0.75) is None
+    assert again.manifest.weights_sha256 == bundle.manifest.weights_sha256
+    assert len({bundle.digest, first.digest, again.digest}) == 3
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [{"refused": 5}],
+        [{"refused": -1}],
+        [{"requests": 0, "refused": 0}],
+        [{"strength": -1.0}],
+        [{"requests_sha256": "short"}],
+        [{"detector": ""}],
+        [{"share": 0.5}],
+        [{}, {"refused": 2}],
+    ],
+)
+def test_a_share_that_cannot_be_one_is_refused(
+    bundle: SteeringBundle, tmp_path: Path, shares: list[dict[str, Any]]
+) -> None:
+    good = measured(1.0).model_dump()
+    edit_manifest(measured=[good | changes for changes in shares])(tmp_path / "b")
+    with pytest.raises(BundleError, match="measured"):
+        load_bundle(tmp_path / "b")
 
 
 def edit_manifest(**changes: Any) -> Callable[[Path], None]:

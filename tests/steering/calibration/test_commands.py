@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
-from refusal_steering.bundle import ModelIdentity, load_bundle
+from refusal_steering.bundle import ModelIdentity, RefusedShare, load_bundle, save_measured
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.canaries import NoCanaryError, measured_canary, model_identity
 from refusal_steering.calibration.model import CalibrationModel
@@ -150,6 +151,7 @@ def test_inspect_shows_a_bundle_and_checks_it(folder: Path) -> None:
     facts = json.loads(result.output)
     assert result.exit_code == 1 and not facts["usable"], "no canary, no service"
     bundle = load_bundle(out)
+    assert facts["measured"].startswith("no: comparable with no other bundle")
     assert facts["digest"] == bundle.digest and facts["layers"][0]["cosine_to_previous"] is None
     between = float(bundle.layers[1].direction @ bundle.layers[3].direction)
     assert facts["layers"][1]["cosine_to_previous"] == pytest.approx(between, abs=1e-3)
@@ -161,6 +163,21 @@ def test_inspect_shows_a_bundle_and_checks_it(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleError, match="sha256"):
         facts_of(out)
+
+
+def test_inspect_shows_what_was_measured(folder: Path) -> None:
+    out = trained(folder)
+    terms: dict[str, Any] = {
+        "requests_sha256": "a" * 64,
+        "detector": "lexical",
+        "answer_tokens": 12,
+    }
+    share = RefusedShare(strength=1.5, refused=3, requests=4, **terms)
+    save_measured(out, load_bundle(out), [share])
+    (shown,) = facts_of(out)["measured"]
+    assert shown["strength"] == 1.5
+    assert shown["refused"] == "75.0% of 4 harmful requests"
+    assert shown["detector"] == "lexical"
 
 
 def test_inspect_shows_our_own_files(folder: Path) -> None:
