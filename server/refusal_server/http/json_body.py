@@ -61,7 +61,7 @@ def parse_object(raw: bytes, limits: JsonLimits = DEFAULT) -> dict[str, Any]:
     _check_depth(value, limits)
     if beyond:
         raise _beyond(value)
-    if _SURROGATE.search(raw):
+    if b"\\u" in raw and _SURROGATE.search(raw):
         _check_texts(value)
     return value
 

@@ -23,7 +23,12 @@ _DEED = (
     r"|generate|continue|share|offer|teach|explain|recommend|encourage|condone|discuss|be\b"
     r"|participate|respond)"
 )
-_REFUSAL = re.compile(f"{_REGRET}|{_INABILITY}{_DEED}")
+REFUSAL = re.compile(f"{_REGRET}|{_INABILITY}{_DEED}")
+# Each match holds one of these: most texts hold none, and the search costs far more.
+PARTS = (
+    *("sorry", "apolog", "can't", "cannot", "can not", "won't", "will not", "decline", "refuse"),
+    *("unable", "not able", "not willing", "not going"),
+)
 
 
 class LexicalDetector:
@@ -34,4 +39,4 @@ class LexicalDetector:
     def refuses(self, head: str) -> bool:
         """Whether ``head`` begins with the words of a refusal."""
         begins = head.lstrip()[:_READ].lower().replace("\u2019", "'")
-        return _REFUSAL.search(begins) is not None
+        return any(part in begins for part in PARTS) and REFUSAL.search(begins) is not None

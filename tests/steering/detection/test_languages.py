@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from refusal_steering.detection.languages import refuses_in_any_language
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refusal_steering.detection.languages import OPENINGS, refuses_in_any_language
+from refusal_steering.detection.lexical import PARTS, REFUSAL
 
 
 @pytest.mark.parametrize(
@@ -54,3 +59,15 @@ def test_refusals(text: str) -> None:
 )
 def test_answers(text: str) -> None:
     assert not refuses_in_any_language(text)
+
+
+PATTERNS = [(re.compile(pattern), parts) for parts, pattern in OPENINGS.items()]
+
+
+@given(st.data())
+@pytest.mark.parametrize(("pattern", "parts"), [*PATTERNS, (REFUSAL, PARTS)])
+def test_what_matches_holds_a_part_that_is_looked_for_first(
+    pattern: re.Pattern[str], parts: tuple[str, ...], data: st.DataObject
+) -> None:
+    text = data.draw(st.from_regex(pattern))
+    assert any(part in text for part in parts)
