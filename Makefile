@@ -94,11 +94,19 @@ bench: install-dev ## Measure what steering costs
 	@$(DEMO_MODEL)
 	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.checks $(call or_else,read the error above)
 
 .PHONY: attack
 attack: install-dev ## Attack a server of the demo model and print what became of it
 	@$(DEMO_MODEL)
 	@$(BIN)/python -m tests.attack.attack --model "$$($(DEMO_MODEL) --print-path)" \
+		$(call or_else,read the table above; each line says which promise was broken)
+
+.PHONY: bad-inputs
+bad-inputs: install-dev ## Try every row of the table of bad inputs and faults on servers of its own
+	@$(DEMO_MEDIA)
+	@$(BIN)/python -m tests.attack.rows --model "$$($(DEMO_MODEL) --print-path)" \
+		--media-model "$$($(DEMO_MEDIA) --print-path)" \
 		$(call or_else,read the table above; each line says which promise was broken)
 
 .PHONY: soak

@@ -1,0 +1,1 @@
+"""Every row of the table of bad inputs and faults, tried on running servers."""

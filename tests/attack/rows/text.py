@@ -1,0 +1,16 @@
+"""Media sent to a model for text: row 31; and reports that callers may not see: row 75."""
+
+from __future__ import annotations
+
+from tests.attack.rows.media import turned_away
+from tests.attack.rows.row import Row
+from tests.server.fixtures.media import audio_part, image_part, video_part
+
+ROWS = (
+    Row(
+        (31,),
+        "image, audio, video to a model for text",
+        "400 `unsupported_modality`",
+        turned_away(lambda: (image_part(), audio_part(), video_part())),
+    ),
+)
