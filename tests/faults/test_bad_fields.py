@@ -92,6 +92,30 @@ def test_fields_that_have_no_meaning(
         assert error["param"] == param
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_no_value_meets(
+    server: LiveServer, schema: dict[str, Any], stream: bool
+) -> None:
+    named = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    answer = server.chat(response_format=named, stream=stream)
+    if answer.status_code == 200:
+        # Some have no end rather than no beginning, or the stream has begun.
+        assert "internal_error" not in answer.text
+    else:
+        check_error(answer, 400)
+    assert server.chat().status_code == 200
+
+
 def test_a_prompt_that_is_too_long(server: LiveServer) -> None:
     for text in (LONG, LONG * 20):
         check_error(server.chat(text), 400, "context_length_exceeded")

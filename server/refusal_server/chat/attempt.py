@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from refusal_server.chat import report
 from refusal_server.chat.request import ChatCall
-from refusal_server.chat.vllm_errors import translate
+from refusal_server.chat.vllm_errors import grammar_stuck, translate
 from refusal_server.detection.answer_text import Said
 from refusal_server.errors import ApiError, internal_error
 from refusal_server.telemetry.ending import Admitted, Ending, Failure, Measurement, Usage
@@ -121,7 +121,7 @@ class Attempt:
         unproven = isinstance(error, SteeringUnavailableError)
         if unproven:
             logger.error("steering has failed for a request: %s", error)
-        known = translate(error)
+        known = grammar_stuck(error, self.call.request) or translate(error)
         if known is None:
             logger.error("unexpected error while answering", exc_info=error)
             known = internal_error()

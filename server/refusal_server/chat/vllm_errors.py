@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import (
     GenerationError,
@@ -12,6 +13,7 @@ from vllm.exceptions import (
 )
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from refusal_server.chat.guard.shaping import shapes_tokens
 from refusal_server.errors import ApiError, from_steering, internal_error, turned_away
 from refusal_steering.errors import SteeringError
 
@@ -43,6 +45,18 @@ def translate(error: BaseException) -> ApiError | None:
     if isinstance(error, _CLIENT_FAULTS) or template_error:
         return _refused(str(error), None)
     return None
+
+
+def grammar_stuck(error: BaseException, request: ChatCompletionRequest) -> ApiError | None:
+    """The 400 for a grammar that left the answer no token, which vLLM calls an internal error."""
+    generated = type(error) is GenerationError and error.__cause__ is None
+    if not generated or not shapes_tokens(request):
+        return None
+    message = (
+        "The grammar of the answer allows no token where the answer stands; send a schema, regex, "
+        "choice or tool whose values exist."
+    )
+    return ApiError(400, message, code="invalid_grammar", param="response_format")
 
 
 def from_response(response: ErrorResponse) -> ApiError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import jinja2
 import pytest
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from vllm.exceptions import (
     GenerationError,
@@ -13,6 +15,7 @@ from vllm.exceptions import (
     LoRAAdapterNotFoundError,
     MaxQueuedTokensError,
     QueueOverflowError,
+    RetryableRequestError,
     VLLMClientError,
     VLLMError,
     VLLMServerError,
@@ -21,7 +24,7 @@ from vllm.exceptions import (
 )
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from refusal_server.chat.vllm_errors import from_response, translate
+from refusal_server.chat.vllm_errors import from_response, grammar_stuck, translate
 from refusal_server.errors import ApiError
 from refusal_steering.errors import SteeringUnavailableError
 
@@ -99,3 +102,47 @@ def test_an_error_that_vllm_returns_is_ours_too(
     assert (found.status, found.param) == (status, place)
     assert name is None or found.code == name
     assert found.message
+
+
+FORMS: tuple[dict[str, Any], ...] = (
+    {"response_format": {"type": "json_object"}},
+    {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "a", "schema": {"$ref": "#"}},
+        }
+    },
+    {"structured_outputs": {"regex": "a"}},
+    {"structured_outputs": {"choice": ["a"]}},
+    {
+        "tools": [{"type": "function", "function": {"name": "a", "parameters": {}}}],
+        "tool_choice": "required",
+    },
+)
+
+
+def asked(**fields: Any) -> ChatCompletionRequest:
+    messages = [{"role": "user", "content": "x"}]
+    return ChatCompletionRequest.model_validate({"messages": messages, **fields})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_grammar_without_a_next_token_is_the_callers_fault(form: dict[str, Any]) -> None:
+    found = grammar_stuck(GenerationError(), asked(**form))
+    assert found is not None
+    assert (found.status, found.code) == (400, "invalid_grammar")
+
+
+@pytest.mark.parametrize(
+    ("error", "form"),
+    [
+        (GenerationError(), {}),
+        (GenerationError(), {"temperature": 0.5}),
+        (RetryableRequestError(), FORMS[0]),
+        (caused(GenerationError(), SteeringUnavailableError("x")), FORMS[0]),
+        (EngineGenerateError(), FORMS[0]),
+        (EngineDeadError(), FORMS[0]),
+    ],
+)
+def test_other_failures_stay_the_servers(error: Exception, form: dict[str, Any]) -> None:
+    assert grammar_stuck(error, asked(**form)) is None

@@ -20,12 +20,18 @@ def shapes_answer(request: ChatCompletionRequest, refusal: str) -> bool:
     nothing: the model may always answer in words.
     """
     return (
-        _has_a_form(request)
+        shapes_tokens(request)
         or _bans_tokens(request)
         or _moves_the_end(request, refusal)
         or _bends_the_odds(request)
         or asks_for_thinking(request)
     )
+
+
+def shapes_tokens(request: ChatCompletionRequest) -> bool:
+    """Whether a grammar, of a schema or of a forced tool, decides which tokens may come."""
+    forced = request.tool_choice not in (None, "none", "auto")
+    return forced or request.extract_structured_outputs() is not None
 
 
 def asks_for_thinking(request: ChatCompletionRequest) -> bool:
@@ -35,11 +41,6 @@ def asks_for_thinking(request: ChatCompletionRequest) -> bool:
         or request.reasoning_effort not in (None, "none")
         or request.thinking_token_budget is not None
     )
-
-
-def _has_a_form(request: ChatCompletionRequest) -> bool:
-    forced = request.tool_choice not in (None, "none", "auto")
-    return forced or request.extract_structured_outputs() is not None
 
 
 def _bans_tokens(request: ChatCompletionRequest) -> bool:
