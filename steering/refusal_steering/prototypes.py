@@ -52,6 +52,15 @@ class RefusalPrototypes:
         return min(1.0, float(shared) / (length * self.norm))
 
 
+def logits_are_linear(text_config: object) -> bool:
+    """Whether a model's logits follow its final states in proportion, so that they can be blended.
+
+    ``text_config`` is the configuration of its language model. A scale keeps the proportion; the
+    cap that some families put on their logits does not.
+    """
+    return not getattr(text_config, "final_logit_softcapping", None)
+
+
 def summarise(
     states: Tensor, logits: Tensor, discount: float, keep: int = 512
 ) -> RefusalPrototypes:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.decoder_hooks import after_layers
+from refusal_steering.decoder_hooks import after_layers, output_logits
 from refusal_steering.spec import SteeringSpec
 
 
@@ -107,9 +107,7 @@ def greedy(
 
 
 def _prototype_logits(model: Any, spec: SteeringSpec | None) -> Sequence[Tensor]:
-    """The output layer's view [N, V] of the prototypes that are blended in; empty for none."""
+    """The logits [N, V] of the prototypes that are blended in; empty for none."""
     if spec is None or spec.prototypes is None or not spec.applied_blend:
         return ()
-    layer = model.get_output_embeddings()
-    logits: Tensor = layer(spec.prototypes.states.to(layer.weight.dtype)).float()
-    return list(logits)
+    return list(output_logits(model, spec.prototypes.states))

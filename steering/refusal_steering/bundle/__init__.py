@@ -11,6 +11,8 @@ from refusal_steering.bundle.manifest import (
     RiskPass,
     Strategy,
     Window,
+    bundle_name,
+    check_bundle_name,
 )
 from refusal_steering.bundle.store import (
     SteeringBundle,
@@ -33,6 +35,8 @@ __all__ = [
     "SteeringBundle",
     "Strategy",
     "Window",
+    "bundle_name",
+    "check_bundle_name",
     "load_bundle",
     "make_bundle",
     "save_bundle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
@@ -13,6 +14,7 @@ Strategy = Literal["static", "omnisteer", "mars", "ras", "cascade"]
 Medium = Literal["image", "audio", "video"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 # The canary of a bundle that blends logits is blended by this share.
 CANARY_BLEND = 0.5
 
@@ -139,7 +141,7 @@ class Manifest(_Frozen):
     """
 
     format_version: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=_NAME)
     strategy: Strategy
     model: ModelIdentity
     layers: tuple[int, ...] = Field(min_length=1)
@@ -202,3 +204,20 @@ class Manifest(_Frozen):
     def blends(self) -> bool:
         """Whether the strategy acts on logits, by a risk that is known before the answer."""
         return self.risk_pass is not None
+
+
+def check_bundle_name(name: str) -> str:
+    """``name``, if a bundle may have it; raises :class:`BundleError`."""
+    if re.fullmatch(_NAME, name) is None:
+        raise BundleError(
+            f"a bundle cannot be called {name!r}; expected 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "the first a letter or digit"
+        )
+    return name
+
+
+def bundle_name(model: str, strategy: str) -> str:
+    """The name of a bundle of ``strategy`` for the model that people call ``model``."""
+    tail = model.rsplit("/", 1)[-1].lower()
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in tail)
+    return f"{kept.strip('._-')[:40].strip('._-') or 'model'}-{strategy}"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batch_steered
-from refusal_steering.calibration.model import Batch, CalibrationModel, output_logits
+from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.spec import SteeringSpec
 
 _BATCH_SIZE = 32
@@ -44,7 +45,7 @@ def _blend(
         return None
     if shares is None:
         shares = torch.full((prompts,), spec.applied_blend)
-    return BatchBlend(shares, output_logits(target, spec.prototypes.states))
+    return BatchBlend(shares, output_logits(target.model, spec.prototypes.states))
 
 
 def _greedy(

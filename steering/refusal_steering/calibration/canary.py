@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from refusal_steering.bundle import Canary
 from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.errors import SteeringError
+from refusal_steering.prompts import contrast_set
 from refusal_steering.reference import greedy
 from refusal_steering.spec import SteeringSpec
 
+_EVERY = 24
 _TOP = 20
 _TOKENS = 6
 _FEWEST = 4
@@ -19,17 +23,35 @@ _TOLERANCE = 0.5
 _RELATIVE_TOLERANCE = 0.15
 
 
+class NoCanaryError(SteeringError):
+    """No prompt is moved enough by the layers of a bundle to prove that steering works."""
+
+    code: ClassVar[str] = "no_canary"
+
+
 def choose_canary(target: CalibrationModel, prompts: Iterable[str], spec: SteeringSpec) -> Canary:
     """The prompt whose tokens move most for certain, measured with the reference.
 
     ``spec`` is a request's under the bundle; the canary's own terms follow from it. Raises
-    :class:`ValueError` when no prompt moves enough tokens well beyond the tolerance.
+    :class:`NoCanaryError` when no prompt moves enough tokens well beyond the tolerance.
     """
     found = [_measure(target, prompt, spec.canary) for prompt in prompts]
     usable = [canary for canary in found if canary is not None]
     if not usable:
-        raise ValueError("no prompt is moved enough to prove that steering works")
+        raise NoCanaryError(
+            "no prompt is moved enough to prove that steering works; give a larger dose or k_max"
+        )
     return max(usable, key=_certainty)
+
+
+def measured_canary(target: CalibrationModel, spec: SteeringSpec) -> Canary:
+    """The canary of a bundle's ``spec`` from harmful prompts of the contrast set.
+
+    Raises :class:`NoCanaryError`.
+    """
+    harmful = [item for item in contrast_set.load_items() if item.harmful and item.split == "train"]
+    prompts = [contrast_set.render(item, "list", 0) for item in harmful[::_EVERY]]
+    return choose_canary(target, prompts, spec)
 
 
 def moved_tokens(plain: Tensor, steered: Tensor) -> dict[int, float]:

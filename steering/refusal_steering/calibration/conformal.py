@@ -37,18 +37,23 @@ def budget_threshold(harmless: Tensor, budget: float) -> Threshold:
 
     Raises :class:`SteeringError` when ``n`` is too small for the budget.
     """
-    if not 0.0 < budget < 1.0:
-        raise SteeringError(f"the budget is {budget}; expected a share between 0 and 1")
     scores = np.sort(harmless.double().numpy())
     count = len(scores)
+    check_budget(budget, count)
     rank = math.ceil((count + 1) * (1.0 - budget) - 1e-9)
-    if rank > count:
-        needed = math.ceil(1.0 / budget - 1e-9) - 1
-        raise SteeringError(
-            f"{count} harmless requests cannot guarantee a budget of {budget:g}; it takes at least "
-            f"{needed}. Give more requests or a larger budget."
-        )
     if not np.isfinite(scores).all():
         raise SteeringError("a calibration score is NaN or infinite; check the activations")
     worst = float(beta.ppf(0.95, count + 1 - rank, rank))
     return Threshold(float(scores[rank - 1]), budget, count, worst)
+
+
+def check_budget(budget: float, count: int) -> None:
+    """Raise :class:`SteeringError` unless ``count`` harmless scores can guarantee ``budget``."""
+    if not 0.0 < budget < 1.0:
+        raise SteeringError(f"the budget is {budget}; expected a share between 0 and 1")
+    needed = math.ceil(1.0 / budget - 1e-9) - 1
+    if count < needed:
+        raise SteeringError(
+            f"{count} harmless requests for tuning cannot guarantee a budget of {budget:g}; it "
+            f"takes at least {needed}. Give more requests or a larger budget."
+        )

@@ -25,16 +25,17 @@ def engine_arguments(given: str, served_by: Path | None = None) -> dict[str, Any
 
     Raises ``typer.BadParameter`` for anything else.
     """
-    return {**_served(served_by), **_object(given)}
+    return {**_served(served_by), **json_object(given, "the engine's arguments")}
 
 
-def _object(given: str) -> dict[str, Any]:
+def json_object(given: str, what: str) -> dict[str, Any]:
+    """A JSON object of the command line; ``typer.BadParameter`` says what ``what`` are instead."""
     try:
         arguments = json.loads(given)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"the engine's arguments are not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{what} are not JSON: {error}") from error
     if not isinstance(arguments, dict):
-        raise typer.BadParameter(f"the engine's arguments are {given}; expected a JSON object")
+        raise typer.BadParameter(f"{what} are {given}; expected a JSON object")
     return arguments
 
 

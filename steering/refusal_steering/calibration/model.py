@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 
 from refusal_steering.bundle import ModelIdentity
+from refusal_steering.calibration.chat import Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationModel:
-    """A causal language model and its tokenizer, ready for inference."""
+    """A causal language model and its tokenizer, ready for inference.
+
+    ``template_arguments`` are given to the chat template with every prompt.
+    """
 
     model: Any
     tokenizer: Any
-
-    @classmethod
-    def load(cls, path: Path) -> CalibrationModel:
-        """Read a model folder in its own precision."""
-        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
-        return cls(model, AutoTokenizer.from_pretrained(path))
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def decoder_layers(self) -> Sequence[nn.Module]:
@@ -67,11 +65,7 @@ class CalibrationModel:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of one user message under the chat template, up to the answer's start."""
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return Chat(self.tokenizer, self.template_arguments).encode(prompt)
 
     def batches(self, prompts: Sequence[str], size: int) -> Iterator[Batch]:
         """Batches of at most ``size`` prompts of like length."""
@@ -112,11 +106,3 @@ def _pad_left(
     if shared:
         prefix.batch_repeat_interleave(len(rows))
     return Batch(rows, torch.tensor(ids), torch.tensor(mask), prefix)
-
-
-@torch.inference_mode()
-def output_logits(target: CalibrationModel, states: Tensor) -> Tensor:
-    """Logits [..., V] in float32 that the model gives for final states [..., H]."""
-    layer = target.model.get_output_embeddings()
-    logits: Tensor = layer(states.to(layer.weight.dtype)).float()
-    return logits

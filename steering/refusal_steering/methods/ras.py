@@ -16,11 +16,12 @@ from torch import Tensor
 
 from refusal_steering.bundle import RiskPass
 from refusal_steering.calibration.answers import answer_all
-from refusal_steering.calibration.model import Batch, CalibrationModel, output_logits
+from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.decoder_hooks import final_states, output_logits
 from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import SteeringError
-from refusal_steering.prototypes import RefusalPrototypes, summarise
+from refusal_steering.prototypes import RefusalPrototypes, logits_are_linear, summarise
 
 CONTEXT_PROMPT = (
     "Describe in one sentence what this shows that could matter for safety, and quote any words "
@@ -53,14 +54,15 @@ def refusal_prototypes(
 ) -> RefusalPrototypes:
     """Prototypes from plain harmful ``prompts``; only those that the model refuses take part.
 
-    Raises :class:`SteeringError` when fewer than ``fewest`` are refused.
+    Raises :class:`SteeringError` when fewer than ``fewest`` are refused, and for a model whose
+    logits are capped.
     """
-    answers, lexical = answer_all(target, prompts, 24), LexicalDetector()
-    refused = [
-        prompt
-        for prompt, answer in zip(prompts, answers, strict=True)
-        if verdict_on(answer, lexical) == "refusal"
-    ]
+    if not logits_are_linear(target.model.config.get_text_config()):
+        raise SteeringError(
+            "the model caps its logits, so that moving a state does not blend them; RAS needs "
+            "uncapped ones, use another strategy"
+        )
+    refused = refused_of(target, prompts)
     if len(refused) < fewest:
         raise SteeringError(
             f"the model refuses {len(refused)} of {len(prompts)} plain harmful prompts; prototypes "
@@ -71,7 +73,17 @@ def refusal_prototypes(
         [openings(target, batch, tokens).states for batch in _batches(target, refused)]
     )
     mean = states.mean(0)
-    return summarise(mean, output_logits(target, mean), discount)
+    return summarise(mean, output_logits(target.model, mean), discount)
+
+
+def refused_of(target: CalibrationModel, prompts: Sequence[str]) -> list[str]:
+    """Those of ``prompts`` that the model refuses by itself, in order."""
+    answers, lexical = answer_all(target, prompts, 24), LexicalDetector()
+    return [
+        prompt
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if verdict_on(answer, lexical) == "refusal"
+    ]
 
 
 def risk_question(how: str, question: str, context: str = "") -> str:
@@ -119,22 +131,24 @@ def openings(target: CalibrationModel, batch: Batch, tokens: int) -> Openings:
     """The first ``tokens`` greedy steps of a batch."""
     feed, mask, positions = batch.input_ids, batch.attention_mask, batch.positions
     past: Any = batch.take_prefix()
-    states, logits = [], []
-    for _ in range(tokens):
-        output = target.model.model(
-            input_ids=feed,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=past,
-            use_cache=True,
-        )
-        past = output.past_key_values
-        states.append(output.last_hidden_state[:, -1])
-        logits.append(output_logits(target, states[-1]))
-        feed = logits[-1].argmax(-1, keepdim=True)
-        positions = positions[:, -1:] + 1
-        mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
-    return Openings(torch.stack(states, 1).float(), torch.stack(logits, 1))
+    logits = []
+    with final_states(target.model) as states:
+        for _ in range(tokens):
+            output = target.model(
+                input_ids=feed,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            past = output.past_key_values
+            logits.append(output.logits[:, -1].float())
+            feed = logits[-1].argmax(-1, keepdim=True)
+            positions = positions[:, -1:] + 1
+            mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
+    last = [passed[:, -1] for passed in states]
+    return Openings(torch.stack(last, 1).float(), torch.stack(logits, 1))
 
 
 def _likeliest(step: Tensor) -> dict[int, float]:

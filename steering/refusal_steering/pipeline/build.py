@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,40 @@ import torch
 from refusal_steering.analysis.layer_scores import layer_scores
 from refusal_steering.analysis.phenomena import LabelledRows
 from refusal_steering.analysis.separability import auroc
-from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle, Window, save_bundle
+from refusal_steering.bundle import (
+    RiskPass,
+    SteeringBundle,
+    Window,
+    bundle_name,
+    save_bundle,
+)
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.canary import choose_canary
 from refusal_steering.calibration.conformal import budget_threshold
 from refusal_steering.calibration.model import CalibrationModel
-from refusal_steering.calibration.recentring import Offsets, check_offsets, recentred
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.calibration.recentring import Offsets, check_offsets
+from refusal_steering.errors import SteeringError
 from refusal_steering.methods.ras import (
     RISK_PROMPTS,
     refusal_prototypes,
     risk_pass,
     similarities,
 )
+from refusal_steering.pipeline.parts import LeftOut, Part, Region, adding, blending
 from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.pipeline.requests import refuse_swapped
 from refusal_steering.pipeline.stages import Stages
 from refusal_steering.pipeline.strategies import (
     Adaptive,
     adaptive_layers,
     grey_zone,
     refusal_directions,
-    silent,
-    static_layers,
     trust_region_layer,
 )
 from refusal_steering.prompts.contrast_set import render
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.prompts.examples import Example, Examples
 from refusal_steering.prototypes import RefusalPrototypes
-from refusal_steering.spec import SteeringSpec
 
 _log = logging.getLogger(__name__)
 _CANARY_PROMPTS = 12
@@ -50,23 +55,14 @@ _SAMPLE = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One strategy, ready to be saved; ``more`` are the fields of its own in the manifest."""
-
-    strategy: str
-    spec: SteeringSpec
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    def recentred(self, offsets: Offsets) -> Part:
-        """The same strategy with media offsets."""
-        return replace(self, spec=replace(self.spec, layers=recentred(self.spec.layers, offsets)))
-
-
-@dataclass(frozen=True, slots=True)
 class Built:
-    """The saved bundles by strategy, and what the report needs to know of the way there."""
+    """The saved bundles by strategy, and what the report needs to know of the way there.
+
+    ``left_out`` has the reasons for strategies that are not among them.
+    """
 
     bundles: Mapping[str, SteeringBundle]
+    left_out: Mapping[str, str]
     adaptive: Adaptive
     sample: LabelledRows
     examples: Examples
@@ -84,13 +80,17 @@ def build(
     """Calibrate all strategies and save each as a bundle under ``out``.
 
     ``name`` is the model's, for people. ``offsets`` [H] by layer and medium re-centre requests
-    with media; without them media are read as they are. Raises ``SteeringError`` where they are
-    of another model.
+    with media; without them media are read as they are. A strategy that the model does not allow
+    is left out. Raises ``SteeringError`` for a plan, requests or offsets that do not fit the
+    model, and where no strategy is left.
     """
-    stages = Stages()
+    stages, left_out = Stages(), LeftOut()
     identity = target.identity(name)
+    plan.check(corpus, identity.num_layers)
     if offsets:
         check_offsets(offsets, identity)
+    with stages.stage("requests"):
+        refuse_swapped(target, corpus)
     examples = Examples.draw(corpus.items, plan.seed, plan.forms)
     depth = identity.num_layers
     with stages.stage("rows in all layers"):
@@ -101,17 +101,23 @@ def build(
         directions = refusal_directions(target, examples, rows, plan)
     with stages.stage("adapters"):
         adaptive = adaptive_layers(examples, rows, directions, plan)
+    parts = adding(adaptive, plan)
     with stages.stage("trust region"):
-        mars = _mars(target, examples, sample, plan)
-    with stages.stage("prototypes and risk pass"):
-        prototypes, risk = _ras(target, examples, plan)
-    parts = _parts(adaptive, mars, prototypes, risk, plan)
+        region = _mars(target, examples, sample, plan, left_out)
+    parts.append(region.part(plan))
+    with stages.stage("prototypes and risk pass"), left_out.unless("ras", "cascade"):
+        parts += blending(adaptive, region, *_ras(target, examples, plan))
     if offsets:
         parts = [part.recentred(offsets) for part in parts]
+    bundles = {}
     with stages.stage("canaries"):
-        facts = _facts(corpus, examples, plan, adaptive)
-        bundles = {p.strategy: _save(target, p, out, name, corpus, facts) for p in parts}
-    return Built(bundles, adaptive, sample, examples, stages)
+        facts = _facts(target, corpus, examples, plan, adaptive)
+        for part in parts:
+            with left_out.unless(part.strategy):
+                bundles[part.strategy] = _save(target, part, out, name, corpus, facts)
+    if not bundles:
+        raise SteeringError(f"no strategy could be built: {left_out.reasons['static']}")
+    return Built(bundles, left_out.reasons, adaptive, sample, examples, stages)
 
 
 def _sample(target: CalibrationModel, examples: Examples, depth: int) -> LabelledRows:
@@ -135,16 +141,22 @@ def _sample(target: CalibrationModel, examples: Examples, depth: int) -> Labelle
 
 
 def _mars(
-    target: CalibrationModel, examples: Examples, sample: LabelledRows, plan: BuildPlan
-) -> tuple[int, LayerSteering, GreyZone]:
-    """The best layer by text alone, its steering, and the risks that the cascade looks at."""
+    target: CalibrationModel,
+    examples: Examples,
+    sample: LabelledRows,
+    plan: BuildPlan,
+    left_out: LeftOut,
+) -> Region:
+    """The best layer by text alone, its steering, and its grey zone."""
     best = layer_scores(sample).best
     _log.info("MARS steers layer %d", best)
     needed = (examples.clear & ~examples.tuning) | (examples.tuning & examples.one_per_item)
     chosen = examples.where(needed)
     rows = collect(target, chosen.prompts, [best])[best]
-    layer = trust_region_layer(chosen, rows, plan)
-    return best, layer, grey_zone(layer, chosen, rows, plan)
+    layer, zone = trust_region_layer(chosen, rows, plan), None
+    with left_out.unless("cascade"):
+        zone = grey_zone(layer, chosen, rows, plan)
+    return Region(best, layer, zone)
 
 
 def _ras(
@@ -177,34 +189,6 @@ def _ras(
     return prototypes, risk_pass(similar, how.discount, best, base)
 
 
-def _parts(
-    adaptive: Adaptive,
-    mars: tuple[int, LayerSteering, GreyZone],
-    prototypes: RefusalPrototypes,
-    risk: RiskPass,
-    plan: BuildPlan,
-) -> list[Part]:
-    at, region, zone = mars
-    watching = Window(decode_tokens=prototypes.count - 1)
-    first = min(adaptive.layers)
-    constant = static_layers(adaptive.directions, adaptive.layers, plan.static_dose)
-    asked = {"risk_pass": risk}
-
-    def adds(layers: Mapping[int, LayerSteering], window: Window) -> SteeringSpec:
-        return SteeringSpec.of_parts(layers, window, dose_limit=plan.dose_limit)
-
-    def blends(index: int, layer: LayerSteering) -> SteeringSpec:
-        return SteeringSpec.of_parts({index: silent(layer)}, watching, prototypes=prototypes)
-
-    return [
-        Part("static", adds(constant, plan.window)),
-        Part("omnisteer", adds(adaptive.layers, plan.window)),
-        Part("mars", adds({at: region}, plan.mars_window)),
-        Part("ras", blends(first, adaptive.layers[first]), asked),
-        Part("cascade", blends(at, region), {**asked, "grey_zone": zone}),
-    ]
-
-
 def _save(
     target: CalibrationModel,
     part: Part,
@@ -217,7 +201,7 @@ def _save(
     step = max(1, len(harmful) // _CANARY_PROMPTS)
     prompts = [render(item, form, 0) for item in harmful[::step] for form in ("plain", "list")]
     manifest = {
-        "name": f"{_slug(name)}-{part.strategy}",
+        "name": bundle_name(name, part.strategy),
         "strategy": part.strategy,
         "model": target.identity(name),
         "canary": choose_canary(target, prompts, part.spec),
@@ -231,9 +215,14 @@ def _save(
 
 
 def _facts(
-    corpus: Corpus, examples: Examples, plan: BuildPlan, adaptive: Adaptive
+    target: CalibrationModel,
+    corpus: Corpus,
+    examples: Examples,
+    plan: BuildPlan,
+    adaptive: Adaptive,
 ) -> dict[str, Any]:
     return {
+        "template_arguments": dict(target.template_arguments),
         "requests": corpus.name,
         "requests_sha256": corpus.sha256,
         "examples": len(examples.all),
@@ -249,10 +238,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(inner) for inner in value]
     return value.model_dump() if isinstance(value, Window) else value
-
-
-def _slug(name: str) -> str:
-    tail = name.rsplit("/", 1)[-1].lower()
-    return (
-        "".join(c if c.isalnum() or c in "._-" else "-" for c in tail)[:40].strip("._-") or "model"
-    )

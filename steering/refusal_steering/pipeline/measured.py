@@ -37,11 +37,14 @@ def try_out(target: CalibrationModel, corpus: Corpus, built: Built) -> Tried:
     cases = held_out_cases(corpus)
     with built.stages.stage("trial of the strategies"):
         outcomes = [run_trial(target, cases, None)]
-        outcomes += [run_trial(target, cases, built.bundles[name]) for name in TRIED]
+        outcomes += [
+            run_trial(target, cases, built.bundles[name]) for name in TRIED if name in built.bundles
+        ]
     with built.stages.stage("other strengths"):
         swept = [
             run_trial(target, listed_cases(cases), built.bundles[name], strength)
             for name in _SWEPT
+            if name in built.bundles
             for strength in _STRENGTHS
         ]
     return Tried(cases, outcomes, swept)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from refusal_steering.bundle import Window
+from refusal_steering.calibration.conformal import check_budget
+from refusal_steering.errors import SteeringError
 from refusal_steering.methods.adapter import Recipe
 from refusal_steering.methods.mars import TrustRegion
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
+from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.prompts.prompt_file import says_something
 
 # Where directions and adapters sit, as shares of the depth: between the middle, where harm is
 # told apart best, and the last quarter, where the answer is settled.
@@ -58,6 +62,21 @@ class BuildPlan:
     seed: int = 0
 
     def steered_layers(self, num_layers: int) -> tuple[int, ...]:
-        """Layers of the adapters, ascending, for a model of ``num_layers``."""
+        """Layers of the adapters, ascending, for a model of ``num_layers``.
+
+        Raises :class:`SteeringError` for a layer that the model does not have.
+        """
         chosen = self.layers or tuple(round(depth * num_layers) for depth in _DEPTHS)
+        if strange := [layer for layer in chosen if not 0 <= layer < num_layers]:
+            raise SteeringError(
+                f"there is no layer {strange[0]}; the model has layers 0 to {num_layers - 1}"
+            )
         return tuple(sorted(set(chosen)))
+
+    def check(self, corpus: Corpus, num_layers: int) -> None:
+        """Raise :class:`SteeringError` for what would end the build later on."""
+        self.steered_layers(num_layers)
+        tuning = [item for item in corpus.split("tune", "harmless") if item.domain != "borderline"]
+        check_budget(self.budget, len(tuning))
+        if not says_something(self.refinement.refusal):
+            raise SteeringError("the refusal to steer towards is blank; write what is to be said")

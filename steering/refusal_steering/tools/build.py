@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from refusal_steering.calibration.model import CalibrationModel
-from refusal_steering.calibration.recentring import load_offsets
+from refusal_steering.bundle import Strategy
+from refusal_steering.calibration.recentring import check_offsets, load_offsets
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.measured import keep_measured, try_out
 from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
 from refusal_steering.report.page import write_page
+from refusal_steering.tools.checks import bundle_out, file_out, layer_numbers, model_name
+from refusal_steering.tools.models import TemplateArguments, open_model
 
 REPORT_FILE = "report.html"
+_LARGEST_SEED = 2**32 - 1
 
 
 def build(
@@ -46,32 +50,37 @@ def build(
     offsets: Annotated[
         Path | None, typer.Option(help="media offsets, as `refusal-steering offsets` writes them")
     ] = None,
+    template_args: TemplateArguments = "{}",
     report: Annotated[bool, typer.Option(help="measure: refused shares, report")] = True,
-    seed: Annotated[int, typer.Option(help="of templates, training and samples")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="of templates, training and samples")
+    ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="replace bundles that are there")] = False,
 ) -> None:
     """Calibrate static, omnisteer, mars, ras and cascade for a model.
 
-    Without request files, the contrast set of this project is used.
+    Without request files, the contrast set of this project is used. Ends with 1 where a strategy
+    had to be left out, with 2 where nothing can be built.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
+    plan = _plan(layers, budget, without_form or [], refusal, seed)
+    called = model_name(model.resolve().name if name is None else name)
+    for strategy in get_args(Strategy):
+        bundle_out(out / strategy, force=force)
+    file_out(out / REPORT_FILE)
     corpus = Corpus.shipped()
     if harmful is not None and harmless is not None:
         corpus = Corpus.of_files(harmful, harmless)
-    base = BuildPlan()
-    plan = replace(
-        base,
-        forms=_forms_but(without_form or []),
-        layers=tuple(int(part) for part in layers.split(",")) if layers else None,
-        budget=budget,
-        seed=seed,
-        recipe=replace(base.recipe, seed=seed),
-        refinement=replace(base.refinement, refusal=refusal, seed=seed),
-    )
-    called = name or model.name
+    folder = open_model(model, template_args)
+    identity = folder.identity(called)
+    plan.check(corpus, identity.num_layers)
     shifts = load_offsets(offsets) if offsets else None
-    target = CalibrationModel.load(model)
+    if shifts:
+        check_offsets(shifts, identity)
+    folder.check_prompts(every_prompt(corpus, plan))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    target = folder.load()
     built = build_bundles(target, corpus, plan, out, called, shifts)
     if report:
         created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -84,6 +93,25 @@ def build(
     for strategy, bundle in built.bundles.items():
         typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
+    for strategy, reason in built.left_out.items():
+        typer.echo(f"{strategy} is left out: {reason}", err=True)
+    if built.left_out:
+        raise typer.Exit(1)
+
+
+def _plan(
+    layers: str | None, budget: float, without_form: Sequence[str], refusal: str, seed: int
+) -> BuildPlan:
+    base = BuildPlan()
+    return replace(
+        base,
+        forms=_forms_but(without_form),
+        layers=layer_numbers(layers),
+        budget=budget,
+        seed=seed,
+        recipe=replace(base.recipe, seed=seed),
+        refinement=replace(base.refinement, refusal=refusal, seed=seed),
+    )
 
 
 def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:

@@ -10,10 +10,17 @@ import typer
 
 from refusal_steering.bundle import load_bundle, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
-from refusal_steering.calibration.canaries import measured_canary
+from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.errors import BundleError
 from refusal_steering.methods.gate import gate_scores, within_budget
 from refusal_steering.spec import SteeringSpec
+from refusal_steering.tools.canaries import (
+    WITHOUT_CANARY,
+    canary_on,
+    check_sizes,
+    model_for_canary,
+)
+from refusal_steering.tools.checks import bundle_out
 
 
 def calibrate(
@@ -22,28 +29,31 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the new bundle")],
     budget: Annotated[float, typer.Option(help="share of harmless requests to touch")] = 0.05,
     model: Annotated[Path | None, typer.Option(help="model folder, for a new canary")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Shift the gate so that at most a share of harmless requests is touched at all.
 
     By split conformal prediction on the harmless rows of the split `tune`, which must be
     independent requests that trained nothing. Prints the guarantee and what it costs.
     """
+    bundle_out(out, force=force)
     known, rows = load_bundle(bundle), ActivationFile.load(activations)
     if known.hidden_units == 0:
         raise BundleError(
             f"bundle {known.manifest.name!r} has no gate to move: its strength does not depend on "
             "the request"
         )
+    check_sizes(rows.model, known.manifest.model)
     tuning = rows.in_split("tune")
+    check_budget(budget, int((tuning & ~rows.harmful).sum()))
+    target = model_for_canary(model, known.manifest.model)
     harmless_tuning = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
     layers, threshold = within_budget(known.layers, harmless_tuning, budget)
     manifest = known.manifest.model_dump(
         mode="json", exclude={"layers", "media", "weights_sha256", "canary", "measured"}
     )
     manifest["calibration"]["gate"] = asdict(threshold)
-    if model is not None:
-        spec = replace(SteeringSpec.of(known), layers=layers)
-        manifest["canary"] = measured_canary(model, spec, known.manifest.model)
+    manifest["canary"] = canary_on(target, replace(SteeringSpec.of(known), layers=layers))
     saved = save_bundle(out, layers, manifest)
     harm = {layer: rows.layer(layer)[tuning & rows.harmful] for layer in known.layers}
     touched = float((gate_scores(layers, harm) > 0).float().mean())
@@ -52,3 +62,5 @@ def calibrate(
         f"95 % confidence at most {threshold.worst_share:.1%}); {touched:.1%} of harmful ones are"
     )
     typer.echo(f"{out}  {saved.digest[:12]}")
+    if target is None:
+        typer.echo(WITHOUT_CANARY, err=True)

@@ -6,8 +6,10 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
@@ -56,19 +58,33 @@ def _unloaded() -> None:
 
 
 def main() -> None:
-    """Run one command; errors of ours, and files that cannot be used, are one line and code 2."""
+    """Run one command; what a user can correct is one line on stderr and code 2."""
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         with naming_the_extra(wanted):
-            app(wanted)()
+            # Without a command, the help is shown in the library's own way.
+            status = app(wanted)(standalone_mode=wanted is None)
     except SteeringError as error:
-        typer.echo(f"refusal-steering: {error}", err=True)
-        sys.exit(2)
+        _end(str(error))
+    except TyperException as error:
+        _end(f"{error.format_message()}{_see(wanted)}")
+    except typer.Abort:
+        _end("ended by the user")
     except OSError as error:
         if error.filename is None:
             raise
-        typer.echo(f"refusal-steering: {error.filename}: {error.strerror}", err=True)
-        sys.exit(2)
+        _end(f"{error.filename}: {error.strerror}")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _see(command: str | None) -> str:
+    return f" (see refusal-steering {command} --help)" if command in COMMANDS else ""
+
+
+def _end(reason: str) -> NoReturn:
+    """Say why on one line, and end."""
+    typer.echo(f"refusal-steering: {' '.join(reason.split())}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,15 @@ from torch import Tensor
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.activations import collect as collect_with_transformers
-from refusal_steering.calibration.engine_arguments import engine_arguments
-from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.calibration.engine_arguments import engine_arguments, json_object
 from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
+from refusal_steering.tools.checks import file_out
+from refusal_steering.tools.models import (
+    TemplateArguments,
+    check_files_of,
+    check_texts,
+    open_model,
+)
 
 Engine = Literal["vllm", "transformers"]
 
@@ -26,45 +32,57 @@ def collect(
     model: Annotated[str, typer.Option(help="folder or hub name of the model")],
     out: Annotated[Path, typer.Option("--out", "-o", help="activation file to write")],
     engine: Annotated[Engine, typer.Option(help="what runs the model")] = "vllm",
-    max_model_len: Annotated[int, typer.Option(help="context of the vLLM engine")] = 4096,
+    max_model_len: Annotated[int, typer.Option(min=1, help="context of the vLLM engine")] = 4096,
     engine_args: Annotated[str, typer.Option(help="more arguments of vllm.LLM, as JSON")] = "{}",
+    template_args: TemplateArguments = "{}",
 ) -> None:
     """Record the residual stream after every decoder layer for every prompt.
 
     Both engines put the chat template around a prompt. The transformers engine takes text alone
     and is there as a cross-check; vLLM also takes messages with media.
     """
-    rows = read_prompts(prompts)
+    file_out(out, [prompts])
+    more = engine_arguments(engine_args)
+    arguments = json_object(template_args, "the chat template's arguments")
+    rows, digest = read_prompts(prompts), hashlib.sha256(prompts.read_bytes()).hexdigest()
     if engine == "vllm":
-        found, sizes = _through_vllm(rows, model, max_model_len, engine_arguments(engine_args))
+        more = {"max_model_len": max_model_len, **more}
+        found, sizes = _through_vllm(rows, model, arguments, more)
+    elif more:
+        raise typer.BadParameter("--engine-args is for --engine vllm only")
     else:
-        found, sizes = _through_transformers(rows, Path(model))
-    identity = ModelIdentity(id=Path(model).name, hidden_size=sizes[0], num_layers=sizes[1])
+        found, sizes = _through_transformers(rows, Path(model), template_args)
+    name = Path(model).resolve().name if Path(model).exists() else Path(model).name
+    identity = ModelIdentity(id=name, hidden_size=sizes[0], num_layers=sizes[1])
     ActivationFile(
         rows={layer: found[:, layer].bfloat16() for layer in range(sizes[1])},
         harmful=torch.tensor([row.harmful for row in rows]),
         groups=tuple(row.group for row in rows),
         splits=tuple(row.split for row in rows),
         model=identity,
-        prompts_sha256=hashlib.sha256(prompts.read_bytes()).hexdigest(),
+        prompts_sha256=digest,
     ).save(out)
     typer.echo(f"{len(rows)} prompts, {sizes[1]} layers of width {sizes[0]}: {out}")
 
 
 def _through_vllm(
-    rows: Sequence[PromptRow], model: str, max_model_len: int, more: dict[str, Any]
+    rows: Sequence[PromptRow], model: str, arguments: dict[str, Any], more: dict[str, Any]
 ) -> tuple[Tensor, tuple[int, int]]:
     from refusal_steering.vllm_plugin.collector import collecting
 
-    with collecting(model, max_model_len=max_model_len, **more) as collector:
+    check_files_of(model)
+    check_texts(model, arguments, [row.messages for row in rows], more["max_model_len"])
+    with collecting(model, template_arguments=arguments, **more) as collector:
         return collector.collect([row.messages for row in rows]), collector.sizes
 
 
-def _through_transformers(rows: Sequence[PromptRow], model: Path) -> tuple[Tensor, tuple[int, int]]:
-    target = CalibrationModel.load(model)
-    identity = target.identity(model.name)
-    found = collect_with_transformers(
-        target, [row.text for row in rows], range(identity.num_layers)
-    )
+def _through_transformers(
+    rows: Sequence[PromptRow], model: Path, template_args: str
+) -> tuple[Tensor, tuple[int, int]]:
+    texts = [row.text for row in rows]
+    folder = open_model(model, template_args)
+    folder.check_prompts(texts)
+    identity = folder.identity()
+    found = collect_with_transformers(folder.load(), texts, range(identity.num_layers))
     stacked = torch.stack([found[layer] for layer in range(identity.num_layers)], dim=1)
     return stacked, (identity.hidden_size, identity.num_layers)

@@ -12,10 +12,12 @@ import typer
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.run import evaluate as run
+from refusal_steering.evaluation.run import journal_path
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.suites.suites import SUITES
 from refusal_steering.evaluation.system_prompt import REFUSE_HARM_NAME, load_system_prompt
 from refusal_steering.evaluation.table import markdown as table
+from refusal_steering.tools.checks import file_out
 
 KEY, JUDGE_KEY = "REFUSAL_SERVER_API_KEY", "REFUSAL_JUDGE_API_KEY"
 
@@ -42,10 +44,12 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="the first that the server lists")] = None,
-    limit: Annotated[int | None, typer.Option(help="at most so many cases of each suite")] = None,
-    max_tokens: Annotated[int, typer.Option(help="length of an answer")] = 256,
-    concurrency: Annotated[int, typer.Option(help="requests at once")] = 8,
-    timeout: Annotated[float, typer.Option(help="seconds for one request")] = 120.0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="at most so many cases of each suite")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="length of an answer")] = 256,
+    concurrency: Annotated[int, typer.Option(min=1, help="requests at once")] = 8,
+    timeout: Annotated[float, typer.Option(min=0.001, help="seconds for one request")] = 120.0,
     judge_url: Annotated[str | None, typer.Option(help="base URL of a judge's server")] = None,
     judge_model: Annotated[str | None, typer.Option(help="the judge's model")] = None,
     perplexity: Annotated[
@@ -64,6 +68,13 @@ def evaluate(
     Keys are read from REFUSAL_SERVER_API_KEY and REFUSAL_JUDGE_API_KEY. An interrupted run goes on
     where it stopped. Ends with 1 where an arm has not one answer, with 2 where nothing can be run.
     """
+    for written in (output, journal_path(output), markdown):
+        if written is not None:
+            file_out(written)
+    if markdown is not None and markdown.absolute() == output.absolute():
+        raise EvaluationError(f"the results and the table cannot both be written to {output}")
+    if data_dir is not None and not data_dir.is_dir():
+        raise EvaluationError(f"--data-dir {data_dir} is not a folder")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("refusal_steering.evaluation").setLevel(logging.INFO)
     if judge_model and not judge_url:

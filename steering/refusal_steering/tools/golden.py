@@ -12,6 +12,7 @@ from rich.table import Table
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.methods.golden import Golden, Method, golden_layers
 from refusal_steering.methods.golden_file import save_golden
+from refusal_steering.tools.checks import file_out
 
 
 def golden(
@@ -31,6 +32,7 @@ def golden(
 
     Raises :class:`~refusal_steering.methods.golden.GoldenError` for degenerate input.
     """
+    file_out(out, [activations])
     file = ActivationFile.load(activations)
     found = golden_layers(file, text, group or (), method)
     save_golden(out, found, file.model)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from refusal_steering.bundle import Canary, ModelIdentity
+from refusal_steering.bundle import Canary, ModelIdentity, check_bundle_name
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.errors import UnusableSourceError
 from refusal_steering.importers.control_vector import read_control_vector
@@ -25,8 +25,8 @@ from refusal_steering.importers.official import read_official
 from refusal_steering.importers.repeng import read_repeng
 from refusal_steering.importers.steering_vectors import read_steering_vectors
 from refusal_steering.methods.risk_probe import with_trained_probe
-from refusal_steering.spec import SteeringSpec
-from refusal_steering.tools.train import WITHOUT_CANARY
+from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
+from refusal_steering.tools.checks import bundle_out
 
 _SIGNED = "signed: the adapters may also weaken refusal, below what the unsteered model does"
 
@@ -83,6 +83,7 @@ def import_(
     num_layers: Annotated[
         int | None, typer.Option(min=1, help="decoder layers of the model, where no folder is")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Read files of another tool without running code from them and write a bundle.
 
@@ -92,6 +93,8 @@ def import_(
         raise typer.BadParameter("--adapters, --text and --single-layer are for omnisteer only")
     if shift and source is not Source.CONTROL_VECTOR:
         raise typer.BadParameter("--shift is for control-vector only")
+    check_bundle_name(name)
+    bundle_out(out, force=force)
     if source is Source.OMNISTEER:
         found = read_official(vectors, adapters, text, single_layer)
     elif source is Source.CONTROL_VECTOR:
@@ -109,7 +112,7 @@ def import_(
     )
     if probe:
         draft = replace(draft, layers=with_trained_probe(draft.layers, ActivationFile.load(probe)))
-    canary = _canary(model, draft.spec, draft.model)
+    canary = canary_on(model_for_canary(model, draft.model), draft.spec)
     bundle = draft.save(out, name, canary)
     _report(draft, found, signed, canary)
     typer.echo(f"wrote {out}, digest {bundle.digest}")
@@ -151,20 +154,12 @@ def _identity(
 ) -> ModelIdentity:
     if model is not None:
         # Loads transformers, which takes seconds and is needed here only.
-        from refusal_steering.calibration.canaries import model_identity
+        from refusal_steering.calibration.model_folder import ModelFolder
 
-        return model_identity(model, model_id)
+        return ModelFolder.open(model).identity(model_id)
     if model_id is None or num_layers is None:
         raise typer.BadParameter("without --model, give --model-id and --num-layers")
     return ModelIdentity(id=model_id, hidden_size=hidden_size, num_layers=num_layers)
-
-
-def _canary(path: Path | None, spec: SteeringSpec, model: ModelIdentity) -> Canary | None:
-    if path is None:
-        return None
-    from refusal_steering.calibration.canaries import measured_canary
-
-    return measured_canary(path, spec, model)
 
 
 def _report(draft: Draft, found: Imported, signed: bool, canary: Canary | None) -> None:

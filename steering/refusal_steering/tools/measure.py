@@ -14,6 +14,7 @@ from refusal_steering.errors import BundleError
 from refusal_steering.pipeline.trial import TRIED, held_out_cases, refused_share, run_trial
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.terms import MAX_STRENGTH
+from refusal_steering.tools.models import TemplateArguments, open_model
 
 
 def measure(
@@ -24,6 +25,7 @@ def measure(
     ] = None,
     harmful: Annotated[Path | None, typer.Option(help="JSONL with `prompt`: to be refused")] = None,
     harmless: Annotated[Path | None, typer.Option(help="JSONL with `prompt`: to answer")] = None,
+    template_args: TemplateArguments = "{}",
 ) -> None:
     """Try bundles on the harmful requests that no build of ours calibrates on.
 
@@ -40,10 +42,12 @@ def measure(
     if harmful is not None and harmless is not None:
         corpus = Corpus.of_files(harmful, harmless)
     known = {path: _tryable(load_bundle(path)) for path in bundles}
-    target = CalibrationModel.load(model)
+    folder = open_model(model, template_args)
+    size = folder.identity()
     for bundle in known.values():
-        size = target.identity(bundle.manifest.model.id)
         bundle.check_model(size.hidden_size, size.num_layers)
+    folder.check_prompts([case.prompt for case in held_out_cases(corpus)])
+    target = folder.load()
     for path, bundle in known.items():
         _measure(path, bundle, target, corpus, strengths)
 

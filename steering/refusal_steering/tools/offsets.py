@@ -15,6 +15,8 @@ from refusal_steering.calibration.recentring import recentre_bundle, save_offset
 from refusal_steering.methods.mars import neutral_offset
 from refusal_steering.prompts.contrast_set import Item, load_items, render
 from refusal_steering.prompts.neutral_media import NEUTRAL, Part
+from refusal_steering.tools.checks import file_out
+from refusal_steering.tools.models import check_files_of
 
 _PROMPTS = 8
 
@@ -23,8 +25,8 @@ def offsets(
     model: Annotated[str, typer.Option(help="folder or hub name of a model that takes media")],
     out: Annotated[Path, typer.Option("--out", "-o", help="safetensors file to write")],
     media: Annotated[str, typer.Option(help="which, with commas between")] = "image,audio,video",
-    samples: Annotated[int, typer.Option(help="neutral media for each of eight prompts")] = 8,
-    max_model_len: Annotated[int, typer.Option(help="context of the engine")] = 4096,
+    samples: Annotated[int, typer.Option(min=1, help="neutral media for each prompt")] = 8,
+    max_model_len: Annotated[int, typer.Option(min=1, help="context of the engine")] = 4096,
     bundle: Annotated[
         list[Path] | None, typer.Option(help="a bundle to re-centre, in place; may be repeated")
     ] = None,
@@ -41,14 +43,18 @@ def offsets(
     """
     from refusal_steering.vllm_plugin.collector import collecting
 
+    file_out(out)
     wanted = [name.strip() for name in media.split(",")]
     if unknown := [name for name in wanted if name not in NEUTRAL]:
         raise typer.BadParameter(f"unknown medium {unknown[0]!r}; expected some of {list(NEUTRAL)}")
     prompts = [render(item, "plain", 0) for item in _everyday()]
     known = {path: load_bundle(path) for path in bundle or []}
     found: dict[int, dict[str, Tensor]] = {}
-    more = engine_arguments(engine_args, served_by)
-    with collecting(model, max_model_len=max_model_len, **more) as collector:
+    more = {"max_model_len": max_model_len, **engine_arguments(engine_args, served_by)}
+    check_files_of(model)
+    with collecting(model, **more) as collector:
+        for unmoved in known.values():
+            unmoved.check_model(*collector.sizes)
         without = collector.collect([_messages(prompt) for prompt in prompts])
         without = without.repeat_interleave(samples, 0)
         for medium in wanted:

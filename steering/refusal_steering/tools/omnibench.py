@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from refusal_steering.omnibench import COMBOS, build
+from refusal_steering.tools.checks import folder_out
 
 
 def omnibench(
@@ -27,6 +28,7 @@ def omnibench(
     Raises :class:`~refusal_steering.omnibench.OmnibenchError` and
     :class:`~refusal_steering.omnibench.SpeechUnavailableError`.
     """
+    folder_out(out)
     names = [name.strip() for name in combos.split(",") if name.strip()]
     for line in build(source, out, names, limit).lines():
         typer.echo(line)

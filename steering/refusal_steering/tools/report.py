@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from refusal_steering.report import Measurements, load_measurements, write_page
+from refusal_steering.report.measurements import MEASUREMENTS_FILE
 from refusal_steering.report.served import read_served
+from refusal_steering.tools.checks import file_out
 
 
 def report(
@@ -24,6 +26,7 @@ def report(
 
     Raises :class:`~refusal_steering.report.MeasurementsError`; ``out`` is then as it was.
     """
+    file_out(out, [source, source / MEASUREMENTS_FILE, evaluation])
     measurements = load_measurements(source)
     write_page(_with_served(measurements, evaluation) if evaluation else measurements, out)
 

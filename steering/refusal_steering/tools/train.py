@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from refusal_steering.bundle import Canary, Window, save_bundle
+from refusal_steering.bundle import Window, check_bundle_name, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.methods.golden_file import GoldenFile, load_golden
 from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
@@ -23,10 +23,8 @@ from refusal_steering.methods.omnisteer_training import (
 )
 from refusal_steering.methods.risk_probe import with_trained_probe
 from refusal_steering.spec import SteeringSpec
-
-WITHOUT_CANARY = (
-    "no canary: the server refuses this bundle until it is written again with --model PATH"
-)
+from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
+from refusal_steering.tools.checks import bundle_out
 
 
 def train(
@@ -63,7 +61,7 @@ def train(
     width: Annotated[int, typer.Option(min=1, help="hidden units of an adapter")] = 128,
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     batch_size: Annotated[int, typer.Option(min=1)] = 4,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     decode_tokens: Annotated[
         int | None, typer.Option(min=0, help="generated tokens to steer (default: all)")
     ] = None,
@@ -73,6 +71,7 @@ def train(
     model: Annotated[
         Path | None, typer.Option(help="folder of the model, to measure the boot canary")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Train one adapter per layer on the unsteered rows and write a bundle.
 
@@ -80,7 +79,10 @@ def train(
     """
     if preset not in PRESETS:
         raise typer.BadParameter(f"unknown preset {preset!r}; expected one of {list(PRESETS)}")
+    check_bundle_name(name)
+    bundle_out(out, force=force)
     file, golden = ActivationFile.load(activations), load_golden(vectors)
+    target = model_for_canary(model, file.model)
     given = {
         "reach": reach,
         "keep": keep,
@@ -100,7 +102,7 @@ def train(
     trained = trained_layers(file, golden, layer or [], how)
     layers = with_trained_probe({at: one.steering for at, one in trained.items()}, file)
     spec = SteeringSpec.of_parts(layers, Window(decode_tokens=decode_tokens, hold=hold))
-    canary = _canary(model, spec, file)
+    canary = canary_on(target, spec)
     bundle = save_bundle(
         out,
         layers,
@@ -137,15 +139,6 @@ def trained_layers(
     learning = file.in_split("train")
     rows = {at: file.layer(at)[learning] for at in chosen}
     return train_layers(chosen, rows, file.harmful[learning], how)
-
-
-def _canary(model: Path | None, spec: SteeringSpec, file: ActivationFile) -> Canary | None:
-    if model is None:
-        return None
-    # Loads transformers, which takes seconds and is needed here only.
-    from refusal_steering.calibration.canaries import measured_canary
-
-    return measured_canary(model, spec, file.model)
 
 
 def _facts(

@@ -257,7 +257,12 @@ class OfflineEngine(Protocol):
     llm_engine: OfflineCore
 
     def chat(
-        self, messages: list[Any], sampling_params: list[Any], *, use_tqdm: bool
+        self,
+        messages: list[Any],
+        sampling_params: list[Any],
+        *,
+        use_tqdm: bool,
+        chat_template_kwargs: dict[str, Any] | None,
     ) -> Sequence[object]:
         """Answer conversations, a batch of them at a time."""
 

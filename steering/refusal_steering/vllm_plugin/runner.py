@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from numpy.typing import NDArray
 
+from refusal_steering.prototypes import logits_are_linear
 from refusal_steering.runtime.blend import Project
 from refusal_steering.runtime.steerer import ResidualSteering
 from refusal_steering.vllm_plugin.protocols import (
@@ -52,7 +53,7 @@ def follow_logits(runner: ModelRunner, steering: ResidualSteering) -> None:
 
 def projector(runner: ModelRunner, config: VllmConfig) -> Project | None:
     """The model's output layer; ``None`` where logits are capped after it, so not linear."""
-    if getattr(config.model_config.hf_text_config, "final_logit_softcapping", None):
+    if not logits_are_linear(config.model_config.hf_text_config):
         return None
     compute_logits = runner.model.compute_logits
     dtype = config.model_config.dtype

@@ -11,7 +11,7 @@ import torch
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
-from refusal_steering.calibration.canary import choose_canary, moved_tokens
+from refusal_steering.calibration.canary import NoCanaryError, choose_canary, moved_tokens
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.prototypes import RefusalPrototypes
@@ -118,5 +118,5 @@ def test_chosen_canary_matches_the_reference(target: CalibrationModel) -> None:
 
 def test_canary_refuses_steering_that_moves_nothing(target: CalibrationModel) -> None:
     idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
-    with pytest.raises(ValueError, match="no prompt is moved"):
+    with pytest.raises(NoCanaryError, match="no prompt is moved"):
         choose_canary(target, PROMPTS, SteeringSpec(idle))

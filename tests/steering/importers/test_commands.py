@@ -74,7 +74,7 @@ def test_adapters_become_an_adaptive_bundle(files: Path) -> None:
     assert status == 0 and bundle.manifest.strategy == "omnisteer"
     assert bundle.manifest.layers == (4,) and "weaken" not in output
     assert (bundle.layers[4].floor, bundle.layers[4].ceiling) == (0.0, 2.0)
-    status, output = run("import", *arguments, "--k-max", 2, "--signed")
+    status, output = run("import", *arguments, "--k-max", 2, "--signed", "--force")
     assert status == 0 and "weaken refusal" in output
     assert load_bundle(files / "out").layers[4].floor == -2.0
 
@@ -92,7 +92,7 @@ def test_a_probe_is_fitted_where_rows_are_given(files: Path) -> None:
     run("import", *arguments, "--probe", path)
     risk = load_bundle(files / "out").layers[3].risk_logit(rows) > 0
     assert float((risk == harmful).float().mean()) > 0.9
-    run("import", *arguments)
+    run("import", *arguments, "--force")
     assert not load_bundle(files / "out").layers[3].risk_weight.any()
 
 

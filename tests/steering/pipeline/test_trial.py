@@ -12,8 +12,9 @@ import torch
 
 from refusal_steering.bundle import RiskPass, SteeringBundle, Window, save_bundle
 from refusal_steering.calibration.activations import collect
-from refusal_steering.calibration.model import CalibrationModel, output_logits
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.methods.ras import similarities
 from refusal_steering.pipeline.trial import Case, run_trial
 from refusal_steering.prototypes import summarise
@@ -77,7 +78,7 @@ def test_the_bundles_limit_and_window_hold_in_a_trial(
 
 def test_every_prompt_is_blended_by_its_own_risk(target: CalibrationModel, tmp_path: Path) -> None:
     states = 3.0 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
-    prototypes = summarise(states, output_logits(target, states), RISK_PASS.discount)
+    prototypes = summarise(states, output_logits(target.model, states), RISK_PASS.discount)
     spec = SteeringSpec.of_parts(layers(0.0), Window(decode_tokens=1), prototypes=prototypes)
     bundle = saved(tmp_path, "ras", spec, risk_pass=RISK_PASS)
     similar = similarities(target, PROMPTS, prototypes, RISK_PASS.discount, RISK_PASS.risk_prompt)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refusal_steering.report import MeasurementsError, render
+from refusal_steering.errors import SteeringError
+from refusal_steering.report import MeasurementsError, load_measurements, render, write_page
 from refusal_steering.report.measurements import (
     Coefficients,
     Measurements,
@@ -174,8 +175,10 @@ def test_a_page_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     save_measurements(Measurements("t", "m", "c"), tmp_path)
     (tmp_path / "blocked").write_text("")
     for out in (tmp_path, tmp_path / "blocked" / "report.html"):
-        with pytest.raises(MeasurementsError, match="cannot write"):
+        with pytest.raises(SteeringError, match="a folder"):
             report(tmp_path, out)
+        with pytest.raises(MeasurementsError, match="cannot write"):
+            write_page(load_measurements(tmp_path), out)
     assert {entry.name for entry in tmp_path.iterdir()} == {"measurements.json", "blocked"}
 
 

@@ -1,0 +1,89 @@
+"""A template that lets the model think first is warned of, and takes arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from refusal_steering.calibration.chat import Chat, ChatTemplateError
+from refusal_steering.calibration.model_folder import ModelFolder
+from tests.steering.tools.command_line import CommandLine
+from tests.steering.tools.tiny_folder import damaged, written
+
+ASKED = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
+OPEN = ASKED + "<|im_start|>assistant\n"
+OFF = "{% if {name} is defined and not {name} %}<think>\n\n</think>\n\n{% endif %}"
+ALWAYS = OPEN + "<think>\n"
+SWITCH = OPEN + OFF.replace("{name}", "enable_thinking")
+DEEPSEEK = (
+    OPEN + "{% if thinking is defined and not thinking %}</think>{% else %}<think>{% endif %}"
+)
+OPT_IN = OPEN + "{% if enable_thinking %}<think>\n{% endif %}"
+BRACKETS = OPEN + "[THINK]"
+QUIET = '{"enable_thinking": false}'
+
+THINKING: list[tuple[str, str, dict[str, object], bool]] = [
+    ("none", OPEN, {}, False),
+    ("always", ALWAYS, {}, True),
+    ("brackets", BRACKETS, {}, True),
+    ("switch", SWITCH, {}, True),
+    ("switched off", SWITCH, {"enable_thinking": False}, False),
+    ("switched on", SWITCH, {"enable_thinking": True}, True),
+    ("deepseek", DEEPSEEK, {}, True),
+    ("deepseek, off", DEEPSEEK, {"thinking": False}, False),
+    ("opt in", OPT_IN, {}, False),
+    ("opted in", OPT_IN, {"enable_thinking": True}, True),
+    ("words about it", "Write <think> when you think. " + OPEN, {}, False),
+]
+
+Made = Callable[[str], Path]
+
+
+@pytest.fixture
+def templated(model: Path, tmp_path: Path) -> Made:
+    return lambda text: damaged(model, tmp_path / "m", written("chat_template.jinja", text))
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "arguments", "thinks"), THINKING, ids=[one[0] for one in THINKING]
+)
+def test_whether_a_template_thinks(
+    templated: Made, name: str, template: str, arguments: dict[str, object], thinks: bool
+) -> None:
+    assert ModelFolder.open(templated(template), arguments).chat.thinks == thinks
+
+
+def test_arguments_reach_every_prompt(templated: Made) -> None:
+    folder = templated(SWITCH)
+    quiet = ModelFolder.open(folder, {"enable_thinking": False}).load()
+    ids = quiet.encode("words")
+    assert quiet.tokenizer.decode(ids).endswith("<think>\n\n</think>\n\n")
+    assert len(ids) > len(ModelFolder.open(folder).load().encode("words"))
+
+
+def test_the_commands_warn_and_take_arguments(
+    templated: Made, tmp_path: Path, command: CommandLine
+) -> None:
+    folder, out = templated(SWITCH), tmp_path / "rows.safetensors"
+    (tmp_path / "p.jsonl").write_text(json.dumps({"label": "harmful", "prompt": "x"}))
+    arguments = (tmp_path / "p.jsonl", "--model", folder, "-o", out, "--engine", "transformers")
+    warned = command("collect", *arguments)
+    assert warned.status == 0 and any("think before it answers" in line for line in warned.err)
+    first = out.read_bytes()
+    quiet = command("collect", *arguments, "--template-args", QUIET)
+    assert quiet.status == 0 and not any("think" in line for line in quiet.err)
+    assert out.read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"messages": 1}, {"tokenize": True}, {"add_generation_prompt": False}]
+)
+def test_arguments_that_are_our_own_are_refused(model: Path, arguments: dict[str, object]) -> None:
+    chat = Chat(ModelFolder.open(model).chat.tokenizer, arguments)
+    with pytest.raises(ChatTemplateError, match="cannot be rendered"):
+        chat.check("a model")
