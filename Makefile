@@ -124,7 +124,7 @@ demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
 		$(call or_else,read the error above)
 	@$(BIN)/refusal-steering build --model "$$($(DEMO_MODEL) --print-path)" \
 		--name Qwen/Qwen2.5-Coder-0.5B-Instruct --offsets build/demo_offsets.safetensors \
-		--out deploy/demo/bundles $(call or_else,read the error above)
+		--out deploy/demo/bundles --force $(call or_else,read the error above)
 
 .PHONY: install
 install: ## Create the environment with the engine and the offline tools

@@ -1,12 +1,15 @@
-"""A tiny random model and a tokenizer that counts words: no downloads."""
+"""Tiny random models, one with a tokenizer that counts words: no downloads."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from refusal_steering.calibration.model import CalibrationModel
+from tests.models.tiny_chat import write_model
 
 VOCABULARY = 64
 
@@ -47,3 +50,9 @@ def target() -> CalibrationModel:
         initializer_range=0.3,
     )
     return CalibrationModel(Qwen2ForCausalLM(config).eval(), WordTokenizer())
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random model that has the same sizes, and a real tokenizer."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -85,31 +85,9 @@ def _rows(target: CalibrationModel, cases: Sequence[Case]) -> LabelledRows:
     )
 
 
-<<<<<<< HEAD
 def _trade_off(tried: Tried) -> tuple[TradeOff, ...]:
     cases, swept = tried.cases, tried.swept
     listed = listed_cases(cases)
-=======
-def _sweep(target: CalibrationModel, cases: Sequence[Case], built: Built) -> list[Outcome]:
-    """Other strengths than 1 for the strategies of the residual stream, on the list form."""
-    listed = _listed(cases)
-    return [
-        run_trial(target, listed, built.bundles[name], strength)
-        for name in ("static", "omnisteer")
-        if name in built.bundles
-        for strength in _STRENGTHS
-    ]
-
-
-def _listed(cases: Sequence[Case]) -> list[Case]:
-    return [case for case in cases if case.form == "list" and not case.borderline]
-
-
-def _trade_off(
-    cases: Sequence[Case], outcomes: Sequence[Outcome], swept: Sequence[Outcome]
-) -> tuple[TradeOff, ...]:
-    listed = _listed(cases)
->>>>>>> 56d0f94 (Offline tools: what cannot be used is one line before any work, and nothing is lost)
     places = [place for place, case in enumerate(cases) if case in listed]
     whole = [
         replace(o, answers=tuple(o.answers[place] for place in places))

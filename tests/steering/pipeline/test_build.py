@@ -15,10 +15,10 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline import build as building
 from refusal_steering.pipeline import requests
 from refusal_steering.pipeline.parts import LeftOut
+from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.requests import refuse_swapped
 from refusal_steering.prompts.corpus import Corpus
 from tests.steering.tools.command_line import CommandLine
-from tests.steering.tools.tiny_folder import write_model
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def own(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_what_cannot_be_built_is_left_out(
     own: tuple[Path, Path],
+    model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model, out = write_model(tmp_path / "m"), tmp_path / "out"
-    command = CommandLine(monkeypatch, capsys)
+    command, out = CommandLine(monkeypatch, capsys), tmp_path / "out"
     files = ("--harmful", own[0], "--harmless", own[1], "--budget", 0.1)
     # A random model refuses nothing, so that there is nothing that RAS could steer towards.
     ended = command("build", "--model", model, "-o", out, *files, "--layers", "1,2", "--no-report")
@@ -51,13 +51,16 @@ def test_what_cannot_be_built_is_left_out(
         assert load_bundle(out / name).manifest.canary is not None
 
 
+def fail(reason: str) -> None:
+    raise SteeringError(reason)
+
+
 @pytest.mark.parametrize("strategies", [("a",), ("a", "b"), ("b", "a", "c")])
 def test_the_first_reason_is_kept(strategies: tuple[str, ...]) -> None:
     left_out = LeftOut()
-    with left_out.unless(*strategies):
-        raise SteeringError("first")
-    with left_out.unless("a"):
-        raise SteeringError("second")
+    for names, reason in ((strategies, "first"), (("a",), "second")):
+        with left_out.unless(*names):
+            fail(reason)
     with left_out.unless("d"):
         pass
     assert left_out.reasons == dict.fromkeys(strategies, "first")
@@ -112,15 +115,15 @@ def test_a_build_ends_where_the_files_are_swapped(
 
     monkeypatch.setattr(building, "refuse_swapped", swapped)
     monkeypatch.setattr(building, "collect", rows)
-    plan = building.BuildPlan(layers=(1, 2), budget=0.1)
+    plan = BuildPlan(layers=(1, 2), budget=0.1)
     with pytest.raises(SteeringError, match="swapped"):
         building.build(target, Corpus.of_files(*own), plan, tmp_path / "out", "tiny")
 
 
-def test_a_model_with_capped_logits_gets_no_ras(tmp_path: Path) -> None:
+def test_a_model_with_capped_logits_gets_no_ras(model: Path) -> None:
     from refusal_steering.methods.ras import refusal_prototypes
 
-    target = ModelFolder.open(write_model(tmp_path / "m")).load()
+    target = ModelFolder.open(model).load()
     target.model.config.final_logit_softcapping = 30.0
     with pytest.raises(SteeringError, match="caps its logits"):
         refusal_prototypes(target, ["x"], 3, 0.3)

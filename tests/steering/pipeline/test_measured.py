@@ -13,7 +13,6 @@ import typer
 from typer.testing import CliRunner
 
 from refusal_steering.bundle import SteeringBundle, Window, load_bundle, save_bundle
-from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.pipeline.build import Built
@@ -57,7 +56,7 @@ def test_only_harmful_requests_count_and_their_prompts_name_the_figure() -> None
 
 def test_a_build_keeps_what_it_tried_in_the_bundle_that_was_tried(tmp_path: Path) -> None:
     bundles = {name: saved(tmp_path / name, name) for name in ("static", "mars")}
-    built = Built(bundles, cast(Any, None), cast(Any, None), cast(Any, None), Stages())
+    built = Built(bundles, {}, cast(Any, None), cast(Any, None), cast(Any, None), Stages())
     outcomes = [Outcome("off", 0.0, (YES, YES)), Outcome("static", 1.0, (NO, YES))]
     swept = [Outcome("static", 0.5, (NO,))]
     kept = keep_measured(built, Tried(cases("harmful", "harmful"), outcomes, swept), tmp_path)
@@ -69,25 +68,17 @@ def test_a_build_keeps_what_it_tried_in_the_bundle_that_was_tried(tmp_path: Path
     assert not load_bundle(tmp_path / "mars").manifest.measured
 
 
-@pytest.fixture
-def loaded(target: CalibrationModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CalibrationModel, "load", lambda _: target)
-
-
 def run(*arguments: object) -> str:
     result = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
-@pytest.mark.usefixtures("loaded")
-def test_bundles_that_are_there_are_measured_alike(tmp_path: Path) -> None:
+def test_bundles_that_are_there_are_measured_alike(model: Path, tmp_path: Path) -> None:
     for name in ("x", "y"):
         saved(tmp_path / name)
     before = load_bundle(tmp_path / "x").digest
-    told = run(
-        tmp_path / "x", tmp_path / "y", "--model", tmp_path, "--strength", 1, "--strength", 2
-    )
+    told = run(tmp_path / "x", tmp_path / "y", "--model", model, "--strength", 1, "--strength", 2)
     harmful = [case for case in held_out_cases(Corpus.shipped()) if case.label == "harmful"]
     for name in ("x", "y"):
         figures = load_bundle(tmp_path / name).manifest.measured
@@ -103,29 +94,29 @@ def test_bundles_that_are_there_are_measured_alike(tmp_path: Path) -> None:
     assert before[:12] not in told
 
 
-@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(
     ("strategy", "size", "error"),
     [("static", 16, BundleMismatchError), ("missing", 32, BundleError)],
 )
 def test_what_cannot_be_tried_is_refused_before_anything_is_written(
-    tmp_path: Path, strategy: str, size: int, error: type[Exception]
+    model: Path, tmp_path: Path, strategy: str, size: int, error: type[Exception]
 ) -> None:
     good = saved(tmp_path / "good")
     if strategy != "missing":
         saved(tmp_path / "bad", strategy, size)
     with pytest.raises(error):
-        run(tmp_path / "good", tmp_path / "bad", "--model", tmp_path)
+        run(tmp_path / "good", tmp_path / "bad", "--model", model)
     assert load_bundle(tmp_path / "good").digest == good.digest
 
 
-@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(
     "options",
     [("--strength", "-1"), ("--strength", "17"), ("--strength", "nan"), ("--harmful", "x.jsonl")],
 )
-def test_options_out_of_range_are_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_options_out_of_range_are_told(
+    model: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     saved(tmp_path / "good")
-    arguments = [str(tmp_path / "good"), "--model", str(tmp_path), *options]
+    arguments = [str(tmp_path / "good"), "--model", str(model), *options]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2, result.output

@@ -1,20 +1,13 @@
-"""The command line, and one tiny model for all tests of the commands."""
+"""The command line, and the guard that no weights are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from refusal_steering.calibration.model_folder import ModelFolder
 from tests.steering.tools.command_line import CommandLine
-from tests.steering.tools.tiny_folder import write_model
-
-
-@pytest.fixture(scope="package")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

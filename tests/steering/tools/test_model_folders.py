@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from refusal_steering.calibration.model_folder import ModelFolder
 from refusal_steering.errors import SteeringError
 from tests.steering.tools.command_line import CommandLine
-from tests.steering.tools.tiny_folder import (
+from tests.steering.tools.damage import (
     INDEX,
     WEIGHTS,
     Damage,
@@ -123,6 +124,30 @@ def test_collect_says_so_before_an_engine_starts(
     out = tmp_path / "rows.safetensors"
     arguments = (tmp_path / "p.jsonl", "--model", folder, "-o", out, "--engine", engine)
     assert words in command.refusal("collect", *arguments) and not out.exists()
+
+
+@pytest.mark.parametrize(("name", "damage", "words"), FIRST[::3], ids=names(FIRST[::3]))
+def test_every_command_with_a_model_says_so_before_its_work(
+    model: Path,
+    tmp_path: Path,
+    command: CommandLine,
+    unread: None,
+    name: str,
+    damage: Damage,
+    words: str,
+) -> None:
+    folder, out = damaged(model, tmp_path / "m", damage), tmp_path / "out"
+    vectors, bundle = tmp_path / "v.pt", tmp_path / "bundle"
+    torch.save({1: torch.randn(32)}, vectors)
+    imported = ("--coefficient", 1, "--coefficient-unit", "norm")
+    sizes = ("--model-id", "tiny", "--num-layers", 4)
+    assert command("import", "omnisteer", vectors, bundle, *imported, *sizes).status == 0
+    for arguments in (
+        ("import", "omnisteer", vectors, out, *imported, "--model", folder),
+        ("measure", bundle, "--model", folder),
+    ):
+        assert words in command.refusal(*arguments)
+        assert not out.exists()
 
 
 def test_a_good_folder_is_read_as_it_is(model: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.tiny_chat import CONTEXT, LAYERS
 from tests.steering.tools.command_line import CommandLine
-from tests.steering.tools.tiny_folder import LAYERS
 
 
 def rows(path: Path, word: str, count: int = 200, **more: object) -> Path:
@@ -77,7 +77,7 @@ def test_build_refuses_them(
         ({"count": 20}, {}, "at least 60"),
         ({"label": "harmless"}, {}, "swapped"),
         ({"word": "harmless"}, {}, "is the same request as"),
-        ({"word": "long " * 2000}, {}, "at most 600 are possible"),
+        ({"word": "long " * 3000}, {}, f"at most {CONTEXT} are possible"),
         ({"word": "\ud83d"}, {}, "half a character"),
         ({"word": "\u2028"}, {"word": "\u2028"}, "is the same request as"),
     ],
@@ -139,7 +139,7 @@ def test_collect_checks_its_prompts_first(
     hf = ("--engine", "transformers")
     for row, options, words in (
         ({"prompt": "long " * 900}, ("--max-model-len", 500), "at most 500 are possible"),
-        ({"prompt": "long " * 900}, hf, "at most 600 are possible"),
+        ({"prompt": "long " * 3000}, hf, f"at most {CONTEXT} are possible"),
         ({"text": "x"}, (), "found: 'label', 'text'"),
         ({"messages": [{"role": "user", "content": "x"}]}, hf, "line 1"),
         ({"prompt": "x"}, ("--max-model-len", 0), "--max-model-len"),
@@ -151,7 +151,7 @@ def test_collect_checks_its_prompts_first(
         ),
         ({"prompt": "x"}, ("--engine", "other"), "--engine"),
     ):
-        prompts.write_text(json.dumps({"label": "harmful", **row}))  # type: ignore[dict-item]
+        prompts.write_text(json.dumps({"label": "harmful", **row}))
         arguments = (prompts, "--model", model, "-o", out, *options)
         assert words in command.refusal("collect", *arguments)
         assert not out.exists()

@@ -11,7 +11,7 @@ import pytest
 from refusal_steering.calibration.chat import Chat, ChatTemplateError
 from refusal_steering.calibration.model_folder import ModelFolder
 from tests.steering.tools.command_line import CommandLine
-from tests.steering.tools.tiny_folder import damaged, written
+from tests.steering.tools.damage import damaged, written
 
 ASKED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -1,4 +1,4 @@
-"""The folder of a tiny random chat model, and copies of it with something wrong."""
+"""Copies of a model's folder with something wrong."""
 
 from __future__ import annotations
 
@@ -8,39 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tests.models.tiny_tokenizer import write_tokenizer
-
-LAYERS, SIZE = 4, 32
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONTEXT = 600
 
 Damage = Callable[[Path], None]
-
-
-def write_model(out: Path) -> Path:
-    """A Qwen2 of random weights in ``out``, with a tokenizer and a chat template."""
-    out.mkdir(parents=True)
-    vocabulary = write_tokenizer(out)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocabulary.rows,
-        hidden_size=SIZE,
-        intermediate_size=48,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=vocabulary.special["<|im_end|>"],
-        pad_token_id=vocabulary.special["<|endoftext|>"],
-        initializer_range=0.3,
-        max_position_embeddings=CONTEXT,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(out)
-    return out
 
 
 def damaged(good: Path, out: Path, damage: Damage) -> Path:
@@ -72,7 +45,11 @@ def cut(name: str) -> Damage:
 
 def written(name: str, text: str) -> Damage:
     """Replace a file's content."""
-    return lambda folder: (folder / name).write_text(text) and None
+
+    def write(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return write
 
 
 def configured(**changes: Any) -> Damage:
