@@ -70,6 +70,8 @@ def _entries_or_none(path: Path) -> tuple[Entry, ...]:
 
 
 def _entries(path: Path) -> Iterator[Entry]:
+    if not path.exists():
+        raise UnusableSourceError(f"cannot read {path}: there is no such file or folder")
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
         if not files:

@@ -150,6 +150,7 @@ def test_a_survey_says_why_a_file_is_unusable(files: Path) -> None:
         ("object.pt", "Python objects"),
         ("notes.txt", "suffix"),
         ("missing.pt", "cannot read"),
+        ("missing", "no such file or folder"),
     ):
         found = survey(files / name)
         assert not found.usable and words in found.verdict
