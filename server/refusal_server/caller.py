@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Sight = Literal["open", "granted", "all"]
+"""Whose figures a caller reads: those for everyone, those for keys with the right, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +15,9 @@ class Caller:
 
     ``name`` is the key's name, never the key. ``policy`` is what its requests get by default.
     ``policies`` may be named in requests; ``None`` leaves that to the policy file. ``models`` are
-    served names; ``None`` means all. The rates are per minute; ``None`` means no limit.
+    served names; ``None`` means all. The rates are per minute, ``concurrent_requests`` are those
+    in progress at a time; ``None`` means no limit. ``own_cache`` keeps its tenant's prefixes apart
+    in the engine's cache. ``sight`` says whose risks and coefficients it may read.
     """
 
     name: str | None = None
@@ -21,6 +27,9 @@ class Caller:
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    own_cache: bool = False
+    sight: Sight = "open"
 
 
 ANYONE = Caller()

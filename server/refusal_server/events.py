@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+Door = Literal["api", "ops", "console"]
+"""Where a key is shown: the callers' port, the admin routes, or the console's log-in."""
 PolicySource = Literal["start", "file", "signal", "admin", "console", "rollback"]
 
 
@@ -25,6 +27,20 @@ class Denied:
     status: int
     code: str
     param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrongKey:
+    """Attempts with keys that are nobody's, at one door; the key itself is told to nobody.
+
+    ``attempts`` counts those since the last such event of the door; ``request_id`` and ``client``,
+    an address, are those of the last one.
+    """
+
+    request_id: str
+    door: Door
+    client: str | None
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,9 @@ class EventSink(Protocol):
     def denied(self, event: Denied) -> None:
         """A request was refused."""
 
+    def wrong_key(self, event: WrongKey) -> None:
+        """Keys were tried that are nobody's."""
+
     def policy_changed(self, event: PolicyChanged) -> None:
         """Another policy is in force."""
 
@@ -70,6 +89,9 @@ class NoEvents:
     """Keeps nothing."""
 
     def denied(self, event: Denied) -> None:
+        """Nothing."""
+
+    def wrong_key(self, event: WrongKey) -> None:
         """Nothing."""
 
     def policy_changed(self, event: PolicyChanged) -> None:

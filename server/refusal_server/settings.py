@@ -49,7 +49,9 @@ class Limits(_Section):
     ``xargs`` and ``template_arguments`` are the keys of ``vllm_xargs`` and ``chat_template_kwargs``
     that callers may set. ``listed_tokens`` bounds the lists of stop texts, banned words and biased
     tokens, ``allowed_tokens`` the list of allowed ones. ``json_values`` and ``json_depth`` bound
-    the structure of a body.
+    the structure of a body. ``grammar_chars``, ``grammar_choices``, ``grammar_repeats`` and
+    ``regex_chars`` bound one grammar; ``grammars`` may be on their way to their first token at a
+    time, ``grammars_per_key`` of one API key.
     """
 
     body_bytes: PositiveInt = 16 * 2**20
@@ -68,6 +70,12 @@ class Limits(_Section):
     listed_tokens: PositiveInt = 300
     allowed_tokens: PositiveInt = 4096
     repetition_penalty: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    grammar_chars: PositiveInt = 65_536
+    grammar_choices: PositiveInt = 1000
+    grammar_repeats: PositiveInt = 4000
+    regex_chars: PositiveInt = 4096
+    grammars: PositiveInt = 64
+    grammars_per_key: PositiveInt = 16
     json_values: int = Field(default=100_000, ge=100)
     json_depth: int = Field(default=64, ge=8, le=200)
 

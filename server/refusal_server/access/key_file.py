@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -27,7 +28,9 @@ class KeyEntry(BaseModel):
 
     Without ``policies`` its holder can name no policy but its own default; ``*`` are those that
     the policy file lets callers name, and a list is a right to exactly those policies. ``policy``
-    is the default of the key, before its tenant's and the file's. Rates are per minute.
+    is the default of the key, before its tenant's and the file's. Rates are per minute,
+    ``concurrent_requests`` at a time. With ``reports`` its holder reads risks and coefficients
+    under policies that report to keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +43,8 @@ class KeyEntry(BaseModel):
     models: Everything | tuple[str, ...] = "*"
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
+    concurrent_requests: PositiveInt | None = None
+    reports: bool = Field(default=False, strict=True)
 
     @property
     def caller(self) -> Caller:
@@ -52,7 +57,17 @@ class KeyEntry(BaseModel):
             models=None if self.models == "*" else frozenset(self.models),
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
+            concurrent_requests=self.concurrent_requests,
+            sight="granted" if self.reports else "open",
         )
+
+
+class TenantEntry(BaseModel):
+    """What holds for all keys of one tenant; with ``own_cache`` it shares no cached prefixes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    own_cache: bool = Field(default=False, strict=True)
 
 
 class KeyFile(BaseModel):
@@ -61,6 +76,7 @@ class KeyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keys: tuple[KeyEntry, ...]
+    tenants: dict[Name, TenantEntry] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _entries_are_distinct(self) -> Self:
@@ -71,6 +87,21 @@ class KeyFile(BaseModel):
                     raise ValueError(f"the {field} of key {entry.name!r} appears twice")
                 seen.add(getattr(entry, field))
         return self
+
+    @model_validator(mode="after")
+    def _tenants_have_keys(self) -> Self:
+        unused = set(self.tenants) - {entry.tenant for entry in self.keys}
+        if unused:
+            raise ValueError(f"tenants.{min(unused)}: no key belongs to this tenant")
+        return self
+
+    @property
+    def callers(self) -> Iterator[tuple[bytes, Caller]]:
+        """The digest and the holder of each key."""
+        for entry in self.keys:
+            tenant = self.tenants.get(entry.tenant or "", TenantEntry())
+            caller = replace(entry.caller, own_cache=tenant.own_cache)
+            yield bytes.fromhex(entry.sha256), caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +135,9 @@ OPEN = Keyring(closed=False)
 
 def load_keyring(path: Path) -> Keyring:
     """Read the key file; raises :class:`FileError`, which never repeats a value of the file."""
-    known = (*KeyFile.model_fields, *KeyEntry.model_fields)
+    known = (*KeyFile.model_fields, *KeyEntry.model_fields, *TenantEntry.model_fields)
     file = parse_model(read_text(path), KeyFile, f"the key file {path}", known)
-    return Keyring(tuple((bytes.fromhex(entry.sha256), entry.caller) for entry in file.keys))
+    return Keyring(tuple(file.callers))
 
 
 def new_key(name: str) -> tuple[str, str]:

@@ -102,7 +102,8 @@ class Attempt:
 
     def header(self, measured: Measurement) -> dict[str, str]:
         """The steering header of the response."""
-        return {report.HEADER: report.header(self.admitted, measured)}
+        told = self.call.choice.told
+        return {report.HEADER: report.header(self.admitted, measured, told=told)}
 
     def answered(self, measured: Measurement, said: Sequence[Said], usage: Usage | None) -> None:
         """The answer has come to its end; the observer's detector says what it is."""

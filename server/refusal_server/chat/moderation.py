@@ -55,6 +55,7 @@ class ModerationService:
             )
             for content in contents
         ]
+        _require_told(calls[0])
         _require_probe(calls[0])
         return calls
 
@@ -120,6 +121,18 @@ def _part(part: Any, where: str) -> dict[str, Any]:
             param=where,
         )
     return dict(part)
+
+
+def _require_told(call: ChatCall) -> None:
+    """A score is a risk: who may not read risks gets none."""
+    if not call.choice.told:
+        raise ApiError(
+            403,
+            f"The policy {call.choice.policy.name!r} tells no risk to this caller; the operator "
+            "can change its `report_to`, or give the API key the right `reports`.",
+            code="report_not_allowed",
+            param="steering.policy",
+        )
 
 
 def _require_probe(call: ChatCall) -> None:

@@ -33,17 +33,21 @@ def measure(
     )
 
 
-def header(request: Admitted, measured: Measurement) -> str:
-    """The header's value; in a stream, ``rows_verified`` counts the rows before it began."""
+def header(request: Admitted, measured: Measurement, *, told: bool = True) -> str:
+    """The header's value; in a stream, ``rows_verified`` counts the rows before it began.
+
+    What was measured is left out unless it may be ``told``.
+    """
     fields = {
         "policy": request.labels.policy,
         "version": request.version,
         "strategy": request.labels.strategy,
         "mode": request.labels.mode,
-        "coefficient": _number(measured.coefficient),
-        "risk": _number(measured.risk),
-        "rows_verified": str(measured.rows_verified),
     }
+    if told:
+        fields["coefficient"] = _number(measured.coefficient)
+        fields["risk"] = _number(measured.risk)
+        fields["rows_verified"] = str(measured.rows_verified)
     if request.arm is not None:
         fields["arm"] = request.arm
     return ";".join(f"{name}={value}" for name, value in fields.items())
@@ -58,8 +62,11 @@ def body(
 ) -> dict[str, Any]:
     """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices.
 
-    ``directive`` is ``None`` where nothing steers; the object then says so.
+    ``directive`` is ``None`` where nothing steers; the object then says so. A caller that may not
+    be told reads ``withheld`` in place of all that was measured.
     """
+    if not choice.told:
+        return _withheld(choice)
     policy, bundle, window = choice.policy, choice.policy.bundle, choice.policy.window
     tokens = _tokens(traces)
     content = {
@@ -88,6 +95,19 @@ def body(
     if choice.assessment is not None:
         content["risk_pass"] = _risk_pass(choice.assessment)
     return content
+
+
+def _withheld(choice: SteeringChoice) -> dict[str, Any]:
+    policy = choice.policy
+    content: dict[str, Any] = {
+        "policy": policy.name,
+        "version": choice.version,
+        "strategy": policy.strategy,
+        "mode": policy.rule.mode,
+        "strength": choice.strength,
+        "withheld": True,
+    }
+    return content if choice.arm is None else {**content, "arm": choice.arm}
 
 
 def _tokens(traces: Sequence[Trace]) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
+from refusal_server.chat.cache_salts import CacheSalts
 from refusal_server.chat.fields import check_fields
+from refusal_server.chat.grammar_limits import check_grammar
 from refusal_server.chat.rules import check_messages
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
 from refusal_server.chat.vllm_errors import translate
@@ -83,6 +85,7 @@ class ChatIntake:
         self._guard = guard
         self._models = models
         self._denials = Denials(metrics, events or NoEvents())
+        self._salts = CacheSalts()
 
     async def admit(
         self,
@@ -101,6 +104,7 @@ class ChatIntake:
                 _check_rights(origin)
         self._check_model(body.get("model"))
         check_fields(body, self._limits, enforced=choice.policy.rule.mode == "enforce")
+        check_grammar(body, self._limits)
         _check_measurable(body, choice)
         check_messages(body.get("messages"))
         messages = body["messages"]
@@ -108,6 +112,7 @@ class ChatIntake:
         modality = await self._guard.check(messages)
         media = time.perf_counter() - media
         choice = choice.bringing({medium for medium, _, _ in media_parts(messages)})
+        self._salt(body, caller)
         request = _parse(body)
         if body.get("max_tokens") is None and request.max_completion_tokens is None:
             request.max_completion_tokens = self._limits.default_max_tokens
@@ -121,6 +126,12 @@ class ChatIntake:
         model = body.get("model")
         asked = model if isinstance(model, str) else self._models[0]
         return Origin(caller, request_id, user, asked)
+
+    def _salt(self, body: dict[str, Any], caller: Caller) -> None:
+        """Put the server's salt in place of the caller's; vLLM's parser refuses what is none."""
+        asked = body.get("cache_salt")
+        if asked is None or (isinstance(asked, str) and asked):
+            body["cache_salt"] = self._salts.salt(caller, asked)
 
     def _check_model(self, model: Any) -> None:
         if model is None:

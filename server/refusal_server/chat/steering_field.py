@@ -35,7 +35,8 @@ class SteeringChoice:
     """One request's policy, at one version, with its strength.
 
     ``media`` are those that the request brings. ``assessment`` is its risk, for strategies that
-    must know it before the answer. ``arm`` is set where a split has drawn the policy.
+    must know it before the answer. ``arm`` is set where a split has drawn the policy. ``told``
+    says whether the caller may read what is measured.
     """
 
     policy: Policy
@@ -45,6 +46,7 @@ class SteeringChoice:
     media: tuple[str, ...] = ()
     assessment: RiskAssessment | None = None
     arm: Arm | None = None
+    told: bool = True
 
     def bringing(self, media: Collection[str]) -> SteeringChoice:
         """The same choice for a request with ``media``."""
@@ -155,7 +157,8 @@ def choose(ask: SteeringAsk, policies: PolicySet, origin: Origin = UNKNOWN) -> S
             param="model" if ask.policy is None else "steering.policy",
         )
     strength = _bounded(ask.strength, policy)
-    return SteeringChoice(policy, policies.version, strength, ask.report, arm=arm)
+    told = policy.tells(origin.caller)
+    return SteeringChoice(policy, policies.version, strength, ask.report, arm=arm, told=told)
 
 
 def _wanted(ask: SteeringAsk, policies: PolicySet, origin: Origin) -> str:

@@ -131,7 +131,7 @@ async def _side(
 ) -> dict[str, Any]:
     about = {"policy": policy.name, "mode": policy.rule.mode, "strategy": policy.strategy}
     request_id = f"console-{uuid.uuid4().hex}"
-    caller = Caller(name=CALLER, policies=frozenset(policies.policies))
+    caller = Caller(name=CALLER, policies=frozenset(policies.policies), sight="all")
     try:
         if policy.rule.models and not set(policy.rule.models) & set(service.model.names):
             raise bad_request("The policy is for none of the served models.", param="policy")

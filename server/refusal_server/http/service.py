@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
+from refusal_server.access.places import Places
+from refusal_server.access.wrong_keys import WrongKeys
+from refusal_server.chat.grammar_queue import GrammarQueue
 from refusal_server.chat.moderation import ModerationService
 from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.service import ChatService
@@ -47,5 +50,8 @@ class Service:
     keys: KeyStore
     budgets: Budgets
     denials: Denials
+    concurrency: Places
+    grammars: GrammarQueue
+    wrong_keys: WrongKeys
     recent: RecentRequests
     events: EventSink

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from refusal_server.policy.policy_file import PolicyRule
+from refusal_server.caller import Caller, Sight
+from refusal_server.policy.policy_file import PolicyRule, ReportTo
 from refusal_steering.bundle import SteeringBundle, Window
+
+_SIGHTS: Mapping[ReportTo, tuple[Sight, ...]] = {
+    "everyone": ("open", "granted", "all"),
+    "keys": ("granted", "all"),
+    "nobody": ("all",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,10 @@ class Policy:
     def blends(self) -> bool:
         """Whether it acts on logits, by a risk that is known before the answer."""
         return self.bundle is not None and self.bundle.manifest.blends
+
+    def tells(self, caller: Caller) -> bool:
+        """Whether ``caller`` is told what was measured for its requests."""
+        return caller.sight in _SIGHTS[self.rule.report_to]
 
     def dose_limit(self, media: Collection[str]) -> float | None:
         """The smallest limit that holds for a request with ``media``; ``None`` for no limit."""

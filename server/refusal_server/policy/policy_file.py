@@ -10,6 +10,7 @@ from refusal_steering.bundle import Medium, Window
 from refusal_steering.terms import MAX_STRENGTH
 
 Mode = Literal["off", "shadow", "enforce"]
+ReportTo = Literal["everyone", "keys", "nobody"]
 Strength = Annotated[FiniteFloat, Field(ge=0.0, le=MAX_STRENGTH, strict=True)]
 Dose = Annotated[FiniteFloat, Field(gt=0.0, strict=True)]
 Share = Annotated[FiniteFloat, Field(ge=0.0, le=1.0, strict=True)]
@@ -47,7 +48,8 @@ class PolicyRule(_Frozen):
     stream's length; ``caps`` does the same for requests that bring an image, audio or video. The
     smallest of the bundle's limit, ``dose_limit`` and the caps of all media of a request holds.
     ``selectable`` lets callers name it, whatever their default. ``models`` are
-    the served names that it is for; without the field it is for all.
+    the served names that it is for; without the field it is for all. ``report_to`` says who is
+    told risks and coefficients: every caller, those whose key has the right, or nobody.
     """
 
     mode: Mode
@@ -61,6 +63,7 @@ class PolicyRule(_Frozen):
     selectable: bool = False
     models: tuple[str, ...] | None = Field(default=None, min_length=1)
     split: TrafficSplit | None = None
+    report_to: ReportTo = "everyone"
     description: str = ""
 
     @property

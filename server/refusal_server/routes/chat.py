@@ -9,13 +9,14 @@ from refusal_server.chat.request import ChatCall
 from refusal_server.errors import ApiError
 from refusal_server.http.disconnect import while_connected
 from refusal_server.http.leased import Leased
+from refusal_server.http.place import Placed
 from refusal_server.http.spending import Spending
 
 PATH = "/v1/chat/completions"
 router = APIRouter()
 
 
-@router.post(PATH)
+@router.post(PATH, dependencies=[Placed])
 async def create_chat_completion(request: Request, lease: Leased) -> Response:
     """Answer a chat, steered by the policy that the request chooses."""
     begun = await Spending.begin(request)
@@ -26,12 +27,14 @@ async def create_chat_completion(request: Request, lease: Leased) -> Response:
     service = begun.service
     with service.denials.noted(call.origin):
         service.budgets.spend_tokens(begun.caller, _cost(call))
-    try:
-        answer = await while_connected(request, service.chat.respond(call, request))
-    except ApiError as error:
-        if error.status >= 500:
-            service.health.doubt()
-        raise
+    # A stream comes back with its first token: its grammar is compiled by then.
+    with service.grammars.entered(call):
+        try:
+            answer = await while_connected(request, service.chat.respond(call, request))
+        except ApiError as error:
+            if error.status >= 500:
+                service.health.doubt()
+            raise
     if answer is not None:
         service.health.answered()
     # The client is gone and nobody reads this; 499 is what access logs call it.

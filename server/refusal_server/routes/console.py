@@ -56,6 +56,9 @@ async def log_in(request: Request) -> Response:
     fields = parse_qs((await request.body()).decode("utf-8", "replace"))
     cookie = _sessions(request).open(fields.get("key", [""])[0].strip())
     if cookie is None:
+        request_id = request.headers.get("x-request-id", "")
+        host = None if request.client is None else request.client.host
+        await _service(request).wrong_keys.noted("console", request_id, host)
         return HTMLResponse(render("login.html", wrong=True), status_code=401)
     answer = RedirectResponse(PREFIX, status_code=303)
     answer.set_cookie(

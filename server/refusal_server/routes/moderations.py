@@ -8,13 +8,14 @@ from fastapi.responses import JSONResponse
 from refusal_server.access.budget import token_cost
 from refusal_server.http.disconnect import while_connected
 from refusal_server.http.leased import Leased
+from refusal_server.http.place import Placed
 from refusal_server.http.spending import Spending
 
 PATH = "/v1/moderations"
 router = APIRouter()
 
 
-@router.post(PATH)
+@router.post(PATH, dependencies=[Placed])
 async def create_moderation(request: Request, lease: Leased) -> Response:
     """The risk of each input, by the policy that the request chooses."""
     begun = await Spending.begin(request)

@@ -38,7 +38,13 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
     app.add_middleware(DrainMiddleware, health=service.health, public=open_while_draining)
     _guard(app, settings, (chat.PATH, moderations.PATH), settings.limits.body_bytes)
     public = health.PATHS if alone else ()
-    app.add_middleware(AuthMiddleware, admit=service.keys.admit, public=public)
+    app.add_middleware(
+        AuthMiddleware,
+        admit=service.keys.admit,
+        wrong_keys=service.wrong_keys,
+        door="api",
+        public=public,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -58,7 +64,13 @@ def build_ops_app(service: Service, settings: Settings) -> FastAPI:
     _guard(app, settings, (), admin.MAX_BODY)
     keyring = OPEN if key is None else Keyring().plus(key)
     public = (*health.PATHS, metrics.PATH)
-    app.add_middleware(AuthMiddleware, admit=keyring.admit, public=public)
+    app.add_middleware(
+        AuthMiddleware,
+        admit=keyring.admit,
+        wrong_keys=service.wrong_keys,
+        door="ops",
+        public=public,
+    )
     app.add_middleware(AdminTrailMiddleware, events=service.events)
     if key is not None:
         app.add_middleware(ConsoleMiddleware, console=_build_console(service, settings, keyring))

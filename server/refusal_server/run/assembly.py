@@ -15,6 +15,9 @@ from vllm.version import __version__ as vllm_version
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
+from refusal_server.access.places import requests_in_progress
+from refusal_server.access.wrong_keys import WrongKeys
+from refusal_server.chat.grammar_queue import GrammarQueue
 from refusal_server.chat.internal import InternalChat, prove_answer
 from refusal_server.chat.moderation import ModerationService
 from refusal_server.chat.request import ChatIntake
@@ -60,6 +63,7 @@ async def assemble(
     internal = InternalChat(serving)
     media.start(model.takes)
     intake = _intake(settings, model, media, telemetry)
+    denials = Denials(telemetry.metrics, telemetry.events)
     return Service(
         model=model,
         started_at=int(time.time()),
@@ -75,7 +79,10 @@ async def assemble(
         exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
         keys=KeyStore(settings.keys_file, settings.key, OpsMetrics(model.names[0])),
         budgets=Budgets(),
-        denials=Denials(telemetry.metrics, telemetry.events),
+        denials=denials,
+        concurrency=requests_in_progress(),
+        grammars=GrammarQueue(settings.limits, denials),
+        wrong_keys=WrongKeys(telemetry.metrics, telemetry.events),
         recent=telemetry.recent,
         events=telemetry.events,
     )

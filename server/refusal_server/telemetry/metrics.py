@@ -14,6 +14,7 @@ from typing import Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from refusal_server.events import Door
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.telemetry.metric_series import Maker
 from refusal_steering.detection.confusion import Confusion
@@ -147,6 +148,9 @@ class Metrics:
             "denied",
             "Requests refused for what they asked of policy, strength, model or budget.",
         )
+        self._wrong_keys = make.counter(
+            "wrong_keys", "Requests with a key that is nobody's, by the door they came to.", "door"
+        )
         self._fail_open = make.counter(
             "fail_open",
             "Answers of steered requests that were sent to their end without proof; must stay 0.",
@@ -215,6 +219,10 @@ class Metrics:
     def count_denied(self) -> None:
         """Count a request that asked for what it cannot have."""
         self._denied().inc()
+
+    def count_wrong_key(self, door: Door) -> None:
+        """Count a key that is nobody's."""
+        self._wrong_keys(door).inc()
 
     def count_fail_open(self) -> None:
         """Count what must never happen."""

@@ -1,138 +1,18 @@
-"""The callers' application with a key file, over an engine that says what it was asked."""
+"""What the holders of keys get, and what they are denied."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
-import yaml
-from prometheus_client import CollectorRegistry
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.testclient import TestClient
 
-from refusal_server.access.budget import Budgets
-from refusal_server.access.denials import Denials
-from refusal_server.access.key_store import KeyStore
-from refusal_server.chat.request import ChatCall, ChatIntake
-from refusal_server.events import Denied, NoEvents
-from refusal_server.http.health import Health
-from refusal_server.http.json_body import JsonLimits
-from refusal_server.http.service import ServedModel, Service
-from refusal_server.media.guard import MediaGuard
-from refusal_server.policy.policy_loader import load_policy_set
-from refusal_server.run.app import build_app
-from refusal_server.settings import Limits, Media, Settings
-from refusal_server.telemetry.metrics import Metrics
-from refusal_server.telemetry.ops_metrics import OpsMetrics
-from refusal_server.telemetry.recent import RecentRequests
-from tests.server.fixtures.bundles import write_bundle
-from tests.server.fixtures.media_reader import HERE
-from tests.server.fixtures.ranks import resting_store
-
-CHAT = "/v1/chat/completions"
-KEYS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "free": {"policies": "*"},
-    "named": {"policies": ["off"]},
-    "tenant": {"tenant": "acme"},
-    "one-model": {"models": ["n"]},
-    "slow": {"requests_per_minute": 2},
-    "small": {"tokens_per_minute": 100},
-    "orphan": {"policy": "gone"},
-}
-
-
-class Events(NoEvents):
-    def __init__(self) -> None:
-        self.seen: list[Denied] = []
-
-    def denied(self, event: Denied) -> None:
-        self.seen.append(event)
-
-
-class Echo:
-    """A chat service that answers with the policy that it would have used."""
-
-    async def respond(self, call: ChatCall, raw: Request) -> Response:
-        return JSONResponse({"policy": call.choice.policy.name, "key": call.origin.caller.name})
-
-
-class Server:
-    def __init__(self, folder: Path) -> None:
-        write_bundle(folder / "b", hidden=8)
-        rules = {
-            "main": {"mode": "enforce", "bundle": "b"},
-            "strict": {"mode": "enforce", "bundle": "b", "strength": 1.5},
-            "shown": {"mode": "shadow", "bundle": "b", "selectable": True},
-            "off": {"mode": "off"},
-        }
-        path = folder / "policy.yaml"
-        tenants = {"acme": "strict"}
-        path.write_text(yaml.safe_dump({"default": "main", "tenants": tenants, "policies": rules}))
-        keys = folder / "keys.yaml"
-        keys.write_text(yaml.safe_dump({"keys": [self._entry(name) for name in KEYS]}))
-        self.registry = CollectorRegistry()
-        self.events = Events()
-        metrics = Metrics("m", self.registry)
-        unused = cast(Any, None)
-
-        self.service = Service(
-            model=ServedModel(("m", "n"), 10, {}),
-            started_at=0,
-            vllm_version="0",
-            health=Health(lambda: False, started=True),
-            json_limits=JsonLimits(),
-            prove=unused,
-            policies=resting_store(path, load_policy_set(path)),
-            intake=ChatIntake(
-                Limits(), MediaGuard(Media(), {}, HERE), ("m", "n"), metrics, self.events
-            ),
-            chat=cast(Any, Echo()),
-            moderation=unused,
-            observer=unused,
-            exposition=lambda: b"",
-            keys=KeyStore(keys, None, OpsMetrics("m", self.registry)),
-            budgets=Budgets(),
-            denials=Denials(metrics, self.events),
-            recent=RecentRequests(1),
-            events=self.events,
-        )
-        self.client = TestClient(build_app(self.service, Settings()))
-
-    @staticmethod
-    def _entry(name: str) -> dict[str, Any]:
-        digest = hashlib.sha256(f"rs-{name}".encode()).hexdigest()
-        return {"name": name, "sha256": digest} | KEYS[name]
-
-    def ask(self, key: str, policy: str | None = None, **fields: Any) -> Any:
-        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5} | fields
-        if policy is not None:
-            body["steering"] = {"policy": policy}
-        return self.client.post(CHAT, json=body, headers=self.bearer(key))
-
-    def get(self, path: str, key: str) -> Any:
-        return self.client.get(path, headers=self.bearer(key))
-
-    @staticmethod
-    def bearer(key: str) -> dict[str, str]:
-        return {"authorization": f"Bearer rs-{key}"}
-
-    @property
-    def denied(self) -> float | None:
-        return self.registry.get_sample_value("steering_denied_total", {"model_name": "m"})
+from tests.server.fixtures.keyed import KEYS, Server, outcome
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:
     return Server(tmp_path)
-
-
-def outcome(response: Any) -> Any:
-    content = response.json()
-    return content["policy"] if response.status_code == 200 else content["error"]["code"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError
 from refusal_server.http.middleware.auth import AuthMiddleware
 from refusal_server.run.commands import keys as command
+from tests.server.fixtures.fair_use import unheeded
 
 
 def digest(key: str) -> str:
@@ -186,7 +187,7 @@ async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
 def test_the_name_reaches_the_request_and_a_revoked_key_is_one_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "k", a={}, b={})
     store = KeyStore(path, None, Gauges())
-    client = TestClient(AuthMiddleware(whoami, store.admit))
+    client = TestClient(AuthMiddleware(whoami, store.admit, unheeded(), "api"))
     bearer = {"authorization": "Bearer rs-a"}
     assert client.get("/", headers=bearer).json() == {"name": "a"}
     for headers in ({}, {"authorization": "Basic rs-a"}, {"x-api-key": "rs-a"}, {"api-key": "x"}):

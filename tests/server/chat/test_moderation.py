@@ -15,6 +15,7 @@ from openai.types import ModerationCreateResponse
 
 from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials
+from refusal_server.access.places import requests_in_progress
 from refusal_server.caller import ANYONE, Caller
 from refusal_server.chat.internal import InternalChat
 from refusal_server.chat.moderation import CATEGORY, ModerationService
@@ -176,6 +177,7 @@ def test_the_route(rig: ModerationRig, tmp_path: Path) -> None:
         policies=resting_store(tmp_path / "policy.yaml", rig.policies),
         budgets=Budgets(),
         denials=Denials(rig.metrics, NoEvents()),
+        concurrency=requests_in_progress(),
     )
 
     @app.middleware("http")

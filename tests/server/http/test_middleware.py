@@ -16,6 +16,7 @@ from refusal_server.http.middleware.body_limit import BodyLimitMiddleware
 from refusal_server.http.middleware.catch_all import CatchAllMiddleware
 from refusal_server.http.middleware.drain import DrainMiddleware
 from refusal_server.http.middleware.request_id import RequestIdMiddleware
+from tests.server.fixtures.fair_use import unheeded
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,8 +59,12 @@ class TestRequestId:
         assert len(response.headers["x-request-id"]) == 32
 
 
+def guarded(keys: Keyring, *public: str) -> AuthMiddleware:
+    return AuthMiddleware(echo, keys.admit, unheeded(), "api", public)
+
+
 class TestAuth:
-    app = client(AuthMiddleware(echo, Keyring().plus("secret").admit, ["/ready"]))
+    app = client(guarded(Keyring().plus("secret"), "/ready"))
 
     def test_the_bearer_key_opens(self) -> None:
         for scheme in ("Bearer", "bearer"):
@@ -92,7 +97,7 @@ class TestAuth:
 
     def test_public_paths_and_servers_without_a_key_are_open(self) -> None:
         assert self.app.get("/ready").status_code == 200
-        assert client(AuthMiddleware(echo, OPEN.admit)).get("/x").status_code == 200
+        assert client(guarded(OPEN)).get("/x").status_code == 200
 
 
 class TestBodyLimit:

@@ -31,12 +31,14 @@ ALLOWED = {
     "outcome",
     "detector",
     "arm",
+    "door",
 }
 INFO = {
     "steering_policy_info": {"model_name", "version"},
     "steering_bundle_info": {"model_name", "bundle", "strategy", "digest"},
     "steering_detector_confusion": {"detector", "cell"},
 }
+SPLIT = {"policy": "static", "share": 0.5, "weaker": True}
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
@@ -54,6 +56,7 @@ def used_rig(tmp_path: Path) -> Rig:
     for count in ("dropped", "error"):
         getattr(rig.metrics, f"count_detector_{count}")(MINILM)
     rig.metrics.count_denied()
+    rig.metrics.count_wrong_key("api")
     rig.metrics.count_moderation("static", "flagged")
     rig.metrics.count_audit_written(1)
     rig.script.says["answer"] = SteeringUnavailableError("no")
@@ -89,6 +92,7 @@ def test_names_that_operators_know_stay(tmp_path: Path) -> None:
         "steering_rows_verified_total",
         "steering_failures_total",
         "steering_denied_total",
+        "steering_wrong_keys_total",
         "steering_fail_open_total",
         "steering_canary_passed",
         "steering_policy_info",
@@ -150,7 +154,7 @@ def test_a_sampled_detector_counts_under_its_own_name(tmp_path: Path) -> None:
 
 
 def test_arms_are_kept_apart(tmp_path: Path) -> None:
-    rule = {"mode": "enforce", "bundle": "omnisteer", "split": {"policy": "static", "share": 0.5}}
+    rule = {"mode": "enforce", "bundle": "omnisteer", "split": SPLIT}
     rig = Rig(tmp_path, Script(), {"split": rule})
     rig.policies = _with_default(tmp_path, "split")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refusal_server.events import AdminCalled, Denied, PolicyChanged
+from refusal_server.events import AdminCalled, Denied, PolicyChanged, WrongKey
 from refusal_server.telemetry.audit.prompt_digest import PromptDigest
 from refusal_server.telemetry.audit.redaction import Redaction
 from refusal_server.telemetry.audit.writer import AuditWriter, Record
@@ -90,6 +90,10 @@ class AuditLog:
     def denied(self, event: Denied) -> None:
         """A request was refused."""
         self._put("denied", _fields(event))
+
+    def wrong_key(self, event: WrongKey) -> None:
+        """Keys were tried that are nobody's."""
+        self._put("wrong_key", _fields(event))
 
     def policy_changed(self, event: PolicyChanged) -> None:
         """Another policy is in force."""

@@ -1,0 +1,92 @@
+"""Keys that are nobody's: counted, audited at a bounded rate, and answered slowly.
+
+Good keys are admitted before any of this and never wait. Nothing is kept for each address: an
+attacker has as many as it likes, and a proxy has one for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from refusal_server.events import Door, EventSink, WrongKey
+
+AUDIT_SECONDS = 10.0
+DELAY_SECONDS = 1.0
+# Mistakes that cost no time: typing errors, and clients that were not told of a new key.
+FREE = 10
+_FREE_PER_SECOND = FREE / 60.0
+MOST_WAITING = 100
+
+
+class WrongKeyCounter(Protocol):
+    """The metric of wrong keys."""
+
+    def count_wrong_key(self, door: Door) -> None:
+        """Count one."""
+
+
+class WrongKeys:
+    """All doors together; one line of the audit log for each door in ``AUDIT_SECONDS``."""
+
+    def __init__(
+        self,
+        counter: WrongKeyCounter,
+        events: EventSink,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._counter = counter
+        self._events = events
+        self._clock = clock
+        self._sleep = sleep
+        self._free = float(FREE)
+        self._filled_at = clock()
+        self._waiting = 0
+        self._unwritten: dict[Door, WrongKey | None] = {}
+
+    async def noted(self, door: Door, request_id: str, client: str | None) -> bool:
+        """Note one attempt, and wait where there were many; whether there were."""
+        self._counter.count_wrong_key(door)
+        self._audit(WrongKey(request_id, door, client))
+        if self._is_free():
+            return False
+        # Beyond the bound nobody waits: sleeping requests are what an attacker could pile up.
+        if self._waiting < MOST_WAITING:
+            self._waiting += 1
+            try:
+                await self._sleep(DELAY_SECONDS)
+            finally:
+                self._waiting -= 1
+        return True
+
+    def _is_free(self) -> bool:
+        now = self._clock()
+        self._free = min(float(FREE), self._free + (now - self._filled_at) * _FREE_PER_SECOND)
+        self._filled_at = now
+        if self._free < 1.0:
+            return False
+        self._free -= 1.0
+        return True
+
+    def _audit(self, event: WrongKey) -> None:
+        """Write the first attempt at once, and the sum of those that follow when it is time."""
+        if event.door in self._unwritten:
+            before = self._unwritten[event.door]
+            attempts = 1 if before is None else before.attempts + 1
+            self._unwritten[event.door] = replace(event, attempts=attempts)
+        else:
+            self._write(event)
+
+    def _write(self, event: WrongKey) -> None:
+        self._events.wrong_key(event)
+        self._unwritten[event.door] = None
+        asyncio.get_running_loop().call_later(AUDIT_SECONDS, self._catch_up, event.door)
+
+    def _catch_up(self, door: Door) -> None:
+        event = self._unwritten.pop(door, None)
+        if event is not None:
+            self._write(event)

@@ -1,0 +1,32 @@
+"""Requests whose grammars wait to be compiled: so many of each key, and so many over all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from refusal_server.access.denials import Denials
+from refusal_server.access.places import Places
+from refusal_server.chat.guard.shaping import shapes_tokens
+from refusal_server.chat.request import ChatCall
+from refusal_server.settings import Limits
+
+
+class GrammarQueue:
+    """The engine compiles grammars one after another: one caller's many must not be all of them."""
+
+    def __init__(self, limits: Limits, denials: Denials) -> None:
+        self._limits = limits
+        self._denials = denials
+        self._places = Places("requests with a grammar or a forced tool", "grammars_exceeded")
+
+    @contextmanager
+    def entered(self, call: ChatCall) -> Iterator[None]:
+        """Hold a place during the block for a call with a grammar; raises a 429 or a 503."""
+        with ExitStack() as held:
+            if shapes_tokens(call.request):
+                caller, most = call.origin.caller, self._limits.grammars_per_key
+                with self._denials.noted(call.origin):
+                    held.enter_context(self._places.of_key(caller, most))
+                held.enter_context(self._places.of_all(self._limits.grammars))
+            yield
