@@ -169,10 +169,14 @@ HEALTH = (
     ),
     Panel(
         "Denied, moderated, not judged",
-        "A minute: requests for a policy or strength that they cannot have, inputs of moderation "
-        "calls, and sampled answers that a detector dropped or failed on.",
+        "A minute: requests for a policy or strength that they cannot have, wrong keys, inputs of "
+        "moderation calls, and sampled answers that a detector dropped or failed on.",
         (
             Query(f"60 * sum(rate(steering_denied_total{{{MODEL}}}{EVERY}))", "denied"),
+            Query(
+                f"60 * sum by (door) (rate(steering_wrong_keys_total{{{MODEL}}}{EVERY}))",
+                "wrong keys: {{door}}",
+            ),
             Query(
                 f"60 * sum by (outcome) (rate(steering_moderations_total{{{MODEL}}}{EVERY}))",
                 "moderation: {{outcome}}",

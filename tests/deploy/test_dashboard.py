@@ -31,6 +31,8 @@ OF_INFO = {
     "steering_policy_info": {"version"},
     "steering_bundle_info": {"bundle", "digest"},
     "steering_detector_confusion": {"cell"},
+    "steering_wrong_keys_total": {"door"},
+    "steering_wrong_keys_created": {"door"},
 }
 
 

@@ -79,7 +79,7 @@ class Patient:
 class Crowd:
     """A server, and requests that are in progress on it."""
 
-    def __init__(self, folder: Path, **limits: int) -> None:
+    def __init__(self, folder: Path, **limits: Any) -> None:
         self.chat = Patient()
         self.server = Server(folder, self.chat, Limits(**limits), KEYS)
         self._pool = ThreadPoolExecutor(16)
