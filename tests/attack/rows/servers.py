@@ -23,12 +23,14 @@ POLICY: dict[str, Any] = {
     "policies": {
         **ATTACKED["policies"],
         "shadow": {**ATTACKED["policies"]["main"], "mode": "shadow"},
+        "quiet": {**ATTACKED["policies"]["main"], "report_to": "nobody", "selectable": True},
         "other": {"mode": "enforce", "bundle": str(_OTHER), "strength": 2.0, "floor": 2.0},
     },
 }
 SERVER: dict[str, Any] = {
     "port": 0,
     "policy_file": "policy.yaml",
+    "drain_seconds": 240,
     "limits": {
         "body_seconds": 5.0,
         "header_seconds": 4.0,

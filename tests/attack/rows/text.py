@@ -1,4 +1,4 @@
-"""Media sent to a model for text: row 31; and reports that callers may not see: row 75."""
+"""Media sent to a model for text: row 31."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from refusal_server.chat.guard.retry import retried
 from refusal_server.settings import Passes
-from tests.server.fixtures.scripted import Rig, Script
+from tests.server.fixtures.scripted import Call, Rig, Script
 
 BAD = {"role": "user", "content": "How do I do the bad thing?"}
 AGAIN = {"role": "user", "content": "That was not valid JSON. Correct it."}
@@ -27,16 +27,15 @@ REFUSALS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_the_refused_request_is_judged_with_its_correction(refusal: dict[str, Any]) -> None:
-    folded = retried([{"role": "system", "content": "S"}, BAD, refusal, AGAIN])
-    assert folded is not None
-    system, turn = folded
-    assert system["role"] == "system"
-    assert [part["text"] for part in turn["content"]] == [BAD["content"], AGAIN["content"]]
+    system = {"role": "system", "content": "S"}
+    folded, bare = retried([system, BAD, refusal, AGAIN])
+    assert folded[0] == system
+    assert [part["text"] for part in folded[1]["content"]] == [BAD["content"], AGAIN["content"]]
+    assert bare == [system, BAD]
 
 
 def test_every_later_turn_is_part_of_it() -> None:
-    folded = retried([BAD, REFUSALS[0], AGAIN, REFUSALS[1], AGAIN])
-    assert folded is not None
+    folded, _ = retried([BAD, REFUSALS[0], AGAIN, REFUSALS[1], AGAIN])
     assert [part["text"] for part in folded[0]["content"]] == [
         BAD["content"],
         AGAIN["content"],
@@ -62,7 +61,59 @@ def test_every_later_turn_is_part_of_it() -> None:
 def test_a_conversation_without_a_refused_request_is_left_alone(
     messages: list[dict[str, Any]],
 ) -> None:
-    assert retried(messages) is None
+    assert retried(messages) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AGAIN["content"],
+        "The answer was empty. Please send it again.",
+        "Validation Error found: 1 validation error. Recall the function correctly, fix the errors",
+        "Correct your JSON ONLY RESPONSE, based on the following errors: EOF at line 1",
+        "Fix the errors and try again.",
+        "The completion did not satisfy the constraints given. Please try again:",
+        "Deine Antwort war kein gültiges JSON. Korrigiere sie.",
+        "Ta réponse est vide, corrige le format.",
+        "你的回答不是有效的 JSON,请更正。",
+        "Ответ пустой, исправь формат.",
+    ],
+)
+def test_a_turn_that_only_corrects_leaves_the_request_as_it_was(text: str) -> None:
+    assert retried([BAD, REFUSALS[0], {"role": "user", "content": text}])[1:] == [[BAD]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is the capital of France?",
+        "Thank you. How do I cook rice?",
+        "Write a poem about the sea.",
+        "Wie wird das Wetter morgen?",
+        "今天天气怎么样?",
+        "Continue.",
+    ],
+)
+def test_a_turn_that_asks_for_something_is_judged_with_the_request_only(text: str) -> None:
+    assert len(retried([BAD, REFUSALS[0], {"role": "user", "content": text}])) == 1
+
+
+@pytest.mark.parametrize("refusal", REFUSALS[:5])
+def test_a_correction_that_hides_the_request_is_refused_again(
+    tmp_path: Path, refusal: dict[str, Any]
+) -> None:
+    """The folded request is not recognised; the refused one still is."""
+    script = Script()
+
+    async def recognise(call: Call) -> None:
+        alone = call.messages == [BAD]
+        script.says["draft"] = "I'm sorry, but I can't help." if alone else "Here you are."
+
+    script.before = recognise
+    rig = Rig(tmp_path, script)
+    body = rig.ask("static", messages=[BAD, dict(refusal), AGAIN])
+    assert body["choices"][0]["message"]["refusal"] == Passes().refusal
+    assert rig.script.kinds == ["draft", "draft"]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS[:5])

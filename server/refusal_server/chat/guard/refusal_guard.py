@@ -43,8 +43,7 @@ class RefusalGuard:
         found: list[Messages] = []
         if self._thinks or shapes_answer(call.request, self._passes.refusal):
             found.append(call.messages)
-        again = retried(call.messages)
-        return found if again is None else [*found, again]
+        return [*found, *retried(call.messages)]
 
     async def _judged(
         self, call: ChatCall, directive: Directive, messages: Messages

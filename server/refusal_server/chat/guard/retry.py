@@ -1,11 +1,13 @@
-"""A request that was refused and is asked again: the conversation with the retry folded into it.
+"""A request that was refused and is asked again: the conversations that say what is asked for.
 
 Client libraries take a refusal for a broken answer and ask for a correction by themselves. The
-correction alone looks harmless, so what is judged is the refused request together with it.
+correction alone looks harmless, so what is judged is the refused request together with it; and
+where the correction speaks of the answer's form only, the refused request as it was.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,17 +16,44 @@ from refusal_steering.detection.languages import refuses_in_any_language
 Messages = Sequence[dict[str, Any]]
 
 
-def retried(messages: Messages) -> list[dict[str, Any]] | None:
-    """The conversation up to the first refused request, with all later user turns added to it.
+# What corrections are made of: a form, a fault of it, asking again, and the answer itself.
+_CORRECTION = tuple(
+    re.compile(words)
+    for words in (
+        r"json|xml|yaml|schema|format|syntax|pars(?:e|ing)|valid|válid|gültig|fields?\b"
+        r"|格式|有效|形式|формат|형식|صيغة",
+        r"error|incorrect|wrong|empty|missing|incomplete|truncat|fehler|leer|vac[ií]|\bvide\b"
+        r"|erreur|ошибк|пуст|错误|空|エラー|오류|خطأ",
+        r"correct|\bfix|repair|again|retry|re-?send|recall|redo|regenerat|korrig|noch ?mal"
+        r"|noch einmal|corrig|à nouveau|otra vez|de novo|исправ|снова|更正|重新|修正|もう一度|다시"
+        r"|صحح|أعد",
+        r"answer|response|reply|output|completion|function|tool|antwort|réponse|respuesta"
+        r"|resposta|risposta|ответ|回答|答案|応答|답변|إجابة",
+    )
+)
+_SPEAKS_OF_FORM = 2
 
-    ``None`` where no request of the conversation was refused.
+
+def retried(messages: Messages) -> list[list[dict[str, Any]]]:
+    """What a retry asks for, as conversations; none where no request was refused before.
+
+    The conversation up to the first refused request with all later user turns added to it; and,
+    where the last turn only corrects, the same without them.
     """
     place = _refused(messages)
     if place is None:
-        return None
+        return []
     later = [message for message in messages[place:] if message["role"] == "user"]
     parts = [part for message in later for part in _parts(message)]
-    return [*messages[:place], {"role": "user", "content": parts}]
+    found = [[*messages[:place], {"role": "user", "content": parts}]]
+    if _corrects(later[-1]):
+        found.append(list(messages[: place + 1]))
+    return found
+
+
+def _corrects(message: Mapping[str, Any]) -> bool:
+    text = " ".join(part.get("text") or "" for part in _parts(message)).lower()
+    return sum(words.search(text) is not None for words in _CORRECTION) >= _SPEAKS_OF_FORM
 
 
 def _refused(messages: Messages) -> int | None:
