@@ -22,6 +22,7 @@ from refusal_server.run.startup import (
 )
 from refusal_server.settings import Settings, load_settings
 from refusal_server.telemetry import logs
+from refusal_server.telemetry.audit.build import check_audit
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
 
@@ -54,6 +55,7 @@ def _run(settings: Settings) -> int:
     check_ports(settings)
     raise_open_files()
     check_keys(settings)
+    check_audit(settings.audit)
     policies = load_policy_set(settings.policy_file)
     prepare_environment(settings)
     logs.configure(settings.log_format, settings.log_level)

@@ -99,7 +99,7 @@ def _not_started(target: Target) -> str:
     audit = start_that_fails(target, "--audit.file", "/proc/audit.jsonl")
     few = start_that_fails(target, open_files=64)
     assert "audit" in audit
-    assert "open files" in few
+    assert "open at once" in few
     return "exit code 2 and one line before the model is loaded (5)"
 
 

@@ -113,7 +113,7 @@ def _repaired(target: Target) -> str:
 
 
 def _withheld(target: Target) -> str:
-    asked = {"steering": {"policy": "quiet", "report": True}}
+    asked: dict[str, Any] = {"steering": {"policy": "quiet", "report": True}}
     answers = [target.server.chat(**asked, stream=stream) for stream in (False, True)]
     for answer in answers:
         told = f"{answer.headers['x-steering']} {answer.text}"

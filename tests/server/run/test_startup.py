@@ -155,6 +155,24 @@ def test_unknown_keys_of_the_engine(tmp_path: Path) -> None:
     assert "Did you mean 'max_model_len'" in plan("--config", str(config))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--audit.file", "/proc/audit.jsonl"),
+        ("--audit.file", "/dev/null/audit.jsonl"),
+        ("--audit.file", "{folder}"),
+        ("--audit.file", "{folder}/missing/audit.jsonl"),
+        ("--audit.file", "{folder}/audit.jsonl", "--audit.salt_file", "{folder}/missing/salt"),
+        ("--audit.file", "{folder}/audit.jsonl", "--audit.redaction", "nowhere:nothing"),
+    ],
+)
+def test_an_audit_log_that_cannot_be_kept(
+    config: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    given = [option.format(folder=tmp_path) for option in options]
+    assert "audit" in refusal("--config", str(config), *given)
+
+
 def test_developer_mode_is_refused(config: Path) -> None:
     assert "VLLM_SERVER_DEV_MODE" in refusal("--config", str(config), VLLM_SERVER_DEV_MODE="1")
 

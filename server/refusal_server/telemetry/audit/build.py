@@ -12,8 +12,32 @@ from refusal_server.telemetry.audit.prompt_digest import PromptDigest, load_salt
 from refusal_server.telemetry.audit.redaction import load_redaction
 from refusal_server.telemetry.audit.rotating_file import LineSink, RotatingFile, StreamSink
 from refusal_server.telemetry.audit.writer import AuditMetrics, AuditWriter
+from refusal_steering.errors import SteeringError
 
 STDOUT = "-"
+
+
+class AuditFileError(SteeringError):
+    """The audit log's file cannot be written."""
+
+    code = "audit_file"
+
+
+def check_audit(settings: Audit) -> None:
+    """Find out before anything is loaded; raises a ``SteeringError`` for file, salt or hook."""
+    if settings.file is None:
+        return
+    load_redaction(settings.redaction)
+    if settings.file != STDOUT:
+        try:
+            with Path(settings.file).open("ab"):
+                pass
+        except OSError as error:
+            raise AuditFileError(
+                f"the audit log {settings.file} cannot be written: {error.strerror}; name another "
+                "audit.file"
+            ) from error
+    load_salt(_salt_file(settings))
 
 
 def build_audit(settings: Audit, metrics: AuditMetrics) -> AuditLog | None:
