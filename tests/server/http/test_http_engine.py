@@ -26,6 +26,7 @@ from tests.server.fixtures.media import (
 from tests.server.fixtures.states import eventually, halted
 
 pytestmark = pytest.mark.engine
+KINDS = ("queries", "hits")
 
 
 def header(response: httpx2.Response) -> dict[str, str]:
@@ -95,6 +96,24 @@ def test_the_report_accounts_for_every_row(server: LiveServer) -> None:
     positions = [(t["index"], t["position"]) for t in report["tokens"]]
     assert positions == [(i, prompt - 1 + p) for i in (0, 1) for p in range(8)]
     assert all(t["coefficients"] == [4.0, 4.0] for t in report["tokens"])
+
+
+def test_a_salt_keeps_prefixes_apart_and_finds_its_own(server: LiveServer) -> None:
+    asked = " ".join(f"word{n % 7}" for n in range(600))
+
+    def found(**fields: Any) -> float:
+        queries, hits = (server.metric(f"vllm:prefix_cache_{kind}_total") for kind in KINDS)
+        assert server.chat(asked, max_tokens=1, **fields).status_code == 200
+        eventually(lambda: server.metric("vllm:prefix_cache_queries_total") > queries)
+        return server.metric("vllm:prefix_cache_hits_total") - hits
+
+    found()
+    shared = found()
+    assert shared > 0
+    for salt in ("x", "y"):
+        assert found(cache_salt=salt) == 0
+        assert found(cache_salt=salt) == shared
+    assert found() == shared
 
 
 def test_a_window_of_the_policy_ends_the_steering(server: LiveServer) -> None:
