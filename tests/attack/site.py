@@ -91,8 +91,8 @@ class Pulse:
 
 
 @contextmanager
-def attacked(folder: Path, model: Path) -> Iterator[Site]:
-    """A ready server of the demo model."""
+def attacked(folder: Path, model: Path, *more: str) -> Iterator[Site]:
+    """A ready server of the demo model, with more options."""
     policy = folder / "policy.yaml"
     policy.write_text(yaml.safe_dump(POLICY))
     with socket.socket() as probe:
@@ -102,6 +102,7 @@ def attacked(folder: Path, model: Path) -> Iterator[Site]:
         *("--config", str(ROOT / "deploy" / "demo" / "server.yaml")),
         *("--policy-file", str(policy), "--model", str(model)),
         *("--port", "0", "--ops-port", str(port)),
+        *more,
     )
     with launched(folder, *options) as (url, process):
         yield Site(url, f"http://127.0.0.1:{port}", process)
