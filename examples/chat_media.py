@@ -1,4 +1,4 @@
-"""Sends a real picture, sound and film to a running server and shows how each was steered.
+"""Sends a real image, audio and video to a running server and shows how each was steered.
 
     make serve                                               # in one terminal
     .venv/bin/python examples/chat_media.py                  # in another

@@ -3,8 +3,8 @@
     .venv/bin/python deploy/local/demo_omni.py [--print-path]
 
 Beside the demo model's folder it makes another, in which the same weights are the text backbone of
-Qwen2.5-Omni's class. On text the two give the same answers. The towers have learnt nothing: a
-picture, a sound or a film is NOISE to this model, of the right shape and size. What they show is
+Qwen2.5-Omni's class. On text the two give the same answers. The towers have learnt nothing: an
+image, audio or video is NOISE to this model, of the right shape and size. What they show is
 the way of a request through the server, steering included. ``REFUSAL_STEERING_DEMO_MODEL`` names
 a folder that is served as it is instead, and ``REFUSAL_STEERING_CACHE`` moves the cache.
 """

@@ -46,8 +46,8 @@ AUDIO = {
     "max_source_positions": 1500,
     "n_window": 100,
 }
-# One token covers 28 by 28 pixels. Few, so that a CPU reads a picture or a film in a second.
-# Transformers' omni processor overrides the size of films; deploy/demo/server.yaml sets it back.
+# One token covers 28 by 28 pixels. Few, so that a CPU reads an image or a video in a second.
+# Transformers' omni processor overrides the size of videos; deploy/demo/server.yaml sets it back.
 IMAGE_TOKENS, FRAME_TOKENS, FRAMES = 64, 16, 16
 TOKEN_PIXELS = 28 * 28
 PIXELS = {

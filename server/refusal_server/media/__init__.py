@@ -1,1 +1,1 @@
-"""Checks of images, sounds and videos before the engine sees them."""
+"""Checks of images, audio and videos before the engine sees them."""

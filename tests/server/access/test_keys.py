@@ -153,12 +153,12 @@ def test_a_broken_key_file_keeps_the_last_good_keys(
     path = write(tmp_path / "k", a={})
     gauges = Gauges()
     store = KeyStore(path, None, gauges)
-    good, mended = store.current, path.read_text()
+    good, fixed = store.current, path.read_text()
     path.unlink() if text is None else path.write_text(text)
     assert not asyncio.run(store.reload())
     assert store.current is good
     assert gauges.seen == [True, False]
-    path.write_text(mended.replace("name: a", "name: b"))
+    path.write_text(fixed.replace("name: a", "name: b"))
     assert asyncio.run(store.reload())
     caller = store.current.admit(b"rs-a")
     assert caller is not None

@@ -261,7 +261,7 @@ def test_large_items_are_refused(part: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (audio_part(wav(0.0)), "holds no sound"),
+        (audio_part(wav(0.0)), "holds no audio"),
         (audio_part(wav(3.0)), "is longer than 2 s"),
         (audio_part(png()), "is a PNG image, not audio"),
         (video_part(wav()), "is a WAV file, not a video"),

@@ -75,14 +75,14 @@ def test_a_deleted_or_broken_file_keeps_the_last_good_policy_until_it_is_mended(
     rig: Rig, text: str | None
 ) -> None:
     rig.start()
-    good, mended = rig.store.current, rig.path.read_text()
+    good, fixed = rig.store.current, rig.path.read_text()
     if text is None:
         rig.path.unlink()
     else:
         rig.path.write_text(text)
     assert not rig.reload()
     assert rig.store.current is good
-    rig.path.write_text(mended)
+    rig.path.write_text(fixed)
     assert rig.reload()
     assert rig.ranks.gauges[-1] == good.version
 

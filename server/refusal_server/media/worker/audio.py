@@ -26,7 +26,7 @@ class Sound(NamedTuple):
 
 
 def read_audio(raw: bytes, limits: Limits) -> bytes:
-    """A WAV of the first stream of sound; raises :class:`Unusable`."""
+    """A WAV of the first audio stream; raises :class:`Unusable`."""
     with open_audio(raw) as container:
         return _wav(read_sound(container, limits))
 
@@ -65,7 +65,7 @@ class _Tape:
         if self._resampler is not None:
             self._take(self._resampler.resample(None))
         if not self._count:
-            raise Unusable("holds no sound")
+            raise Unusable("holds no audio")
         samples = np.concatenate(self._pieces)
         if not np.abs(samples).max() <= _LOUDEST:
             raise Unusable("holds samples that are not finite")

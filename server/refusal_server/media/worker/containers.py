@@ -48,7 +48,7 @@ _ATTACHED_PICTURE = "attached_pic"
 
 
 def open_audio(raw: bytes) -> Any:
-    """A container that may hold sound; raises :class:`Unusable`."""
+    """A container that may hold audio; raises :class:`Unusable`."""
     try:
         return _open(raw, AUDIO_FORMATS)
     except MemoryError:
@@ -70,9 +70,9 @@ def open_video(raw: bytes) -> Any:
 
 
 def audio_stream(container: Any) -> Any:
-    """The first stream of sound, its codec allowed; raises :class:`Unusable`."""
+    """The first audio stream, its codec allowed; raises :class:`Unusable`."""
     if not container.streams.audio:
-        raise Unusable("holds no sound")
+        raise Unusable("holds no audio")
     return _allowed(container.streams.audio[0], AUDIO_CODECS, "PCM, MP3, AAC, FLAC, Vorbis or Opus")
 
 
