@@ -20,6 +20,7 @@ from typing import Any
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.chat.fields import check_fields
+from refusal_server.chat.guard.coaxing import coaxed
 from refusal_server.chat.guard.retry import retried
 from refusal_server.chat.guard.shaping import shapes_answer
 from refusal_server.chat.rules import check_messages
@@ -58,6 +59,7 @@ def cost(body: dict[str, Any], rounds: int) -> dict[str, float]:
         "fields": lambda fresh: check_fields(fresh, limits, enforced=True),
         "messages": lambda fresh: check_messages(fresh["messages"]),
         "form": lambda _: shapes_answer(request, refusal),
+        "coaxing": lambda fresh: coaxed(fresh["messages"]),
         "retry": lambda fresh: retried(fresh["messages"]),
     }
     seen: dict[str, list[float]] = {name: [] for name in steps}

@@ -7,6 +7,7 @@ plain text; what the draft refuses is refused.
 
 from __future__ import annotations
 
+from refusal_server.chat.guard.coaxing import coaxed
 from refusal_server.chat.guard.retry import retried
 from refusal_server.chat.guard.shaping import shapes_answer
 from refusal_server.chat.internal import InternalChat, InternalReply, Messages, reopened
@@ -39,10 +40,13 @@ class RefusalGuard:
         return None
 
     def _conversations(self, call: ChatCall) -> list[Messages]:
-        """What is drafted: the request as it is, and what it retries."""
+        """What is drafted: the request as it is, without what coaxes, and what it retries."""
         found: list[Messages] = []
         if self._thinks or shapes_answer(call.request, self._passes.refusal):
             found.append(call.messages)
+        plain = coaxed(call.messages)
+        if plain is not None:
+            found.append(plain)
         return [*found, *retried(call.messages)]
 
     async def _judged(
