@@ -20,6 +20,7 @@ from typing import Any
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.chat.fields import check_fields
+from refusal_server.chat.grammar_limits import check_grammar
 from refusal_server.chat.guard.coaxing import coaxed
 from refusal_server.chat.guard.retry import retried
 from refusal_server.chat.guard.shaping import shapes_answer
@@ -57,6 +58,7 @@ def cost(body: dict[str, Any], rounds: int) -> dict[str, float]:
         "plain": lambda _: json.loads(raw),
         "read": lambda _: parse_object(raw),
         "fields": lambda fresh: check_fields(fresh, limits, enforced=True),
+        "grammar": lambda fresh: check_grammar(fresh, limits),
         "messages": lambda fresh: check_messages(fresh["messages"]),
         "form": lambda _: shapes_answer(request, refusal),
         "coaxing": lambda fresh: coaxed(fresh["messages"]),
