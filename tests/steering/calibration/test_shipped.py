@@ -45,6 +45,22 @@ def test_the_card_describes_the_bundle_that_lies_beside_it(bundle: SteeringBundl
         assert said in card, said
 
 
+def test_the_card_tells_the_share_that_the_manifest_keeps(bundle: SteeringBundle) -> None:
+    card = (FOLDER / bundle.manifest.strategy / "README.md").read_text()
+    found = bundle.manifest.measured_at(1.0)
+    if found is None:
+        assert bundle.manifest.strategy == "cascade"
+        assert "| refused in a trial | not measured" in card
+        return
+    told = f"{found.share:.1%} ({found.refused} of {found.requests}) of harmful held-out requests"
+    assert f"| refused in a trial | {told}" in card
+
+
+def test_shipped_bundles_were_measured_alike() -> None:
+    shares = [load_bundle(FOLDER / name).manifest.measured_at(1.0) for name in STRATEGIES]
+    assert len({share.terms for share in shares if share is not None}) == 1
+
+
 def test_a_card_beside_a_bundle_changes_nothing(bundle: SteeringBundle, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(FOLDER / bundle.manifest.strategy, folder)
