@@ -1,7 +1,9 @@
 """The directive: what one request tells the worker about its steering.
 
-It travels as one entry of ``SamplingParams.extra_args`` under :data:`EXTRA_KEY`. Only the API
-process writes it; whatever a client puts under that key is stripped before.
+It travels as one entry of ``SamplingParams.extra_args`` under :data:`EXTRA_KEY`. Beside it, on
+every request, steered or not, :data:`EPOCH_KEY` tells the prefix cache which gates have read what
+is in it. Only the API process writes them; whatever a client puts under these keys is stripped
+before.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from refusal_steering.errors import DirectiveError
 from refusal_steering.terms import SteeringTerms
 
 EXTRA_KEY = "refusal_steering"
+EPOCH_KEY = "refusal_steering_epoch"
+MAX_TOKEN_RISKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +25,23 @@ class Directive(SteeringTerms):
     """One request's terms, and the names that they stand under.
 
     ``bundle`` is the digest of the loaded bundle. With a ``blend``, the logits of the first
-    ``blend_tokens`` generated tokens are blended.
+    ``blend_tokens`` generated tokens are blended. ``token_risks`` asks a gate for the risk along
+    the prompt, in at most so many numbers.
     """
 
     bundle: str
     policy: str
     policy_version: str
     blend_tokens: int = field(default=0, kw_only=True)
+    token_risks: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        # Not super(): a dataclass with slots is another class than the one that is written here.
+        SteeringTerms.__post_init__(self)
+        if not 0 <= self.token_risks <= MAX_TOKEN_RISKS:
+            raise DirectiveError(
+                f"{self.token_risks} token risks are asked for; expected 0 to {MAX_TOKEN_RISKS}"
+            )
 
     @property
     def writes_cache(self) -> bool:
@@ -50,6 +64,7 @@ class Directive(SteeringTerms):
                 str(prompt_length),
                 str(self.media_set),
                 "free" if self.dose_limit is None else self.dose_limit.hex(),
+                "turn" if self.count_from is None else str(self.count_from),
             )
         )
 

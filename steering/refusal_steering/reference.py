@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.decoder_hooks import after_layers, output_logits
+from refusal_steering.gate.prompt_gate import PromptScore
 from refusal_steering.spec import SteeringSpec
 
 
@@ -24,22 +25,44 @@ class Generated(NamedTuple):
     """Greedy ``tokens``, the ``logprobs`` [V] that chose each, and ``coefficients``.
 
     ``coefficients[layer][position]`` is what steered the row at that absolute position, before the
-    strength.
+    strength. ``score`` is what the gate read of the prompt, in one pass over all of it.
     """
 
     tokens: list[int]
     logprobs: list[Tensor]
     coefficients: dict[int, dict[int, float]]
+    score: PromptScore | None = None
 
 
 @dataclass(slots=True)
 class ReferenceSteering:
-    """Steers one sequence of ``prompt_length`` prompt tokens; the next row is at ``position``."""
+    """Steers one sequence of ``prompt_length`` prompt tokens; the next row is at ``position``.
+
+    A gate reads the prompt from ``count_from`` on.
+    """
 
     spec: SteeringSpec
     prompt_length: int
+    count_from: int = 0
     position: int = 0
     coefficients: dict[int, dict[int, float]] = field(default_factory=dict)
+    score: PromptScore | None = None
+    _read: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def hooked(self) -> tuple[int, ...]:
+        """The layers that are read or steered, in order."""
+        gate = self.spec.gate
+        return tuple(sorted({*self.spec.layers, *(gate.layers if gate else ())}))
+
+    def follow(self, index: int, hidden: Tensor) -> Tensor:
+        """Read residual rows [T, H] of layer ``index`` for the gate, then steer them."""
+        gate = self.spec.gate
+        if gate is not None and index in gate.probes and self.position == 0:
+            self._read[index] = hidden[: self.prompt_length]
+            if index == gate.layers[-1]:
+                self.score = gate.score(self._read, self.count_from)
+        return self.steer(index, hidden) if index in self.spec.layers else hidden
 
     def steer(self, index: int, hidden: Tensor) -> Tensor:
         """Residual rows [T, H] from ``position`` on, steered where the window says."""
@@ -59,6 +82,8 @@ class ReferenceSteering:
     def _earn(self, layer: LayerSteering, row: Tensor) -> float:
         spec = self.spec
         value = float(layer.coefficient(row, spec.media))
+        if spec.gate is not None and self.score is not None:
+            value *= spec.gate.opening(self.score.score)
         if spec.dose_limit is None or spec.strength == 0.0:
             return value
         bound = spec.dose_limit / spec.strength * float(row.float().norm())
@@ -71,9 +96,9 @@ def steered(
     """Hook ``decoder_layers`` (HF modules in order) for the time of the block."""
 
     def change(index: int, hidden: Tensor) -> Tensor:
-        return state.steer(index, hidden[0]).unsqueeze(0)
+        return state.follow(index, hidden[0]).unsqueeze(0)
 
-    return after_layers(decoder_layers, state.spec.layers, change)
+    return after_layers(decoder_layers, state.hooked, change)
 
 
 @torch.inference_mode()
@@ -86,7 +111,7 @@ def greedy(
     decoder layers of the language model are steered and its logits blended.
     """
     length = inputs["input_ids"].shape[1]
-    state = ReferenceSteering(spec, length) if spec else None
+    state = _steering(spec, inputs["input_ids"][0].tolist()) if spec else None
     prototypes = _prototype_logits(model, spec)
     past, tokens, scores, feed = None, [], [], dict(inputs)
     with steered(model.get_decoder().layers, state) if state else nullcontext():
@@ -103,7 +128,16 @@ def greedy(
             tokens.append(token)
             scores.append(logprobs)
             feed = {"input_ids": torch.tensor([[token]])}
-    return Generated(tokens, scores, state.coefficients if state else {})
+    if state is None:
+        return Generated(tokens, scores, {})
+    return Generated(tokens, scores, state.coefficients, state.score)
+
+
+def _steering(spec: SteeringSpec, prompt: list[int]) -> ReferenceSteering:
+    count_from = spec.count_from
+    if spec.gate is not None and count_from is None:
+        count_from = spec.gate.count_from(prompt)
+    return ReferenceSteering(spec, len(prompt), min(count_from or 0, len(prompt) - 1))
 
 
 def _prototype_logits(model: Any, spec: SteeringSpec | None) -> Sequence[Tensor]:

@@ -13,16 +13,22 @@ from typing import Any
 from refusal_steering.bundle import CANARY_BLEND, SteeringBundle, Window
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import Directive
+from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.terms import SteeringTerms
 
 
 @dataclass(frozen=True, slots=True)
 class SteeringSpec(SteeringTerms):
-    """The steered ``layers`` by index and the refusal ``prototypes``, under one request's terms."""
+    """The tensors of a bundle, under one request's terms.
+
+    They are the steered ``layers`` by index, the refusal ``prototypes``, and the ``gate`` that
+    reads the prompt.
+    """
 
     layers: Mapping[int, LayerSteering]
     prototypes: RefusalPrototypes | None = None
+    gate: PromptGate | None = None
 
     @classmethod
     def of(
@@ -35,6 +41,7 @@ class SteeringSpec(SteeringTerms):
         media: tuple[str, ...] = (),
         dose_limit: float | None = None,
         blend: float | None = None,
+        count_from: int | None = None,
     ) -> SteeringSpec:
         """A request under ``bundle``, whose own window holds unless ``window`` is given.
 
@@ -46,6 +53,7 @@ class SteeringSpec(SteeringTerms):
         return cls(
             bundle.layers,
             bundle.prototypes,
+            bundle.gate,
             strength=strength if bundle.prototypes is None else 0.0,
             decode_tokens=window.decode_tokens,
             hold=window.hold,
@@ -53,6 +61,7 @@ class SteeringSpec(SteeringTerms):
             media=media,
             dose_limit=min(limits, default=None),
             blend=blend,
+            count_from=count_from,
         )
 
     @classmethod
@@ -63,11 +72,13 @@ class SteeringSpec(SteeringTerms):
         *,
         dose_limit: float | None = None,
         prototypes: RefusalPrototypes | None = None,
+        gate: PromptGate | None = None,
     ) -> SteeringSpec:
         """A request under a bundle that is not saved yet, at the terms its manifest will have."""
         return cls(
             layers,
             prototypes,
+            gate,
             strength=1.0 if prototypes is None else 0.0,
             decode_tokens=window.decode_tokens,
             hold=window.hold,
@@ -96,6 +107,7 @@ class SteeringSpec(SteeringTerms):
             strength=0.0 if blends else 1.0,
             shadow=False,
             media=(),
+            count_from=None,
             blend=CANARY_BLEND if blends else None,
         )
 
@@ -117,5 +129,6 @@ class SteeringSpec(SteeringTerms):
             media=self.media,
             dose_limit=self.dose_limit,
             blend=self.blend,
+            count_from=self.count_from,
             blend_tokens=0 if self.prototypes is None else self.prototypes.count,
         )

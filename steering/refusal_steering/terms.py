@@ -27,7 +27,9 @@ class SteeringTerms:
     request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, strength included,
     as a share of the length of its residual stream where its coefficient is earned. ``blend`` is
     set for strategies that draw the logits of the first generated tokens towards the bundle's
-    refusal prototypes, by that share (RAS); ``None`` leaves logits alone.
+    refusal prototypes, by that share (RAS); ``None`` leaves logits alone. ``count_from`` is the
+    position of the first token that the bundle's gate reads; ``None`` leaves it to the gate, which
+    finds the first user turn.
     """
 
     strength: float = 1.0
@@ -37,6 +39,7 @@ class SteeringTerms:
     media: tuple[str, ...] = ()
     dose_limit: float | None = None
     blend: float | None = None
+    count_from: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength) or not 0.0 <= self.strength <= MAX_STRENGTH:
@@ -54,6 +57,8 @@ class SteeringTerms:
             )
         if self.blend is not None and not 0.0 <= self.blend < 1.0:
             raise DirectiveError(f"the blend is {self.blend}; expected a share from 0 to below 1")
+        if self.count_from is not None and self.count_from < 0:
+            raise DirectiveError(f"the gate reads from token {self.count_from}; expected 0 or more")
         if unknown := set(self.media) - set(MEDIA):
             raise DirectiveError(f"media {sorted(unknown)} are unknown; expected some of {MEDIA}")
 

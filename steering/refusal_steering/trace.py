@@ -9,6 +9,7 @@ from typing import Any
 
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.gate.reading import GateReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,9 @@ class Reading:
     layer, before the strength; ``rows`` how many token rows the device has steered so far, counted
     by every layer and the smallest count taken. ``dose`` is the largest coefficient of any layer as
     a share of the residual stream's length there, before the strength; ``blended`` how many rows of
-    logits were blended. ``failure`` is set instead when the worker could not steer the request.
+    logits were blended. ``gate`` is there in the step that computes the last prompt token of a
+    gated bundle; ``risk_logit`` is then its score. ``failure`` is set instead when the worker could
+    not steer the request.
     """
 
     position: int
@@ -29,6 +32,7 @@ class Reading:
     dose: float = 0.0
     blended: int = 0
     failure: str | None = None
+    gate: GateReading | None = None
 
     def to_wire(self) -> list[Any]:
         """A compact form for the engine's own message queue."""
@@ -40,13 +44,23 @@ class Reading:
             self.dose,
             self.blended,
             self.failure,
+            None if self.gate is None else self.gate.to_wire(),
         ]
 
     @classmethod
     def from_wire(cls, value: Sequence[Any]) -> Reading:
         """Read the compact form."""
-        position, coefficients, *rest = value
-        return cls(position, tuple(coefficients), *rest)
+        position, coefficients, risk_logit, rows, dose, blended, failure, gate = value
+        return cls(
+            position,
+            tuple(coefficients),
+            risk_logit,
+            rows,
+            dose,
+            blended,
+            failure,
+            None if gate is None else GateReading.from_wire(gate),
+        )
 
     @classmethod
     def failed(cls, reason: str) -> Reading:
@@ -110,8 +124,13 @@ class Trace:
         return max(first, key=abs, default=0.0) * self.directive.strength
 
     @property
+    def gate(self) -> GateReading | None:
+        """What the bundle's gate read of the prompt; ``None`` for bundles without one."""
+        return self.readings[0].gate if self.readings else None
+
+    @property
     def risk(self) -> float:
-        """Probability of harm in [0, 1] by the bundle's probe at the last prompt token."""
+        """Probability of harm in [0, 1] by the bundle's gate, else by its last-token probe."""
         if not self.readings:
             return math.nan
         logit = min(max(self.readings[0].risk_logit, -60.0), 60.0)

@@ -4,8 +4,9 @@
 
 One engine in this process, eager, so that the very same engine can be stock in one round and
 steered in the next: for ``stock`` the layers get their classes back and every wrapper of ours is
-taken off. Rounds interleave the variants; each ratio compares a variant with the stock of its
-own round, and the table gives the median and the extremes. CPU seconds count all threads.
+taken off, and for a policy without a gate the operator that reads prompts. Rounds interleave the
+variants; each ratio compares a variant with another one of its own round, and the table gives the
+median and the extremes. Tokens are those of prompts and answers; CPU seconds count all threads.
 """
 
 from __future__ import annotations
@@ -18,34 +19,71 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH, TOKENS, PROMPT = 16, 24, 8
+BATCH = 16
 UNITS = 64
+# About where probes read best: .4 to .6 of the depth.
+GATE_DEPTHS = (0.42, 0.5, 0.58)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a round asks for: prompt lengths of its requests and tokens of each answer."""
+
+    prompts: tuple[int, ...]
+    tokens: int
+
+    @property
+    def total(self) -> int:
+        """Tokens of all prompts and answers."""
+        return sum(self.prompts) + self.tokens * len(self.prompts)
+
+
+DECODE = Workload((8,) * BATCH, 24)
+PREFILL = Workload((512,) * 4, 1)
+MIXED = Workload((512,) * 3 + (8,) * 9, 16)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How the sixteen requests of a round are steered; ``attached`` is false for stock."""
+    """How the requests of a round are steered, and which variant it is compared with.
+
+    ``attached`` is false for stock; without ``gate`` nothing reads prompts. ``steered`` requests
+    get the bundle ``bundle``.
+    """
 
     name: str
-    attached: bool
-    steered: int
+    attached: bool = True
+    steered: int = BATCH
     hold: bool = True
-    strategy: str = "omnisteer"
+    bundle: str = "omnisteer"
+    workload: Workload = DECODE
+    gate: bool = False
+    against: str = "stock"
 
 
 VARIANTS = (
-    Variant("stock", False, 0),
-    Variant("armed, idle", True, 0),
-    Variant("8 of 16, static", True, 8, strategy="static"),
-    Variant("16 of 16, static", True, 16, strategy="static"),
-    Variant("16 of 16, adaptive, held", True, 16),
-    Variant("16 of 16, adaptive, every token", True, 16, hold=False),
+    Variant("stock", attached=False, steered=0),
+    Variant("armed, idle", steered=0),
+    Variant("8 of 16, static", steered=8, bundle="static"),
+    Variant("16 of 16, static", bundle="static"),
+    Variant("16 of 16, adaptive, held"),
+    Variant("16 of 16, adaptive, every token", hold=False),
+    Variant("prompts of 512", bundle="open", workload=PREFILL, against="prompts of 512"),
+    Variant(
+        "prompts of 512, gate",
+        bundle="gated",
+        workload=PREFILL,
+        gate=True,
+        against="prompts of 512",
+    ),
+    Variant("mixed batch", bundle="open", workload=MIXED, against="mixed batch"),
+    Variant("mixed batch, gate", bundle="gated", workload=MIXED, gate=True, against="mixed batch"),
 )
 
 
@@ -60,7 +98,8 @@ def main() -> None:
     }
     arguments = _arguments()
     bench = Bench(arguments.model)
-    rates = bench.measure(arguments.rounds)
+    chosen = tuple(variant for variant in VARIANTS if arguments.only in variant.name)
+    rates = bench.measure(arguments.rounds, chosen)
     report = summary(rates, bench.layers)
     sys.stdout.write(table(report))
     if arguments.out:
@@ -74,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=demo)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="a part of the names of the variants to run")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -93,7 +133,7 @@ class Bench:
         self.engine = LLM(
             model=str(model),
             enforce_eager=True,
-            max_model_len=512,
+            max_model_len=640,
             max_num_seqs=BATCH,
             kv_cache_memory_bytes=400 << 20,
             enable_prefix_caching=False,
@@ -105,28 +145,30 @@ class Bench:
             self.worker.steering.load(bundle.packed)
 
     def _bundles(self, hidden_size: int) -> dict[str, Any]:
-        from tests.engine.bundles import random_bundle
+        from tests.engine.bundles import random_bundle, random_gate
 
+        read = tuple(round(depth * self.layers) for depth in GATE_DEPTHS)
+        gate = random_gate(hidden_size, read, "both", threshold=0.0, width=1.0)
+        every, later = tuple(range(self.layers)), tuple(range(read[-1], self.layers))
+        made: dict[str, dict[str, Any]] = {
+            "static": {"strategy": "static", "layers": every},
+            "omnisteer": {"strategy": "omnisteer", "layers": every},
+            "open": {"strategy": "omnisteer", "layers": later},
+            "gated": {"strategy": "promptgate", "layers": later, "gate": gate},
+        }
+        sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_layers": self.layers}
         with tempfile.TemporaryDirectory() as folder:
             return {
-                strategy: random_bundle(
-                    Path(folder) / strategy,
-                    strategy=strategy,
-                    hidden_size=hidden_size,
-                    num_layers=self.layers,
-                    layers=tuple(range(self.layers)),
-                    scale=0.05,
-                    units=UNITS,
-                )
-                for strategy in ("static", "omnisteer")
+                name: random_bundle(Path(folder) / name, scale=0.05, units=UNITS, **sizes, **how)
+                for name, how in made.items()
             }
 
-    def measure(self, rounds: int) -> dict[str, list[float]]:
+    def measure(self, rounds: int, variants: Sequence[Variant]) -> dict[str, list[float]]:
         """Tokens per CPU-second by variant and round; the first round warms up."""
-        rates: dict[str, list[float]] = {variant.name: [] for variant in VARIANTS}
+        rates: dict[str, list[float]] = {variant.name: [] for variant in variants}
         for number in range(rounds + 1):
-            turn = number % len(VARIANTS)
-            for variant in VARIANTS[turn:] + VARIANTS[:turn]:
+            turn = number % len(variants)
+            for variant in (*variants[turn:], *variants[:turn]):
                 rate = self._round(variant)
                 if number:
                     rates[variant.name].append(rate)
@@ -134,13 +176,21 @@ class Bench:
         return rates
 
     def _round(self, variant: Variant) -> float:
-        with nothing() if variant.attached else detached(self.worker):
-            starts = range(100, 100 + BATCH)
-            prompts = [{"prompt_token_ids": list(range(n, n + PROMPT))} for n in starts]
-            parameters = [self._parameters(variant, i) for i in range(BATCH)]
+        work = variant.workload
+        with self._form(variant):
+            prompts = [
+                {"prompt_token_ids": [100 + (7 * at + number) % 9000 for at in range(length)]}
+                for number, length in enumerate(work.prompts)
+            ]
+            parameters = [self._parameters(variant, i) for i in range(len(prompts))]
             start = time.process_time()
             self.engine.generate(prompts, parameters, use_tqdm=False)
-            return BATCH * TOKENS / (time.process_time() - start)
+            return work.total / (time.process_time() - start)
+
+    def _form(self, variant: Variant) -> AbstractContextManager[None]:
+        if not variant.attached:
+            return detached(self.worker)
+        return nullcontext() if variant.gate else without_reader(self.worker)
 
     def _parameters(self, variant: Variant, number: int) -> Any:
         from vllm import SamplingParams
@@ -149,11 +199,33 @@ class Bench:
 
         extra = None
         if number < variant.steered:
-            digest = self.bundles[variant.strategy].digest
+            digest = self.bundles[variant.bundle].digest
             strength = 0.5 + number / BATCH
             directive = Directive(digest, "bench", "v", strength=strength, hold=variant.hold)
             extra = {EXTRA_KEY: directive.to_wire()}
-        return SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True, extra_args=extra)
+        tokens = variant.workload.tokens
+        return SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True, extra_args=extra)
+
+
+@contextmanager
+def without_reader(worker: Any) -> Iterator[None]:
+    """For the time of the block nothing reads prompts: the engine of a policy without a gate."""
+    from refusal_steering.runtime.layers import adds_residual, steered_class
+
+    model, steering = worker.model_runner.get_model(), worker.steering
+    changed = [m for m in model.modules() if type(m).__name__.startswith("Steered")]
+    classes, reader = [type(layer) for layer in changed], steering.reader
+    for layer, known in zip(changed, classes, strict=True):
+        # Of a layer's operators the last one steers, if it is steered at all.
+        steers = known.operators[-1:] if hasattr(layer, "_steering_engine") else ()
+        layer.__class__ = steered_class(known.__mro__[1], adds_residual(layer), steers)
+    steering.reader = None
+    try:
+        yield
+    finally:
+        steering.reader = reader
+        for layer, known in zip(changed, classes, strict=True):
+            layer.__class__ = known
 
 
 @contextmanager
@@ -187,24 +259,19 @@ def detached(worker: Any) -> Iterator[None]:
             step()
 
 
-@contextmanager
-def nothing() -> Iterator[None]:
-    """The counterpart of :func:`detached`."""
-    yield
-
-
 def summary(rates: dict[str, list[float]], layers: int) -> dict[str, Any]:
-    """Medians and ratios to the stock of the same round."""
-    stock = rates[VARIANTS[0].name]
+    """Medians, and ratios to another variant of the same round."""
+    known = {variant.name: variant for variant in VARIANTS}
     return {
         "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
-        "batch": BATCH,
-        "tokens": TOKENS,
         "layers": layers,
         "variants": {
             name: {
                 "tokens_per_cpu_second": statistics.median(values),
-                "ratio": _spread([a / b for a, b in zip(values, stock, strict=True)]),
+                "against": known[name].against,
+                "ratio": _spread(
+                    [a / b for a, b in zip(values, rates[known[name].against], strict=True)]
+                ),
             }
             for name, values in rates.items()
         },
@@ -218,14 +285,14 @@ def _spread(ratios: list[float]) -> dict[str, float]:
 def table(report: dict[str, Any]) -> str:
     """The report as text."""
     lines = [
-        f"batch {report['batch']}, {report['tokens']} tokens, all {report['layers']} layers",
-        f"{'variant':34} {'tok/CPU-s':>9}  {'ratio':>6}  (min - max)",
+        f"steering in all {report['layers']} layers, or in those behind the gate",
+        f"{'variant':34} {'tok/CPU-s':>9}  {'ratio':>6}  (min - max)      to",
     ]
     for name, values in report["variants"].items():
         ratio = values["ratio"]
         lines.append(
             f"{name:34} {values['tokens_per_cpu_second']:9.1f}  {ratio['median']:6.3f}  "
-            f"({ratio['min']:.3f} - {ratio['max']:.3f})"
+            f"({ratio['min']:.3f} - {ratio['max']:.3f})  {values['against']}"
         )
     return "\n".join(lines) + "\n"
 

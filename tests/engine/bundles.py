@@ -9,29 +9,69 @@ import torch
 
 from refusal_steering.bundle import SteeringBundle, Window, save_bundle
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.spec import SteeringSpec
 from tests.models import tiny_omni
 
 SIZES: dict[str, Any] = {"hidden_size": tiny_omni.HIDDEN, "num_layers": tiny_omni.TEXT_LAYERS}
-# Strategy and seed of the bundles for the tiny omni model, with what differs from the usual.
+# Strategy and seed of the bundles for the tiny omni model, with what differs from the usual: of a
+# gate its layers, pooling and threshold, so that it is half open for the calls of the laws.
 EVERYDAY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "static": ("static", 1, {}),
     "omni": ("omnisteer", 2, {}),
     "mars": ("mars", 6, {"layers": (2,)}),
     "ras": ("ras", 7, {"layers": (1,), "scale": 1.0}),
+    "gated": ("promptgate", 8, {"layers": (2,), "gate": ((0, 1, 2), "both", 2.0)}),
+    "shallow": ("static", 9, {"gate": ((0, 1), "max", 2.0)}),
     "late": ("omnisteer", 3, {}),
+    "late-gate": ("static", 10, {"layers": (2,), "gate": ((1, 2), "attention", -4.0)}),
     "foreign": ("static", 4, {"hidden_size": 64}),
     "deeper": ("static", 5, {"layers": (3,)}),
 }
 
 
-def everyday_bundles(folder: Path) -> dict[str, Path]:
-    """Write all of :data:`EVERYDAY` below ``folder``."""
+def everyday_bundles(folder: Path, model: Path) -> dict[str, Path]:
+    """Write all of :data:`EVERYDAY` below ``folder``, for the tiny ``model``."""
+    turn = _user_turn(model)
     for name, (strategy, seed, changes) in EVERYDAY.items():
         settings = {**SIZES, "layers": (1, 2), "scale": 8.0, **changes}
+        if "gate" in changes:
+            layers, pooling, threshold = changes["gate"]
+            settings["gate"] = random_gate(
+                SIZES["hidden_size"], layers, pooling, threshold, 12.0, turn, seed
+            )
         random_bundle(folder / name, strategy=strategy, seed=seed, **settings)
     return {name: folder / name for name in EVERYDAY}
+
+
+def _user_turn(model: Path) -> tuple[int, ...]:
+    # Loads transformers, which the engine's driver does without.
+    from transformers import AutoTokenizer
+
+    return tuple(AutoTokenizer.from_pretrained(model).encode("<|im_start|>user\n"))
+
+
+def random_gate(
+    hidden_size: int,
+    layers: tuple[int, ...],
+    pooling: Pooling,
+    threshold: float,
+    width: float,
+    user_turn: tuple[int, ...] = (),
+    seed: int = 0,
+) -> PromptGate:
+    """A gate whose probes answer in numbers of the size of the stream's own."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def probe() -> TokenProbe:
+        weight, query, value = torch.randn(3, hidden_size, generator=generator) / hidden_size**0.5
+        if pooling == "max":
+            return TokenProbe.maximum(weight, 0.5)
+        return TokenProbe(weight, 0.5, query, value, -0.25)
+
+    probes = {index: probe() for index in layers}
+    return PromptGate(probes, pooling, threshold, width, user_turn=user_turn)
 
 
 def limited_bundles(folder: Path, model: Path) -> dict[str, Path]:
@@ -73,6 +113,7 @@ def random_bundle(
     scale: float,
     units: int = 24,
     seed: int = 0,
+    gate: PromptGate | None = None,
 ) -> SteeringBundle:
     """Write a bundle; ``scale`` is the size of its coefficients in residual-stream units."""
     generator = torch.Generator().manual_seed(seed)
@@ -83,7 +124,7 @@ def random_bundle(
         "model": {"id": "random", "hidden_size": hidden_size, "num_layers": num_layers},
     }
     if strategy != "ras":
-        return save_bundle(path, steering, manifest)
+        return save_bundle(path, steering, manifest, gate=gate)
     manifest["window"] = {"decode_tokens": PROTOTYPES - 1}
     manifest["risk_pass"] = {
         "context_prompt": "What is in it?",

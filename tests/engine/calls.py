@@ -42,6 +42,11 @@ CALLS = (
         shadow=True,
         tokens=20,
     ),
+    Call(chat("Tell me a story."), bundle="gated", tokens=20, token_risks=100),
+    Call(chat(_LONG), bundle="gated", hold=False, window=4, strength=1.5, token_risks=40),
+    Call(chat("Look.", _ALL), _ALL, bundle="gated", strength=4.0, dose_limit=0.1, tokens=12),
+    Call(chat("Tell me a story."), bundle="shallow", strength=2.0, count_from=0),
+    Call(chat("One two three."), bundle="shallow", shadow=True, tokens=9),
 )
 MIXED = (
     Scenario("together", CALLS),
@@ -56,14 +61,14 @@ CROWDED = (
         tuple(
             Call(
                 chat(f"{number} one two three four five six. " * 3),
-                bundle=(None, "static", "omni", "omni", "ras")[number % 5],
-                hold=number % 5 != 3,
+                bundle=(None, "static", "omni", "omni", "ras", "gated")[number % 6],
+                hold=number % 6 != 3,
                 strength=0.5 + 0.1 * number,
                 window=None if number % 3 else 6,
-                blend=0.7 if number % 5 == 4 else None,
+                blend=0.7 if number % 6 == 4 else None,
                 tokens=72,
             )
-            for number in range(10)
+            for number in range(12)
         ),
     ),
 )
@@ -97,6 +102,69 @@ CACHE = (
     *_orders("inside a block", _STEERED),
     *_orders("ends on a block", _EXACT),
     Scenario("next turn", (), script="next_turn"),
+)
+
+# One prompt for all: whoever computes a block reads it for everybody.
+_READ = Call(_IDS[:100], bundle="gated", tokens=4)
+_READ_SHALLOW = replace(_READ, bundle="shallow")
+GATES = (
+    *_orders("gated", replace(_READ, tokens=12)),
+    Scenario(
+        "gates: unsteered, other gate, gate",
+        (_READ.unsteered(), _READ_SHALLOW, _READ),
+        together=False,
+    ),
+    Scenario(
+        "gates: gate, longer, unsteered, longest, other gate",
+        (
+            replace(_READ, prompt=_IDS[:45]),
+            replace(_READ, prompt=_IDS[:70]),
+            replace(_READ, prompt=_IDS[:97]).unsteered(),
+            replace(_READ, prompt=_IDS[:128]),
+            replace(_READ_SHALLOW, prompt=_IDS[:128]),
+        ),
+        together=False,
+    ),
+    Scenario(
+        "gates: counted from inside a block that was found",
+        (_READ, *(replace(_READ, count_from=start) for start in (0, 1, 31, 32, 50, 96, 99, 500))),
+        together=False,
+    ),
+    # While the first is computed the others arrive; they then find blocks of their own step.
+    Scenario(
+        "gates: one step",
+        (
+            Call(_IDS[:20]),
+            _READ.unsteered(),
+            _READ,
+            _READ_SHALLOW,
+            replace(_READ, prompt=_IDS[:128]),
+            replace(_READ, count_from=40),
+        ),
+    ),
+    Scenario("gates: aborted", (replace(_READ, tokens=400, abort_after=2), _READ.unsteered())),
+    Scenario("gates: after the abort", (_READ, _READ_SHALLOW), flush=False),
+)
+# Sampling needs a kernel that the rig of the second runner cannot run; then, after everything that
+# `late` did, a gate that nothing was read for.
+LATE_GATE = (
+    Scenario("gates: choices", (replace(_READ, n=3, tokens=2),)),
+    Scenario("late gate: before", (_READ.unsteered(), _READ), together=False),
+    Scenario(
+        "late gate: after",
+        (replace(_READ, bundle="late-gate"), _READ, _READ.unsteered()),
+        together=False,
+        flush=False,
+        script="load_late_gate",
+    ),
+    Scenario("late gate: retired", (_READ,), flush=False, script="retire_late_gate"),
+    Scenario(
+        "late gate: again",
+        (replace(_READ, bundle="late-gate"), _READ),
+        together=False,
+        flush=False,
+        script="load_late_gate",
+    ),
 )
 
 _BROKEN = {"bundle": "0" * 64, "policy": "p", "policy_version": "v"}

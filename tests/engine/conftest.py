@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,8 +15,12 @@ from tests.engine.engines import play_side_by_side
 from tests.engine.spec import Outcome, Run
 from tests.models import tiny_omni
 
+if TYPE_CHECKING:
+    from tests.engine.reference import Reference
+
 V2 = {"STEERING_RIG_V2": "1", "STEERING_RIG_ASYNC": "1"}
 SMALL = {"max_num_batched_tokens": 64}
+EVERY_DAY = ("static", "omni", "mars", "ras", "gated", "shallow")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class EngineFixture:
         self,
         scenarios: Any,
         *,
-        start: tuple[str, ...] = ("static", "omni", "mars", "ras"),
+        start: tuple[str, ...] = EVERY_DAY,
         known: tuple[str, ...] = (),
         **settings: Any,
     ) -> Run:
@@ -49,7 +53,16 @@ def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> EngineFixture:
     """A tiny omni model in float32 and random bundles for it."""
     folder = tmp_path_factory.mktemp("bundles")
     model = tiny_omni.ensure(cache_folder())
-    return EngineFixture(model, everyday_bundles(folder) | limited_bundles(folder, model))
+    return EngineFixture(model, everyday_bundles(folder, model) | limited_bundles(folder, model))
+
+
+@pytest.fixture(scope="session")
+def reference(engine_fixture: EngineFixture) -> Reference:
+    """The same model and bundles in HF transformers."""
+    # That module needs this one.
+    from tests.engine.reference import Reference
+
+    return Reference(engine_fixture)
 
 
 def cache_folder() -> Path:
@@ -95,9 +108,18 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
     eager = {"enforce_eager": True}
     tight = {**eager, "num_gpu_blocks_override": 20, "max_model_len": 512}
     whole = engine_fixture.run(
-        (*calls.MIXED, *calls.CROWDED, *calls.CACHE, *calls.PEERS, *calls.CANARY, *calls.RELOAD),
-        start=("static", "omni", "mars", "ras", "limited", "mismeasured"),
-        known=("late", "foreign", "deeper"),
+        (
+            *calls.MIXED,
+            *calls.CROWDED,
+            *calls.CACHE,
+            *calls.PEERS,
+            *calls.CANARY,
+            *calls.RELOAD,
+            *calls.GATES,
+            *calls.LATE_GATE,
+        ),
+        start=(*EVERY_DAY, "limited", "mismeasured"),
+        known=("late", "late-gate", "foreign", "deeper"),
         engine=eager,
     )
     idle = replace(engine_fixture.run(calls.PLAIN), attach=False, bundles={})
@@ -110,7 +132,9 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
         "stock-compiled": replace(idle, environment=disabled),
         "chunked": engine_fixture.run(calls.MIXED, engine={**eager, **SMALL}),
         "preempted": engine_fixture.run(calls.CROWDED, engine=tight),
-        "v2": engine_fixture.run((*calls.MIXED, *calls.CACHE), engine=eager, environment=V2),
+        "v2": engine_fixture.run(
+            (*calls.MIXED, *calls.CACHE, *calls.GATES), engine=eager, environment=V2
+        ),
         "v2-stock": replace(idle, engine=eager, environment={**V2, **disabled}),
         "v2-preempted": engine_fixture.run(
             calls.CROWDED, engine=tight, environment=V2, graph_rows=2048
@@ -120,5 +144,5 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
             engine={**eager, "tensor_parallel_size": 2},
             environment={"VLLM_CPU_OMP_THREADS_BIND": "0|1"},
         ),
-        "captured": engine_fixture.run(calls.MIXED, engine=eager, graph_rows=8192),
+        "captured": engine_fixture.run((*calls.MIXED, *calls.GATES), engine=eager, graph_rows=8192),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ class Player:
         known = self.bundles.get(call["bundle"])
         if known is None:
             return Directive(call["bundle"], "test", call["version"])
-        return Call(**call).steering(known).directive(known.digest, "test", call["version"])
+        directive = Call(**call).steering(known).directive(known.digest, "test", call["version"])
+        return replace(directive, token_risks=call["token_risks"])
 
 
 _COUNT = 0
@@ -167,6 +169,7 @@ def _choice(final: Any, output: Any, context: Any, index: int, error: str | None
         "rows": trace.rows if trace else 0,
         "dose": trace.dose if trace else 0.0,
         "blended": trace.blended if trace else 0,
+        "gate": trace.gate.to_wire() if trace and trace.gate else None,
         "risk": trace.risk if trace and readings else None,
         "positions": [r.position for r in readings],
         "coefficients": [list(r.coefficients) for r in readings],

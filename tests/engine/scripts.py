@@ -12,6 +12,19 @@ async def load_late(player: Any) -> list[list[str]]:
     return [answer["bundles"] for answer in await _status(player)]
 
 
+async def load_late_gate(player: Any) -> list[list[str]]:
+    """Load the bundle ``late-gate`` while the engine runs; what every rank then holds."""
+    await player.gateway.load(player.bundles["late-gate"])
+    return [answer["bundles"] for answer in await _status(player)]
+
+
+async def retire_late_gate(player: Any) -> list[list[str]]:
+    """Retire it again."""
+    keep = [player.bundles[name].digest for name in ("static", "omni", "gated", "shallow")]
+    await player.gateway.retire(keep)
+    return [answer["bundles"] for answer in await _status(player)]
+
+
 async def load_damaged(player: Any) -> str:
     """Send a bundle with a broken byte; the engine must answer, and live."""
     bundle = player.bundles["late"]
@@ -43,7 +56,7 @@ async def acknowledge_missing(player: Any) -> str:
 
 async def retire_late(player: Any) -> list[list[str]]:
     """Keep only the bundles of the start."""
-    keep = [player.bundles[name].digest for name in ("static", "omni")]
+    keep = [player.bundles[name].digest for name in ("static", "omni", "gated", "shallow")]
     await player.gateway.retire(keep)
     return [answer["bundles"] for answer in await _status(player)]
 

@@ -32,6 +32,8 @@ class Call:
     extra_args: dict[str, Any] | None = None
     raw_wire: dict[str, Any] | None = None
     abort_after: int | None = None
+    count_from: int | None = None
+    token_risks: int = 0
 
     def steering(self, bundle: SteeringBundle) -> SteeringSpec:
         """What the call asks for under ``bundle``, for the engine and for the reference."""
@@ -43,6 +45,7 @@ class Call:
             media=tuple(sorted({kind.rstrip("2") for kind in self.media})),
             dose_limit=self.dose_limit,
             blend=self.blend,
+            count_from=self.count_from,
         )
 
     def unsteered(self) -> Call:
@@ -88,7 +91,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """One choice of one call. ``coefficients`` [reading][layer], before the strength."""
+    """One choice of one call. ``coefficients`` [reading][layer], before the strength.
+
+    ``gate`` is the wire form of what its gate read.
+    """
 
     tokens: list[int]
     logprobs: list[float]
@@ -100,6 +106,7 @@ class Answer:
     error: str | None
     dose: float = 0.0
     blended: int = 0
+    gate: list[Any] | None = None
 
 
 @dataclass(frozen=True)

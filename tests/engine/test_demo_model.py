@@ -146,7 +146,7 @@ def test_output_and_coefficient_equal_the_reference(
     for call, answer in zip(steered, exact.scenario("alone"), strict=True):
         bundle = load_bundle(BUNDLES / str(call.bundle))
         prompt = {"input_ids": torch.tensor([call.prompt])}
-        tokens, scores, coefficients = greedy(hf, prompt, call.tokens, call.steering(bundle))
+        tokens, scores, coefficients, _ = greedy(hf, prompt, call.tokens, call.steering(bundle))
         logprobs = [float(s[t]) for s, t in zip(scores, tokens, strict=True)]
         earned = [coefficients[at][len(call.prompt) - 1] for at in sorted(bundle.layers)]
         _close(answer, tokens, logprobs, earned)

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import torch
-from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
-from refusal_steering.bundle import load_bundle
-from refusal_steering.reference import Generated, greedy
 from tests.engine.calls import CALLS
-from tests.engine.conftest import EngineFixture, Outcomes
-from tests.engine.media import build
-from tests.engine.spec import Call
+from tests.engine.conftest import Outcomes
+from tests.engine.reference import Reference
 
 pytestmark = pytest.mark.engine
 LOGPROB = 1e-3
 COEFFICIENT = 1e-3
-
-
-class Reference:
-    """The tiny model in HF transformers, float32, one request at a time."""
-
-    def __init__(self, engine_fixture: EngineFixture):
-        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            engine_fixture.model, dtype=torch.float32
-        ).eval()
-        self.processor = AutoProcessor.from_pretrained(engine_fixture.model)
-        self.bundles = {name: load_bundle(path) for name, path in engine_fixture.bundles.items()}
-
-    def inputs(self, call: Call) -> dict[str, Any]:
-        data, media = build(call.media), {}
-        if "image" in data:
-            media["images"] = [data["image"]]
-        if "audio" in data:
-            samples, rate = data["audio"]
-            media |= {"audio": [samples], "sampling_rate": rate}
-        if "video" in data:
-            media["videos"] = [data["video"]]
-        return dict(self.processor(text=[call.prompt], return_tensors="pt", **media))
-
-    def play(self, call: Call) -> Generated:
-        spec = call.steering(self.bundles[call.bundle]) if call.bundle else None
-        return greedy(self.model, self.inputs(call), call.tokens, spec)
-
-
-@pytest.fixture(scope="module")
-def reference(engine_fixture: EngineFixture) -> Reference:
-    return Reference(engine_fixture)
 
 
 def test_dose_limits_bind_for_some_rows_and_not_for_others(reference: Reference) -> None:
@@ -78,7 +41,7 @@ def test_output_and_strength_equal_the_reference(
     outcome: Outcomes, reference: Reference, engine: str, number: int
 ) -> None:
     call, answer = CALLS[number], outcome(engine).scenario("alone")[number]
-    tokens, scores, coefficients = reference.play(call)
+    tokens, scores, coefficients, _ = reference.play(call)
     logprobs = [float(score[token]) for score, token in zip(scores, tokens, strict=True)]
     assert answer.tokens == tokens
     assert answer.logprobs == pytest.approx(logprobs, abs=LOGPROB)

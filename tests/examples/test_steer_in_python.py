@@ -53,8 +53,14 @@ def answers(said: str) -> list[tuple[float, str]]:
 
 
 def write(folder: Path, layers: int = LAYERS) -> Path:
-    sizes = {"hidden_size": HIDDEN, "num_layers": layers}
-    random_bundle(folder, strategy="static", layers=(1, 2), scale=40.0, **sizes)
+    random_bundle(
+        folder,
+        strategy="static",
+        hidden_size=HIDDEN,
+        num_layers=layers,
+        layers=(1, 2),
+        scale=40.0,
+    )
     return folder
 
 

@@ -13,8 +13,8 @@ from tests.engine.bundles import everyday_bundles
 from tests.engine.calls import CALLS
 from tests.engine.conftest import EngineFixture, cache_folder
 from tests.engine.engines import play
+from tests.engine.reference import Reference
 from tests.engine.spec import Answer, Outcome, Run
-from tests.engine.test_reference import Reference
 from tests.gpu.agreement import Tolerance
 from tests.gpu.machine import Case
 from tests.models import tiny_omni
@@ -83,7 +83,8 @@ def _runs(case: Case, engine_fixture: EngineFixture) -> dict[str, Run]:
 
 def make_engine_fixture(folder: Path) -> EngineFixture:
     """The tiny omni model and the everyday bundles of the engine tests."""
-    return EngineFixture(tiny_omni.ensure(cache_folder()), everyday_bundles(folder))
+    model = tiny_omni.ensure(cache_folder())
+    return EngineFixture(model, everyday_bundles(folder, model))
 
 
 def reference_answers(engine_fixture: EngineFixture) -> list[Answer]:

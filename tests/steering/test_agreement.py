@@ -90,7 +90,7 @@ class Worker:
     @torch.inference_mode()
     def play(self, ids: list[int], directive: Directive) -> Generated:
         """Greedy answer to one prompt, with the coefficients that were read off the device."""
-        self._steering.admit("r", len(ids), directive.to_wire())
+        self._steering.admit("r", ids, directive.to_wire())
         past, feed, computed = None, torch.tensor([ids]), 0
         played = Generated([], [], {index: {} for index in self._steering.layers})
         for _ in range(STEPS):

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.directive import Directive
+from refusal_steering.directive import MAX_TOKEN_RISKS, Directive
 from refusal_steering.errors import DirectiveError, SteeringUnavailableError
+from refusal_steering.gate.reading import GateReading, TokenRisks
 from refusal_steering.terms import MAX_STRENGTH, SteeringTerms
 from refusal_steering.trace import Reading, Trace
 
 BASE = Directive("digest", "policy", "v1")
+GATE = GateReading(1.5, 0.25, 7, 2.0, (1.0, 2.0), (7, 4))
 
 
 def reading(position: int, rows: int, strength: float = 2.0) -> Reading:
@@ -33,6 +35,8 @@ def test_directive_survives_the_wire() -> None:
         dose_limit=0.2,
         blend=0.5,
         blend_tokens=2,
+        count_from=7,
+        token_risks=64,
     )
     assert Directive.from_wire(directive.to_wire()) == directive
 
@@ -46,6 +50,14 @@ def test_strength_out_of_range_is_refused(strength: float) -> None:
 def test_negative_window_is_refused() -> None:
     with pytest.raises(DirectiveError, match="window"):
         Directive("d", "p", "v", decode_tokens=-1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"count_from": -1}, {"token_risks": -1}, {"token_risks": MAX_TOKEN_RISKS + 1}]
+)
+def test_a_gate_is_asked_for_what_it_can_do(change: dict[str, Any]) -> None:
+    with pytest.raises(DirectiveError):
+        Directive("d", "p", "v", **change)
 
 
 @pytest.mark.parametrize("wire", [{}, {"bundle": "b"}, {**BASE.to_wire(), "vector": [1.0]}])
@@ -63,6 +75,7 @@ _DECIDING = {
     "media": ("image",),
     "dose_limit": 0.5,
     "shadow": True,
+    "count_from": 3,
 }
 
 
@@ -87,6 +100,20 @@ def test_silent_directives_leave_the_cache_alone() -> None:
 
 def test_reading_survives_the_wire() -> None:
     assert Reading.from_wire(reading(4, 1).to_wire()) == reading(4, 1)
+    for risks in (None, TokenRisks(3, 2, (0.5, -1.0))):
+        gated = replace(reading(4, 1), gate=replace(GATE, risks=risks))
+        assert Reading.from_wire(gated.to_wire()) == gated
+
+
+def test_a_trace_has_the_gate_of_its_first_reading_and_the_risk_of_its_score() -> None:
+    assert Trace(BASE).gate is None
+    trace = Trace(BASE)
+    trace.add(replace(reading(9, 1), gate=GATE, risk_logit=GATE.score))
+    trace.add(reading(10, 2))
+    # Recomputed after a preemption, perhaps in another batch.
+    trace.add(replace(reading(9, 1), gate=replace(GATE, score=5.0)))
+    assert trace.gate == GATE
+    assert trace.risk == pytest.approx(1 / (1 + math.exp(-GATE.score)))
 
 
 @pytest.mark.parametrize(

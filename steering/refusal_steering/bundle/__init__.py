@@ -1,5 +1,6 @@
 """Steering bundles: refusal directions and what sets their strength, for one model."""
 
+from refusal_steering.bundle.gate_section import Gate, Guarantee
 from refusal_steering.bundle.manifest import (
     CANARY_BLEND,
     Canary,
@@ -26,7 +27,9 @@ from refusal_steering.bundle.store import (
 __all__ = [
     "CANARY_BLEND",
     "Canary",
+    "Gate",
     "GreyZone",
+    "Guarantee",
     "Manifest",
     "Medium",
     "ModelIdentity",

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from refusal_steering.bundle.gate_section import Gate, check_gate
 from refusal_steering.errors import BundleError
 from refusal_steering.prototypes import risk_of
 
-Strategy = Literal["static", "omnisteer", "mars", "ras", "cascade"]
+Strategy = Literal["static", "omnisteer", "promptgate", "mars", "ras", "cascade"]
 Medium = Literal["image", "audio", "video"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -136,11 +145,13 @@ class Manifest(_Frozen):
     The risk of a request is the sigmoid of the SUM of its layers' risk logits; bundles of ours
     put their whole probe on the first steered layer, before anything is added. ``media`` names
     those that have re-centring offsets. ``dose_limit`` bounds the change of a token as a share of
-    the residual stream's length. ``measured`` is what trials have found, one strength each; a
-    bundle without it is comparable with no other.
+    the residual stream's length. ``gate`` reads the whole prompt, in layers up to the first steered
+    one; strategy ``promptgate`` is adapters as in ``omnisteer`` or constants, opened by a gate.
+    ``measured`` is what trials have found, one strength each; a bundle without it is comparable
+    with no other.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str = Field(pattern=_NAME)
     strategy: Strategy
     model: ModelIdentity
@@ -150,20 +161,34 @@ class Manifest(_Frozen):
     dose_limit: float | None = Field(default=None, gt=0)
     risk_pass: RiskPass | None = None
     grey_zone: GreyZone | None = None
+    gate: Gate | None = None
     canary: Canary | None = None
     measured: tuple[RefusedShare, ...] = ()
     calibration: dict[str, Any] = Field(default_factory=dict)
     weights_sha256: Sha256
 
+    @field_validator("format_version", mode="before")
+    @classmethod
+    def _is_read(cls, value: object) -> object:
+        if value != 2:
+            raise ValueError(f"version {value} is not read, expected 2; rebuild the bundle")
+        return value
+
     @model_validator(mode="after")
     def _layers_exist_once_in_order(self) -> Self:
-        if list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"layers {self.layers} must be ascending and without repeats")
-        if self.layers[0] < 0 or self.layers[-1] >= self.model.num_layers:
-            raise ValueError(
-                f"layers {self.layers} must lie in 0..{self.model.num_layers - 1}, the layers of "
-                f"{self.model.id}"
-            )
+        for layers in (self.layers, self.gate.layers if self.gate else ()):
+            if list(layers) != sorted(set(layers)):
+                raise ValueError(f"layers {layers} must be ascending and without repeats")
+            if layers and (layers[0] < 0 or layers[-1] >= self.model.num_layers):
+                raise ValueError(
+                    f"layers {layers} must lie in 0..{self.model.num_layers - 1}, the layers of "
+                    f"{self.model.id}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        check_gate(self.gate, self.strategy, self.layers[0], blends=self.blends)
         return self
 
     @model_validator(mode="after")

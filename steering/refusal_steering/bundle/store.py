@@ -13,9 +13,10 @@ from safetensors.torch import load, save
 
 from refusal_steering.bundle.folder import MANIFEST_FILE, read_folder, replace_folder
 from refusal_steering.bundle.manifest import Canary, Manifest, RefusedShare
-from refusal_steering.bundle.tensors import flatten, read_prototypes, unflatten
+from refusal_steering.bundle.tensors import flatten, read_gate, read_prototypes, unflatten
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError, CanaryError
+from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.prototypes import RefusalPrototypes
 
 
@@ -28,6 +29,7 @@ class SteeringBundle:
     prototypes: RefusalPrototypes | None
     digest: str
     packed: bytes
+    gate: PromptGate | None = None
 
     @property
     def hidden_units(self) -> int:
@@ -86,13 +88,14 @@ def save_bundle(
     layers: Mapping[int, LayerSteering],
     manifest: Mapping[str, object],
     prototypes: RefusalPrototypes | None = None,
+    gate: PromptGate | None = None,
 ) -> SteeringBundle:
     """Make a bundle as :func:`make_bundle` does and put it into the folder ``path``.
 
     A bundle that is there is replaced as a whole: after an exception it is as it was. Raises
     ``OSError`` where the folder cannot be written.
     """
-    bundle = make_bundle(layers, manifest, prototypes)
+    bundle = make_bundle(layers, manifest, prototypes, gate)
     replace_folder(path, bundle.manifest, *_parts(bundle.packed))
     return bundle
 
@@ -109,23 +112,26 @@ def save_measured(
         mode="json", exclude={"layers", "media", "weights_sha256"}
     )
     manifest["measured"] = [found[strength].model_dump() for strength in sorted(found)]
-    return save_bundle(path, bundle.layers, manifest, bundle.prototypes)
+    return save_bundle(path, bundle.layers, manifest, bundle.prototypes, bundle.gate)
 
 
 def make_bundle(
     layers: Mapping[int, LayerSteering],
     manifest: Mapping[str, object],
     prototypes: RefusalPrototypes | None = None,
+    gate: PromptGate | None = None,
 ) -> SteeringBundle:
     """A checked bundle in memory; raises :class:`BundleError`.
 
     ``manifest`` is a :class:`Manifest` without ``layers``, ``media`` and ``weights_sha256``, which
-    are taken from ``layers``.
+    are taken from ``layers``; of its ``gate``, if it has one, only ``guarantee`` counts and the
+    rest is taken from ``gate``.
     """
-    weights = save(flatten(layers, prototypes))
+    weights = save(flatten(layers, prototypes, gate))
     complete = Manifest.model_validate(
         {
             **manifest,
+            "gate": _gate_section(gate, manifest.get("gate")),
             "layers": sorted(layers),
             "media": sorted({medium for layer in layers.values() for medium in layer.offsets}),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -133,6 +139,23 @@ def make_bundle(
     )
     text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
     return _assemble((text + "\n").encode(), weights, f"bundle {complete.name!r}")
+
+
+def _gate_section(gate: PromptGate | None, known: object) -> dict[str, object] | None:
+    if gate is None:
+        if known is not None:
+            raise BundleError("the manifest speaks of a gate whose probes are not given")
+        return None
+    guarantee = known.get("guarantee") if isinstance(known, Mapping) else None
+    return {
+        "layers": gate.layers,
+        "pooling": gate.pooling,
+        "threshold": gate.threshold,
+        "width": gate.width,
+        "opens": gate.opens,
+        "user_turn": gate.user_turn,
+        "guarantee": guarantee,
+    }
 
 
 def _assemble(manifest_json: bytes, weights: bytes, source: str) -> SteeringBundle:
@@ -153,4 +176,5 @@ def _assemble(manifest_json: bytes, weights: bytes, source: str) -> SteeringBund
         prototypes=read_prototypes(named, manifest),
         digest=hashlib.sha256(manifest_json + weights).hexdigest(),
         packed=pack(manifest_json, weights),
+        gate=read_gate(named, manifest),
     )

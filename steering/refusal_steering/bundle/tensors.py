@@ -10,17 +10,22 @@ from torch import Tensor
 from refusal_steering.bundle.manifest import Manifest
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError
+from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from refusal_steering.prototypes import RefusalPrototypes
 
 _UNIT_TOLERANCE = 1e-3
 _PROTOTYPES = "prototypes."
+_GATE = "gate."
+_ATTENTION = ("query", "value", "value_bias")
 
 
 def flatten(
-    layers: Mapping[int, LayerSteering], prototypes: RefusalPrototypes | None = None
+    layers: Mapping[int, LayerSteering],
+    prototypes: RefusalPrototypes | None = None,
+    gate: PromptGate | None = None,
 ) -> dict[str, Tensor]:
     """Name all tensors for a safetensors file; a layer's scalars share ``scalars`` [4]."""
-    named: dict[str, Tensor] = {}
+    named: dict[str, Tensor] = {} if gate is None else _gate_tensors(gate)
     if prototypes is not None:
         named[_PROTOTYPES + "states"] = prototypes.states
         named[_PROTOTYPES + "tokens"] = prototypes.tokens
@@ -41,6 +46,22 @@ def flatten(
     return {name: tensor.to(_kind(name)).clone().contiguous() for name, tensor in named.items()}
 
 
+def _gate_tensors(gate: PromptGate) -> dict[str, Tensor]:
+    named = {}
+    for index, probe in gate.probes.items():
+        fields = {
+            "weight": probe.weight,
+            "bias": torch.tensor([probe.bias]),
+            "query": probe.query,
+            "value": probe.value,
+            "value_bias": torch.tensor([probe.value_bias]),
+        }
+        for field, tensor in fields.items():
+            if gate.pooling != "max" or field not in _ATTENTION:
+                named[f"{_GATE}{index}.{field}"] = tensor
+    return named
+
+
 def _kind(name: str) -> torch.dtype:
     if name.endswith("scalars"):
         return torch.float64
@@ -54,6 +75,7 @@ def unflatten(named: Mapping[str, Tensor], manifest: Manifest) -> dict[int, Laye
     for index in manifest.layers:
         layers[index] = _read_layer(named, index, manifest)
         remaining -= {name for name in remaining if name.startswith(f"layers.{index}.")}
+    remaining -= set(_gate_names(manifest))
     if remaining:
         raise BundleError(
             f"bundle {manifest.name!r} holds tensors that its manifest does not name, such as "
@@ -90,6 +112,47 @@ def read_prototypes(named: Mapping[str, Tensor], manifest: Manifest) -> RefusalP
         likelihood=tensor("likelihood", tokens.shape[0]),
         norm=float(tensor("scalars", 1)),
     )
+
+
+def read_gate(named: Mapping[str, Tensor], manifest: Manifest) -> PromptGate | None:
+    """The gate that ``manifest`` promises; raises :class:`BundleError`."""
+    section = manifest.gate
+    if section is None:
+        return None
+
+    def tensor(index: int, field: str, size: int) -> Tensor:
+        name = f"{_GATE}{index}.{field}"
+        if name not in _gate_names(manifest):
+            return torch.zeros(size)
+        return _checked(named.get(name), name, (size,), manifest.name)
+
+    size = manifest.model.hidden_size
+    probes = {
+        index: TokenProbe(
+            weight=tensor(index, "weight", size),
+            bias=float(tensor(index, "bias", 1)),
+            query=tensor(index, "query", size),
+            value=tensor(index, "value", size),
+            value_bias=float(tensor(index, "value_bias", 1)),
+        )
+        for index in section.layers
+    }
+    return PromptGate(
+        probes,
+        section.pooling,
+        section.threshold,
+        section.width,
+        section.opens,
+        section.user_turn,
+    )
+
+
+def _gate_names(manifest: Manifest) -> list[str]:
+    """Names of the gate's tensors."""
+    if manifest.gate is None:
+        return []
+    fields = ("weight", "bias", *(_ATTENTION if manifest.gate.pooling != "max" else ()))
+    return [f"{_GATE}{index}.{field}" for index in manifest.gate.layers for field in fields]
 
 
 def _read_layer(named: Mapping[str, Tensor], index: int, manifest: Manifest) -> LayerSteering:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.decoder_hooks import after_layers
+from refusal_steering.errors import SteeringError
 from refusal_steering.spec import SteeringSpec
 
 
@@ -75,7 +76,13 @@ class BatchBlend:
 def batch_steered(
     decoder_layers: Sequence[nn.Module], state: BatchSteering | None
 ) -> AbstractContextManager[None]:
-    """Hook ``decoder_layers`` (HF modules in order) for the time of the block."""
+    """Hook ``decoder_layers`` (HF modules in order) for the time of the block.
+
+    Raises :class:`SteeringError` for a spec with a gate: batches begin behind a common prefix, so
+    its prompts are not seen whole.
+    """
     if state is None:
         return nullcontext()
+    if state.spec.gate is not None:
+        raise SteeringError("a batch cannot be gated: its prompts are not seen from their start")
     return after_layers(decoder_layers, state.spec.layers, state.steer)

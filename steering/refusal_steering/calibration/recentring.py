@@ -97,4 +97,5 @@ def recentre_bundle(path: Path, bundle: SteeringBundle, offsets: Offsets) -> Ste
     manifest = bundle.manifest.model_dump(
         mode="json", exclude={"layers", "media", "weights_sha256"}
     )
-    return save_bundle(path, recentred(bundle.layers, offsets), manifest, bundle.prototypes)
+    layers = recentred(bundle.layers, offsets)
+    return save_bundle(path, layers, manifest, bundle.prototypes, bundle.gate)

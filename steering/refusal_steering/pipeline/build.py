@@ -209,7 +209,8 @@ def _save(
         **part.spec.manifest_terms,
         **part.more,
     }
-    bundle = save_bundle(out / part.strategy, part.spec.layers, manifest, part.spec.prototypes)
+    spec = part.spec
+    bundle = save_bundle(out / part.strategy, spec.layers, manifest, spec.prototypes, spec.gate)
     _log.info("wrote %s, digest %s", out / part.strategy, bundle.digest[:12])
     return bundle
 

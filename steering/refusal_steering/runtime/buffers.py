@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ from refusal_steering.runtime.plan import (
 class Earning:
     """The rows [m] of one bundle slot and media set that compute a coefficient.
 
-    ``max_dose`` [m] float32 bounds it as a share of the residual stream's length.
+    ``max_dose`` [m] float32 bounds it as a share of the residual stream's length. The gates of
+    ``gated_by`` [m] request slots open it, if the bundle has one.
     """
 
     bundle_slot: int
@@ -33,6 +35,7 @@ class Earning:
     index: Tensor
     request_slot: Tensor
     max_dose: Tensor
+    gated_by: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,9 @@ class StepBuffers:
     """Persistent, padded buffers and the live rows of the current step.
 
     ``tokens`` [3, R] int64 is request slot, bundle slot and owner by token row; ``strength`` [R]
-    float32; ``computing`` [4, R] int64 is row index, request slot, bundle slot and variant (bundle
-    slot and set of media) of the rows that compute, ``max_dose`` [R] float32 the bound of what they
-    earn.
+    float32; ``computing`` [5, R] int64 is row index, request slot, bundle slot, variant (bundle
+    slot and set of media) and owner of the rows that compute, ``max_dose`` [R] float32 the bound of
+    what they earn. ``gated`` are the bundle slots whose coefficients a gate opens.
     """
 
     def __init__(self, graph_rows: int, device: torch.device):
@@ -72,8 +75,9 @@ class StepBuffers:
         self.device = device
         self.tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
         self.strength = torch.zeros(size, dtype=torch.float32, device=device)
-        self.computing = torch.zeros(4, size, dtype=torch.int64, device=device)
+        self.computing = torch.zeros(5, size, dtype=torch.int64, device=device)
         self.max_dose = torch.zeros(size, dtype=torch.float32, device=device)
+        self.gated: set[int] = set()
         self.live: LiveRows | None = None
         self._dirty = True
         self.clear()
@@ -127,6 +131,7 @@ class StepBuffers:
             index=self.put([row.at for row in rows]),
             request_slot=self.put([row.request_slot for row in rows]),
             max_dose=self.put([row.max_dose for row in rows], torch.float32),
+            gated_by=self.put([row.owner for row in rows]) if bundle_slot in self.gated else None,
         )
 
     def _fill(self, plan: StepPlan) -> None:
@@ -141,7 +146,10 @@ class StepBuffers:
         self.strength[:size].copy_(self._stage(strength), non_blocking=True)
         earning = [row for row in plan.rows if row.computes]
         if earning:
-            wanted = [(row.at, row.request_slot, row.bundle_slot, row.variant) for row in earning]
+            wanted = [
+                (row.at, row.request_slot, row.bundle_slot, row.variant, row.owner)
+                for row in earning
+            ]
             places = torch.tensor(wanted).T.contiguous()
             max_dose = torch.tensor([row.max_dose for row in earning])
             count = len(earning)
@@ -149,9 +157,9 @@ class StepBuffers:
             self.max_dose[:count].copy_(self._stage(max_dose), non_blocking=True)
         self._dirty = True
 
-    def put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
-        """Host values as a device tensor, without waiting for the device."""
-        staged = self._stage(torch.tensor(values, dtype=dtype))
+    def put(self, values: Sequence[Any] | Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Host values, nested or not, as a device tensor, without waiting for the device."""
+        staged = self._stage(torch.as_tensor(values, dtype=dtype))
         return staged.to(self.device, non_blocking=True)
 
     def _stage(self, tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ lists of the same length.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -18,6 +18,11 @@ from refusal_steering.errors import UnsupportedModelError
 from refusal_steering.runtime import operator
 from refusal_steering.runtime.bank import LayerBank
 from refusal_steering.runtime.buffers import StepBuffers
+from refusal_steering.runtime.gate import operator as gate_operator
+from refusal_steering.runtime.gate.reader import PromptReader
+
+# What is called behind a decoder layer, with the layer, its rows and their residual.
+Operator = Callable[[Any, Tensor, Tensor | None], None]
 
 # Models whose layers do not hand on one residual stream [T, H]: four parallel streams; a stream
 # scaled by the router in half precision.
@@ -74,49 +79,88 @@ def attach(
     banks: Mapping[int, LayerBank],
     buffers: StepBuffers,
     engine: int,
+    reader: PromptReader | None = None,
 ) -> None:
-    """Put the operator behind each layer of ``layers``.
+    """Put the operators behind each layer of ``layers``: first the reader's, then steering's.
 
     The class is swapped, not hooked: a Python hook is traced once and then folded away by
     ``torch.compile``. Parameter names, weights and adapters stay as they are.
     """
     for index, layer in layers.items():
-        original = type(layer)
-        layer.__class__ = _steered_class(original, adds_residual(layer))
-        for name, tensor in _graph_inputs(banks[index], buffers).items():
-            layer.register_buffer(f"_steering_{name}", tensor, persistent=False)
-        # It is this module's own, on the class that it has just put in.
-        layer._steering_engine = engine  # type: ignore[assignment]  # noqa: SLF001
+        original, split, operators = type(layer), adds_residual(layer), list[Operator]()
+        # The fields are this module's own, on the class that it is about to put in.
+        fields: dict[str, object] = {}
+        if reader is not None and index in reader.layers:
+            operators.append(_read)
+            layer.register_buffer("_steering_gate", reader.bank.state, persistent=False)
+            fields["_steering_place"] = reader.layers.index(index)
+            fields["_steering_reader"] = reader.engine
+        if index in banks:
+            operators.append(_steer)
+            for name, tensor in _graph_inputs(banks[index], buffers, reader).items():
+                layer.register_buffer(f"_steering_{name}", tensor, persistent=False)
+            fields["_steering_engine"] = engine
+        for name, value in fields.items():
+            setattr(layer, name, value)
+        layer.__class__ = steered_class(original, split, operators)
 
 
-def _steered_class(original: type[nn.Module], split: bool) -> type[nn.Module]:
+def steered_class(
+    original: type[nn.Module], split: bool, operators: Sequence[Operator]
+) -> type[nn.Module]:
+    """A decoder layer's class that calls ``operators`` behind its forward pass.
+
+    ``split`` says that the stream is the sum of both outputs.
+    """
+    behind = tuple(operators)
+
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = original.forward(self, *args, **kwargs)
         hidden = output[0] if isinstance(output, tuple) else output
         residual = output[1] if split and isinstance(output, tuple) else None
-        operator.OP(
-            # vLLM's Transformers backend has a batch dimension of one.
-            hidden if hidden.dim() == 2 else hidden.view(-1, hidden.shape[-1]),
-            residual,
-            self._steering_state,
-            self._steering_tokens,
-            self._steering_strength,
-            self._steering_computing,
-            self._steering_max_dose,
-            self._steering_weight,
-            self._steering_bias,
-            self._steering_output,
-            self._steering_scalars,
-            self._steering_direction,
-            self._steering_engine,
-        )
+        # vLLM's Transformers backend has a batch dimension of one.
+        rows = hidden if hidden.dim() == 2 else hidden.view(-1, hidden.shape[-1])
+        for apply in behind:
+            apply(self, rows, residual)
         return output
 
-    body = {"forward": forward, "_steering_original": original}
+    body = {"forward": forward, "_steering_original": original, "operators": behind}
     return type(f"Steered{original.__name__}", (original,), body)
 
 
-def _graph_inputs(bank: LayerBank, buffers: StepBuffers) -> dict[str, Tensor]:
+def _read(self: Any, hidden: Tensor, residual: Tensor | None) -> None:
+    gate_operator.OP(
+        hidden,
+        residual,
+        self._steering_gate,
+        self._steering_place,
+        self._steering_reader,
+    )
+
+
+def _steer(self: Any, hidden: Tensor, residual: Tensor | None) -> None:
+    operator.OP(
+        hidden,
+        residual,
+        self._steering_state,
+        self._steering_tokens,
+        self._steering_strength,
+        self._steering_computing,
+        self._steering_max_dose,
+        self._steering_weight,
+        self._steering_bias,
+        self._steering_output,
+        self._steering_scalars,
+        self._steering_direction,
+        self._steering_gate,
+        self._steering_floor,
+        self._steering_engine,
+    )
+
+
+def _graph_inputs(
+    bank: LayerBank, buffers: StepBuffers, reader: PromptReader | None
+) -> dict[str, Tensor | None]:
     return {
         "state": bank.state,
         "tokens": buffers.tokens,
@@ -128,6 +172,8 @@ def _graph_inputs(bank: LayerBank, buffers: StepBuffers) -> dict[str, Tensor]:
         "output": bank.output,
         "scalars": bank.scalars,
         "direction": bank.direction,
+        "gate": None if reader is None else reader.bank.state,
+        "floor": None if reader is None else reader.bank.floor,
     }
 
 

@@ -18,6 +18,7 @@ from refusal_steering.runtime.bank import (
     ROWS,
 )
 from refusal_steering.runtime.buffers import LiveRows, StepBuffers
+from refusal_steering.runtime.gate.bank import OPENING
 
 # Opaque operators carry tensors and integers only; an engine's Python state is found by number.
 _ENGINES: dict[int, StepBuffers] = {}
@@ -25,7 +26,7 @@ _ENGINES: dict[int, StepBuffers] = {}
 _SCHEMA = (
     "steer(Tensor(a!) hidden, Tensor? residual, Tensor(b!) state, Tensor tokens, Tensor strength, "
     "Tensor computing, Tensor max_dose, Tensor weight, Tensor bias, Tensor output, Tensor scalars, "
-    "Tensor direction, int engine) -> ()"
+    "Tensor direction, Tensor? gate, Tensor? floor, int engine) -> ()"
 )
 _LIBRARY = torch.library.Library("refusal_steering", "DEF")
 _LIBRARY.define(_SCHEMA)
@@ -48,6 +49,7 @@ def register_engine(buffers: StepBuffers) -> int:
 #     computing: row index      1    5    then padding, which writes request slot 1
 #                request slot   5    2
 #                bundle slot    1    1
+#                owner          4    2
 #
 # First, rows 1 and 5 are read and earn coefficients under bundle slot 1, which go to entries 5 and
 # 2 of the state table. Then the rows of owners 3, 4 and 2 are counted. Last, each row gets the
@@ -69,17 +71,26 @@ def _steer(
     output: Tensor,
     scalars: Tensor,
     direction: Tensor,
+    gate: Tensor | None,
+    floor: Tensor | None,
     engine: int,
 ) -> None:
     buffers = _ENGINES[engine]
     bank = (weight, bias, output, scalars)
     if hidden.shape[0] > buffers.graph_rows:
         if buffers.live is not None:
-            _steer_live(hidden, residual, state, bank, direction, buffers.live)
+            _steer_live(hidden, residual, state, bank, direction, gate, buffers.live)
     else:
-        _steer_padded(
-            hidden, residual, state, bank, direction, (tokens, strength, computing, max_dose)
-        )
+        step = (tokens, strength, computing, max_dose)
+        _steer_padded(hidden, residual, state, bank, direction, (gate, floor), step)
+
+
+def _opening(gate: Tensor, owners: Tensor) -> Tensor:
+    """How far the gates of ``owners`` [m] are open; wide open where there is no score.
+
+    The answer to a prompt that was not read is withheld; NaN must not reach the stream before.
+    """
+    return gate.select(1, OPENING).index_select(0, owners).nan_to_num(nan=1.0)
 
 
 _LIBRARY.impl("steer", _steer, "CompositeExplicitAutograd")
@@ -118,14 +129,19 @@ def _steer_padded(
     state: Tensor,
     bank: tuple[Tensor, ...],
     direction: Tensor,
+    gates: tuple[Tensor | None, Tensor | None],
     step: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
     """The captured form: fixed shapes, no host state, padding rows write the trash slot."""
     count = hidden.shape[0]
     tokens, strength, computing, max_dose = (tensor[..., :count] for tensor in step)
-    index, request_slot, bundle_slot, variant = computing
+    index, request_slot, bundle_slot, variant, owner = computing
     stream = _stream(hidden, residual, index)
     coefficient, risk = _earn(stream, bundle_slot, variant, bank)
+    gate, floor = gates
+    if gate is not None and floor is not None:
+        opening = _opening(gate, owner).maximum(floor.index_select(0, bundle_slot))
+        coefficient = coefficient * opening
     state.index_copy_(0, request_slot, _entry(stream, coefficient, risk, max_dose))
     request_slots, bundle_slots, owners = tokens
     state.select(1, ROWS).index_add_(0, owners, torch.ones_like(strength))
@@ -139,6 +155,7 @@ def _steer_live(
     state: Tensor,
     bank: tuple[Tensor, ...],
     direction: Tensor,
+    gate: Tensor | None,
     live: LiveRows,
 ) -> None:
     """The host-driven form: touches the steered rows only."""
@@ -152,6 +169,8 @@ def _steer_live(
         offset, floor, ceiling = scalars[bundle_slot].unbind()
         raw = torch.addmv(offset, units[:, 1:].relu(), output[bundle_slot])
         coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
+        if gate is not None and earning.gated_by is not None:
+            coefficient = coefficient * _opening(gate, earning.gated_by)
         entry = _entry(stream, coefficient, risk, earning.max_dose)
         state.index_copy_(0, earning.request_slot, entry)
     state.select(1, ROWS).index_add_(0, live.owner, live.ones)

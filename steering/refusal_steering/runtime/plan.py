@@ -129,17 +129,17 @@ class RequestSlots:
 
     def admit(
         self, request_id: str, prompt_length: int, directive: Directive, bundle_slot: int
-    ) -> bool:
-        """Give a request its slot; ``False`` when none is free. Known requests keep theirs."""
+    ) -> int | None:
+        """Give a request its slot; ``None`` when none is free. Known requests keep theirs."""
         if request_id in self._requests:
-            return True
+            return self._requests[request_id].request_slot
         if not self._free:
-            return False
+            return None
         request_slot = self._free.pop()
         self._requests[request_id] = _Request(
             directive, bundle_slot, request_slot, prompt_length - 1
         )
-        return True
+        return request_slot
 
     def release(self, request_ids: Iterable[str]) -> None:
         """Take back the slots of ended requests; unknown ids are unsteered ones."""

@@ -18,22 +18,14 @@ from refusal_steering.bundle import SteeringBundle, unpack
 from refusal_steering.directive import Directive
 from refusal_steering.errors import BundleError, BundleInUseError, SteeringError
 from refusal_steering.runtime import operator
-from refusal_steering.runtime.bank import (
-    COEFFICIENT,
-    DOSE,
-    RISK,
-    ROWS,
-    LayerBank,
-)
+from refusal_steering.runtime.bank import LayerBank
 from refusal_steering.runtime.blend import LogitsBlend, Project
 from refusal_steering.runtime.buffers import StepBuffers
+from refusal_steering.runtime.gate.bank import GateBank, GateSizes
+from refusal_steering.runtime.gate.reader import PromptReader
 from refusal_steering.runtime.layers import attach
-from refusal_steering.runtime.plan import (
-    IDLE,
-    Report,
-    RequestSlots,
-    StepPlan,
-)
+from refusal_steering.runtime.plan import IDLE, RequestSlots, StepPlan
+from refusal_steering.runtime.readings import gather, readings_of, to_host
 from refusal_steering.trace import Reading
 
 logger = logging.getLogger(__name__)
@@ -44,7 +36,8 @@ class Capacity:
     """Sizes that are fixed for the life of an engine.
 
     ``requests`` known at once, ``tokens`` rows of the largest step, ``graph_rows`` rows of the
-    largest step that may be replayed from a captured graph (0: none is captured).
+    largest step that may be replayed from a captured graph (0: none is captured). Without ``gate``
+    no prompts are read.
     """
 
     bundle_slots: int
@@ -52,10 +45,15 @@ class Capacity:
     requests: int
     tokens: int
     graph_rows: int
+    gate: GateSizes | None = None
 
 
 class ResidualSteering:
-    """Steers the given decoder layers of one worker; ``layers`` maps layer index to module."""
+    """Steers decoder layers of one worker, and reads prompts for its gates.
+
+    ``layers`` maps the index of each layer that is steered or read to its module; ``read_only`` are
+    those that are not steered. ``reader`` is ``None`` in an engine that reads no prompts.
+    """
 
     def __init__(
         self,
@@ -66,6 +64,7 @@ class ResidualSteering:
         capacity: Capacity,
         device: torch.device,
         project: Project | None = None,
+        read_only: Collection[int] = (),
     ):
         self._sizes = (hidden_size, num_layers)
         self._request_slots = RequestSlots(capacity.requests, capacity.tokens)
@@ -81,11 +80,12 @@ class ResidualSteering:
                 self._request_slots.state_rows,
                 device,
             )
-            for index in sorted(layers)
+            for index in sorted(set(layers) - set(read_only))
         }
         self._blend = LogitsBlend(self._request_slots.state_rows, device, project)
         self._engine = operator.register_engine(self._buffers)
-        attach(layers, self._banks, self._buffers, self._engine)
+        self.reader = self._make_reader(capacity, hidden_size, device)
+        attach(layers, self._banks, self._buffers, self._engine, self.reader)
         self._failed: dict[str, str] = {}
         self._plan: StepPlan = IDLE
         self.policy_version = ""
@@ -120,6 +120,10 @@ class ResidualSteering:
                 bank.clear(bundle_slot)
             else:
                 bank.load(bundle_slot, layer)
+        if bundle.gate is not None and self.reader is not None:
+            self.reader.bank.load(bundle_slot, bundle.gate)
+            if bundle.gate.opens:
+                self._buffers.gated.add(bundle_slot)
         self._bundle_slot_layers[bundle_slot] = tuple(
             place for place, index in enumerate(self._banks) if index in bundle.layers
         )
@@ -134,27 +138,35 @@ class ResidualSteering:
                 for bank in self._banks.values():
                     bank.clear(bundle_slot)
                 self._blend.clear(bundle_slot)
+                self._buffers.gated.discard(bundle_slot)
+                if self.reader is not None:
+                    self.reader.bank.clear(bundle_slot)
                 self._bundle_slots[bundle_slot] = None
                 freed.append(digest)
         return tuple(freed)
 
-    def admit(self, request_id: str, prompt_length: int, wire: object) -> None:
-        """Take up a request by its directive in wire form."""
+    def admit(self, request_id: str, prompt: Sequence[int], wire: object) -> None:
+        """Take up a request by the token ids of its prompt and its directive in wire form."""
         try:
             directive = Directive.from_wire(wire)  # type: ignore[arg-type]
-            if prompt_length < 1:
+            if not prompt:
                 raise SteeringError("its prompt has no token ids")
             bundle_slot = self._bundle_slot_of(directive.bundle)
         except Exception as error:
             self._fail(request_id, str(error))
             return
-        if not self._request_slots.admit(request_id, prompt_length, directive, bundle_slot):
+        slot = self._request_slots.admit(request_id, len(prompt), directive, bundle_slot)
+        if slot is None:
             self._fail(request_id, "every steering request slot of the engine is taken")
+        elif self.reader is not None:
+            self.reader.admit(request_id, directive, (slot, bundle_slot), prompt)
 
     def release(self, request_ids: Iterable[str]) -> None:
         """Forget finished and aborted requests."""
         ids = list(request_ids)
         self._request_slots.release(ids)
+        if self.reader is not None:
+            self.reader.release(ids)
         for request_id in ids:
             self._failed.pop(request_id, None)
 
@@ -163,21 +175,28 @@ class ResidualSteering:
         self._plan = IDLE
         self._buffers.clear()
         self._blend.rest()
+        if self.reader is not None:
+            self.reader.rest()
 
     def begin(
         self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
     ) -> None:
         """Prepare the next forward pass for its batch, in batch order."""
-        if not self._request_slots:
-            self.rest()
-            return
+        self.rest()
         try:
-            self._plan = self._request_slots.plan(request_ids, computed, scheduled)
-            self._buffers.commit(self._plan)
-            self._blend.commit(self._plan.blends, self._plan.requests)
+            if self.reader is not None:
+                unread = self.reader.begin(request_ids, computed, scheduled)
+                for request_id, reason in unread.items():
+                    self._fail(request_id, reason)
+            if self._request_slots:
+                self._plan = self._request_slots.plan(request_ids, computed, scheduled)
+                self._buffers.commit(self._plan)
+                self._blend.commit(self._plan.blends, self._plan.requests)
         except Exception as error:
             logger.exception("a step could not be planned; its steered requests end with an error")
             self.rest()
+            if self.reader is not None:
+                self.reader.distrust()
             for request_id in request_ids:
                 if request_id in self._request_slots:
                     self._fail(request_id, f"the step could not be planned: {error}")
@@ -206,22 +225,23 @@ class ResidualSteering:
         reports = self._plan.reports
         if not reports:
             return (lambda: failed) if failed else None
-        gathered = self._gather(reports)
-        wait = _to_host(gathered)
+        states = [bank.state for bank in self._banks.values()]
+        wait = to_host(gather(reports, states, self._blend.counts, self._buffers.put))
         layers = [self._bundle_slot_layers[report.bundle_slot] for report in reports]
-        return lambda: {**_readings(reports, layers, wait()), **failed}
+        gates = self.reader.read(to_host) if self.reader is not None else None
+        return lambda: {
+            **readings_of(reports, layers, wait(), gates() if gates is not None else {}),
+            **failed,
+        }
 
-    def _gather(self, reports: Sequence[Report]) -> Tensor:
-        """State table entries [layers + 1, reports, 4]; the last ones are the blends'."""
-        count = len(reports)
-        places = [report.request_slot for report in reports] + [report.owner for report in reports]
-        index = self._buffers.put(places)
-        entries = torch.stack([bank.state[index] for bank in self._banks.values()])
-        gathered = entries.new_zeros(len(self._banks) + 1, count, entries.shape[-1])
-        gathered[:-1] = entries[:, :count]
-        gathered[:-1, :, ROWS] = entries[:, count:, ROWS]
-        gathered[-1, :, ROWS] = self._blend.counts[index[count:]]
-        return gathered
+    def _make_reader(
+        self, capacity: Capacity, hidden_size: int, device: torch.device
+    ) -> PromptReader | None:
+        if capacity.gate is None:
+            return None
+        rows = self._request_slots.state_rows
+        bank = GateBank(capacity.gate, len(self._bundle_slots), hidden_size, rows, device)
+        return PromptReader(bank, capacity.graph_rows, self._buffers.put)
 
     def _check(self, bundle: SteeringBundle) -> None:
         bundle.check_model(*self._sizes)
@@ -231,6 +251,14 @@ class ResidualSteering:
                 f"bundle {bundle.manifest.name!r} steers layers {missing}, the engine was started "
                 f"for layers {list(self._banks)}; restart it with this bundle in its policy"
             )
+        if bundle.gate is not None:
+            if self.reader is None:
+                raise BundleError(
+                    f"bundle {bundle.manifest.name!r} has a gate, the engine was started without "
+                    "one; restart it with this bundle in its policy"
+                )
+            first = min(bundle.layers)
+            self.reader.bank.check(bundle.manifest.name, bundle.gate, first)
 
     def _bundle_slot_of(self, digest: str) -> int:
         if not digest or digest not in self._bundle_slots:
@@ -240,39 +268,3 @@ class ResidualSteering:
     def _fail(self, request_id: str, reason: str) -> None:
         logger.error("request %s cannot be steered: %s", request_id, reason)
         self._failed[request_id] = reason
-
-
-def _to_host(gathered: Tensor) -> Callable[[], Tensor]:
-    if gathered.device.type != "cuda":
-        return lambda: gathered
-    host = torch.empty(gathered.shape, dtype=gathered.dtype, pin_memory=True)
-    host.copy_(gathered, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record()
-
-    def wait() -> Tensor:
-        done.synchronize()
-        return host
-
-    return wait
-
-
-def _readings(
-    reports: Sequence[Report], layers: Sequence[tuple[int, ...]], entries: Tensor
-) -> dict[str, list[Any]]:
-    values = entries.transpose(0, 1).tolist()
-    return {
-        report.request_id: _reading(report, [every[place] for place in steered], every[-1])
-        for report, steered, every in zip(reports, layers, values, strict=True)
-    }
-
-
-def _reading(report: Report, layers: list[list[float]], blend: list[float]) -> list[Any]:
-    return Reading(
-        position=report.position,
-        coefficients=tuple(layer[COEFFICIENT] for layer in layers),
-        risk_logit=sum(layer[RISK] for layer in layers),
-        rows=int(min(layer[ROWS] for layer in layers)),
-        dose=max(layer[DOSE] for layer in layers),
-        blended=int(blend[ROWS]) if report.blends else 0,
-    ).to_wire()

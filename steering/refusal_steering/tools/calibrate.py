@@ -54,7 +54,7 @@ def calibrate(
     )
     manifest["calibration"]["gate"] = asdict(threshold)
     manifest["canary"] = canary_on(target, replace(SteeringSpec.of(known), layers=layers))
-    saved = save_bundle(out, layers, manifest)
+    saved = save_bundle(out, layers, manifest, gate=known.gate)
     harm = {layer: rows.layer(layer)[tuning & rows.harmful] for layer in known.layers}
     touched = float((gate_scores(layers, harm) > 0).float().mean())
     typer.echo(

@@ -1,19 +1,26 @@
-"""Prefix cache: blocks that a steered request writes differently get a key of their own.
+"""Prefix cache: keys for what a block's tokens and their order do not say.
+
+Blocks that a steered request writes differently get a key of their own.
 
 Before the last prompt token a steered request's key-value entries equal everyone's and stay
 shared. The block that holds the last prompt token, and all after it, also hash the directive and
 the prompt length: the same prompt under the same policy finds them, nobody else does, and the
 next turn of a chat recomputes what was steered as generation.
+
+What gates read of a prompt stands beside its blocks, so a block counts as found only if all gates
+of today had been loaded when it was computed: the first block, and through the chain of hashes
+every block after it, also hashes the reading epoch that the gateway stamps on every request.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import wraps
+from typing import Any
 
 from vllm.v1.core import block_pool, kv_cache_utils
 
-from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
 from refusal_steering.vllm_plugin.protocols import HashedRequest
 
 _MARK = "_refusal_steering"
@@ -34,6 +41,10 @@ def install() -> None:
         **kwargs: object,
     ) -> tuple[tuple[object, ...] | None, int]:
         keys, next_media = original(request, start_token_idx, end_token_idx, *args, **kwargs)
+        if start_token_idx == 0:
+            epoch = _extra(request, EPOCH_KEY)
+            if epoch is not None:
+                keys = (*(keys or ()), (EPOCH_KEY, str(epoch)))
         if end_token_idx >= request.num_prompt_tokens:
             own = _steering_key(request)
             if own is not None:
@@ -50,9 +61,13 @@ def install() -> None:
         )
 
 
-def _steering_key(request: HashedRequest) -> str | None:
+def _extra(request: HashedRequest, key: str) -> Any:
     params = request.sampling_params
-    wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
+    return (params.extra_args or {}).get(key) if params is not None else None
+
+
+def _steering_key(request: HashedRequest) -> str | None:
+    wire = _extra(request, EXTRA_KEY)
     if wire is None:
         return None
     try:

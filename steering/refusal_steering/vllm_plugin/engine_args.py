@@ -15,7 +15,8 @@ from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
 # by another form of the operator, or without it, is never loaded.
-_FORM = 2
+_FORM = 3
+_LISTS = ("layers", "gate_layers", "gate_ends")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,17 @@ class EngineOptions:
 
     ``layers`` to put the operator behind; ``bundle_slots`` for bundles; ``units`` is the widest
     adapter that fits; ``graph_rows`` overrides the size up to which graphs are assumed.
+    ``gate_layers`` are read for up to ``gates`` gates, whose scores are complete behind one of
+    ``gate_ends``; without any of them prompts are not read.
     """
 
     layers: tuple[int, ...] = ()
     bundle_slots: int = 8
     units: int = 64
     graph_rows: int | None = None
+    gate_layers: tuple[int, ...] = ()
+    gate_ends: tuple[int, ...] = ()
+    gates: int = 0
     form: int = _FORM
 
     @classmethod
@@ -40,10 +46,14 @@ class EngineOptions:
         known = list(bundles)
         layers = {index for bundle in known for index in bundle.layers} | set(extra_layers)
         widest = max((bundle.hidden_units for bundle in known), default=0)
+        gates = {bundle.gate.digest: bundle.gate for bundle in known if bundle.gate is not None}
         return cls(
             layers=tuple(sorted(layers)),
             bundle_slots=max(8, 2 * len(known)),
             units=max(64, widest),
+            gate_layers=tuple(sorted({at for gate in gates.values() for at in gate.layers})),
+            gate_ends=tuple(sorted({gate.layers[-1] for gate in gates.values()})),
+            gates=2 * len(gates),
         )
 
     @classmethod
@@ -52,7 +62,8 @@ class EngineOptions:
         found = additional_config.get(EXTRA_KEY) if isinstance(additional_config, Mapping) else None
         if not found:
             return cls()
-        return cls(**{**found, "layers": tuple(found["layers"])})
+        lists = {name: tuple(found.get(name, ())) for name in _LISTS}
+        return cls(**{**found, **lists})
 
     def to_engine(self) -> dict[str, Any]:
         """The two engine arguments of ``vllm.LLM`` and ``AsyncEngineArgs``."""
@@ -60,7 +71,7 @@ class EngineOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The form that vLLM hashes and hands to the workers."""
-        return {**asdict(self), "layers": list(self.layers)}
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in _LISTS}}
 
 
 def worker_class() -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from refusal_steering.bundle import SteeringBundle
-from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
 from refusal_steering.errors import (
     BundleError,
     BundleInUseError,
@@ -33,6 +33,7 @@ from refusal_steering.vllm_plugin.protocols import (
     RequestOutput,
     SamplingParams,
 )
+from refusal_steering.vllm_plugin.reading_epoch import ReadingEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class SteeringGateway:
         self._engine = engine_client
         self._generate = engine_client.generate
         self._live: dict[str, SteeringContext | None] = {}
+        self._epoch = ReadingEpoch()
         self._processor = engine_client.output_processor
         self._process_outputs = self._processor.process_outputs
         self._processor.process_outputs = self._tapped_process_outputs
@@ -103,7 +105,7 @@ class SteeringGateway:
         context = current_context()
         if context is not None and context.directive is None:
             context = None
-        params = _stamped(prompt, sampling_params, context)
+        params = _stamped(prompt, sampling_params, context, self._epoch.number)
         return self._guarded(context, prompt, params, request_id, kwargs)
 
     async def _guarded(
@@ -172,11 +174,12 @@ class SteeringGateway:
     async def load(self, bundle: SteeringBundle) -> None:
         """Load a bundle on every rank; raises :class:`BundleError` if one of them cannot."""
         answers = await self._ask("refusal_steering_load", bundle.packed)
+        self._epoch.loaded(bundle, answers)
         _require(all(bundle.digest in answer["bundles"] for answer in answers), "load the bundle")
 
     async def retire(self, keep: Collection[str]) -> None:
         """Free the bundle slots of bundles that are not in ``keep`` and that no request uses."""
-        await self._ask("refusal_steering_retire", sorted(keep))
+        self._epoch.retired(await self._ask("refusal_steering_retire", sorted(keep)))
 
     async def acknowledge(self, policy_version: str, bundles: Collection[str]) -> None:
         """Have every rank confirm that it holds ``bundles`` and record the policy version."""
@@ -198,11 +201,14 @@ class SteeringGateway:
 
 
 def _stamped(
-    prompt: object, params: SamplingParams, context: SteeringContext | None
+    prompt: object, params: SamplingParams, context: SteeringContext | None, epoch: int | None
 ) -> SamplingParams:
     if hasattr(prompt, "sampling_params"):
         raise DirectiveError("a prepared engine request cannot pass the steering gateway")
-    extra = {k: v for k, v in (params.extra_args or {}).items() if k != EXTRA_KEY}
+    given = (params.extra_args or {}).items()
+    extra = {k: v for k, v in given if k not in (EXTRA_KEY, EPOCH_KEY)}
+    if epoch is not None:
+        extra[EPOCH_KEY] = epoch
     if context is not None and context.directive is not None:
         if hasattr(prompt, "__aiter__"):
             raise DirectiveError("a streamed prompt cannot be steered: its end is not known")

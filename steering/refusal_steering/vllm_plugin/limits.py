@@ -85,6 +85,16 @@ _CHECKS: tuple[_Check, ...] = (
 )
 
 
+def check_gate(config: VllmConfig) -> None:
+    """Raise :class:`UnsupportedEngineError` where a gate would not find its prompts' tokens."""
+    if getattr(config.parallel_config, "decode_context_parallel_size", 1) > 1:
+        raise UnsupportedEngineError(
+            "a gate does not support decode context parallelism, which spreads the tokens of a "
+            "block over ranks: set --decode-context-parallel-size to 1, or serve bundles without "
+            "a gate"
+        )
+
+
 def check_config(config: VllmConfig) -> None:
     """Raise :class:`UnsupportedEngineError` naming the first setting that cannot be steered."""
     for name, applies, remedy in _CHECKS:

@@ -49,13 +49,41 @@ class NewRequest(Protocol):
     req_id: str
     prompt_token_ids: list[int] | None
     sampling_params: SamplingParams | None
+    block_ids: tuple[list[int], ...]
+    num_computed_tokens: int
+
+
+class CachedRequests(Protocol):
+    """The requests of a step that the worker knows, in one order.
+
+    ``new_block_ids`` are by cache group; a request of ``resumed_req_ids`` gets all its blocks anew.
+    """
+
+    req_ids: Sequence[str]
+    resumed_req_ids: Collection[str]
+    new_block_ids: Sequence[tuple[list[int], ...] | None]
+    num_computed_tokens: Sequence[int]
 
 
 class SchedulerOutput(Protocol):
     """Who takes part in a step, and who has gone since the last one."""
 
     scheduled_new_reqs: Sequence[NewRequest]
+    scheduled_cached_reqs: CachedRequests
     finished_req_ids: Collection[str]
+
+
+class KVCacheGroup(Protocol):
+    """Layers that share their blocks."""
+
+    kv_cache_spec: Any
+
+
+class KVCacheConfig(Protocol):
+    """The key-value cache of one worker."""
+
+    num_blocks: int
+    kv_cache_groups: Sequence[KVCacheGroup]
 
 
 class EngineCoreOutput(Protocol):

@@ -38,6 +38,24 @@ SEAMS = (
     Seam("v1/worker/gpu_worker.py", "Worker.execute_model", ("self", "scheduler_output")),
     Seam("v1/worker/gpu_worker.py", "Worker.sample_tokens", ("self", "grammar_output")),
     Seam(
+        "v1/worker/gpu_worker.py",
+        "Worker.initialize_from_config",
+        ("self", "kv_cache_config"),
+        ("num_blocks",),
+    ),
+    Seam(
+        "v1/core/sched/output.py",
+        "NewRequestData.from_request",
+        ("cls", "request", "block_ids"),
+        ("num_computed_tokens",),
+    ),
+    Seam(
+        "v1/core/sched/output.py",
+        "CachedRequestData.anon_repr",
+        ("self",),
+        ("resumed_req_ids", "new_block_ids", "num_computed_tokens"),
+    ),
+    Seam(
         "v1/worker/gpu_model_runner.py",
         "GPUModelRunner._prepare_inputs",
         ("self", "scheduler_output", "num_scheduled_tokens"),

@@ -1,7 +1,8 @@
 """The worker classes: vLLM's own, with steering at four touch points.
 
-``load_model`` puts the operator behind the layers before anything is compiled or captured;
-``execute_model`` learns of new and finished requests; the runner's input preparation gives the
+``load_model`` puts the operators behind the layers before anything is compiled or captured;
+``initialize_from_config`` makes room beside the key-value cache; ``execute_model`` learns of new
+and finished requests and of their blocks; the runner's input preparation gives the
 batch in its final order; ``sample_tokens`` sends the readings home. The methods named
 ``refusal_steering_*`` are called by ``collective_rpc``.
 """
@@ -17,12 +18,15 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
+from refusal_steering.runtime.gate.bank import GateSizes
 from refusal_steering.runtime.layers import decoder_layers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.vllm_plugin import DISABLE, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
-from refusal_steering.vllm_plugin.limits import check_config
+from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
+from refusal_steering.vllm_plugin.limits import check_config, check_gate
 from refusal_steering.vllm_plugin.protocols import (
+    KVCacheConfig,
     ModelRunner,
     RankAnswer,
     SchedulerOutput,
@@ -42,6 +46,7 @@ class SteeringMixin:
     model_runner: ModelRunner
     device: torch.device | None
     rank: int
+    cache_group: int = 0
 
     def load_model(self, *args: object, **kwargs: object) -> object:
         """Load as vLLM does, then attach steering; any doubt stops the start."""
@@ -55,17 +60,27 @@ class SteeringMixin:
                 )
             check_engine()
             check_config(self.vllm_config)
+            if options.gates:
+                check_gate(self.vllm_config)
             self.steering = _attach(self, options)
             follow_batches(self.model_runner, self.steering)
             follow_logits(self.model_runner, self.steering)
         return loaded
+
+    def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
+        """Make the key-value cache as vLLM does, and room beside it for what prompts say."""
+        reader = self.steering.reader if self.steering is not None else None
+        if reader is not None:
+            self.cache_group, block_size = full_attention_group(kv_cache_config)
+            reader.open_cells(kv_cache_config.num_blocks, block_size)
+        super().initialize_from_config(kv_cache_config)  # type: ignore[misc]
 
     def execute_model(
         self, scheduler_output: SchedulerOutput, *args: object, **kwargs: object
     ) -> object:
         """Take note of who comes and goes, then run the step."""
         if self.steering is not None:
-            _observe(self.steering, scheduler_output)
+            _observe(self.steering, scheduler_output, self.cache_group)
         return super().execute_model(scheduler_output, *args, **kwargs)  # type: ignore[misc]
 
     def sample_tokens(self, *args: object, **kwargs: object) -> object:
@@ -138,15 +153,24 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
         requests=max(1024, 4 * scheduler.max_num_seqs),
         tokens=scheduler.max_num_batched_tokens,
         graph_rows=_graph_rows(config, options),
+        gate=_gate_sizes(options, scheduler.max_num_seqs),
     )
+    steered, read = set(options.layers), set(options.gate_layers)
     return ResidualSteering(
-        {index: layers[index] for index in options.layers},
+        {index: layers[index] for index in sorted(steered | read)},
         hidden_size=text.hidden_size,
         num_layers=text.num_hidden_layers,
         capacity=capacity,
         device=torch.device(worker.device or "cpu"),
         project=projector(worker.model_runner, config),
+        read_only=read - steered,
     )
+
+
+def _gate_sizes(options: EngineOptions, requests: int) -> GateSizes | None:
+    if not options.gates:
+        return None
+    return GateSizes(options.gate_layers, options.gate_ends, options.gates, requests)
 
 
 def _decoder_layers(worker: SteeringMixin) -> torch.nn.ModuleList:
@@ -163,14 +187,18 @@ def _graph_rows(config: VllmConfig, options: EngineOptions) -> int:
     return int(getattr(config.compilation_config, "max_cudagraph_capture_size", 0) or 0)
 
 
-def _observe(steering: ResidualSteering, scheduler_output: SchedulerOutput) -> None:
+def _observe(
+    steering: ResidualSteering, scheduler_output: SchedulerOutput, cache_group: int
+) -> None:
     steering.rest()
     steering.release(scheduler_output.finished_req_ids)
+    if steering.reader is not None:
+        note_blocks(steering.reader.ledger, cache_group, scheduler_output)
     for request in scheduler_output.scheduled_new_reqs:
         params = request.sampling_params
         wire = (params.extra_args or {}).get(EXTRA_KEY) if params is not None else None
         if wire is not None:
-            steering.admit(request.req_id, len(request.prompt_token_ids or ()), wire)
+            steering.admit(request.req_id, request.prompt_token_ids or (), wire)
 
 
 class GPUSteeringWorker(SteeringMixin, Worker):

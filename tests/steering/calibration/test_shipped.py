@@ -13,7 +13,8 @@ from refusal_steering.bundle import SteeringBundle, Strategy, load_bundle
 from refusal_steering.prompts.contrast_set import digest
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "demo" / "bundles"
-STRATEGIES = get_args(Strategy)
+# The demo has no gate yet.
+STRATEGIES = sorted(set(get_args(Strategy)) - {"promptgate"})
 
 
 @pytest.fixture(params=STRATEGIES)

@@ -68,7 +68,7 @@ class Rig:
         wire = {"bundle": self.bundle.digest, "policy": "p", "policy_version": "v", "strength": 0.0}
         tokens = 0 if blend is None else PROTOTYPES
         extra = {"decode_tokens": 2, "blend": blend, "blend_tokens": tokens, "shadow": shadow}
-        self.steering.admit(name, 4, wire | extra)
+        self.steering.admit(name, range(4), wire | extra)
 
     def step(
         self, *requests: tuple[str, int, int], states: torch.Tensor | None = None

@@ -103,7 +103,7 @@ def test_models_with_another_kind_of_stream_are_refused() -> None:
 )
 def test_the_stream_is_read_as_the_layer_keeps_it(layer: type[nn.Module], seen: float) -> None:
     engine, steered = steer_first_unit(layer)
-    engine.admit("r", 1, {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
+    engine.admit("r", range(1), {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
     engine.begin(["r"], [0], [1])
     hidden, residual = torch.ones(1, SIZE), 2 * torch.ones(1, SIZE)
     output = steered(hidden.clone(), residual)
@@ -115,7 +115,7 @@ def test_the_stream_is_read_as_the_layer_keeps_it(layer: type[nn.Module], seen: 
 @pytest.mark.parametrize("graph_rows", [0, 8])
 def test_a_batch_dimension_of_one_does_not_hide_the_rows(graph_rows: int) -> None:
     engine, steered = steer_first_unit(OneTensorLayer, graph_rows)
-    engine.admit("r", 3, {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
+    engine.admit("r", range(3), {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
     engine.begin(["r"], [0], [3])
     output = steered(torch.ones(1, 3, SIZE))
     assert output.shape == (1, 3, SIZE)

@@ -35,7 +35,7 @@ class Rig:
         b, s = self.bank, self.buffers
         step = (s.tokens, s.strength, s.computing, s.max_dose)
         bank = (b.weight, b.bias, b.output, b.scalars, b.direction)
-        return (hidden, residual, b.state, *step, *bank, self.engine)
+        return (hidden, residual, b.state, *step, *bank, None, None, self.engine)
 
     def run(self, plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> Any:
         self.buffers.commit(plan)

@@ -70,7 +70,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_an_admitted_request_is_steered_and_read(rig: Rig) -> None:
-    rig.steering.admit("r", 2, rig.wire())
+    rig.steering.admit("r", range(2), rig.wire())
     stream, readings = rig.step(("x", 0, 1), ("r", 0, 2))
     assert stream.tolist() == [1.0, 1.0, 4.0]
     assert readings["r"] == Reading(1, (3.0,), 0.0, 1, dose=readings["r"].dose)
@@ -81,8 +81,8 @@ def test_an_admitted_request_is_steered_and_read(rig: Rig) -> None:
     "changes", [{"bundle": "none"}, {"strength": "x"}, {"vector": [1.0]}, {"strength": -1.0}]
 )
 def test_an_unreadable_request_fails_alone(rig: Rig, changes: dict[str, Any]) -> None:
-    rig.steering.admit("bad", 1, rig.wire(**changes))
-    rig.steering.admit("good", 1, rig.wire())
+    rig.steering.admit("bad", range(1), rig.wire(**changes))
+    rig.steering.admit("good", range(1), rig.wire())
     stream, readings = rig.step(("bad", 0, 1), ("good", 0, 1))
     assert stream.tolist() == [1.0, 4.0]
     assert readings["bad"].failure and readings["good"].failure is None
@@ -90,31 +90,31 @@ def test_an_unreadable_request_fails_alone(rig: Rig, changes: dict[str, Any]) ->
 
 @pytest.mark.parametrize("wire", [None, 3, "text", []])
 def test_what_is_no_directive_at_all_fails_too(rig: Rig, wire: object) -> None:
-    rig.steering.admit("bad", 1, wire)
+    rig.steering.admit("bad", range(1), wire)
     assert rig.step(("bad", 0, 1))[1]["bad"].failure
 
 
 def test_a_prompt_without_tokens_fails(rig: Rig) -> None:
-    rig.steering.admit("bad", 0, rig.wire())
+    rig.steering.admit("bad", range(0), rig.wire())
     assert rig.step(("bad", 0, 1))[1]["bad"].failure
 
 
 def test_slots_that_run_out_fail_the_newcomer(tmp_path: Path) -> None:
     rig = Rig(tmp_path, requests=1)
-    rig.steering.admit("a", 1, rig.wire())
-    rig.steering.admit("b", 1, rig.wire())
+    rig.steering.admit("a", range(1), rig.wire())
+    rig.steering.admit("b", range(1), rig.wire())
     stream, readings = rig.step(("a", 0, 1), ("b", 0, 1))
     assert stream.tolist() == [4.0, 1.0]
     assert readings["b"].failure and not readings["a"].failure
     rig.steering.release(["a", "b"])
-    rig.steering.admit("c", 1, rig.wire())
+    rig.steering.admit("c", range(1), rig.wire())
     assert not rig.step(("c", 0, 1))[1]["c"].failure
 
 
 def test_a_step_that_cannot_be_planned_fails_its_steered_requests_only(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.steering.admit("r", 1, rig.wire())
+    rig.steering.admit("r", range(1), rig.wire())
 
     def explode(*_: Any) -> None:
         raise RuntimeError("a bug of ours")
@@ -126,7 +126,7 @@ def test_a_step_that_cannot_be_planned_fails_its_steered_requests_only(
 
 
 def test_a_bundle_slot_in_use_is_not_retired(rig: Rig) -> None:
-    rig.steering.admit("r", 1, rig.wire())
+    rig.steering.admit("r", range(1), rig.wire())
     assert rig.steering.retire([]) == ()
     rig.steering.release(["r"])
     assert rig.steering.retire([]) == (rig.bundle.digest,)
@@ -154,5 +154,5 @@ def test_a_new_bundle_in_an_old_slot_leaves_nothing_behind(rig: Rig, tmp_path: P
     rig.steering.retire([])
     other = bundle(tmp_path, "other")
     rig.steering.load(other.packed)
-    rig.steering.admit("r", 1, rig.wire(bundle=other.digest, strength=2.0))
+    rig.steering.admit("r", range(1), rig.wire(bundle=other.digest, strength=2.0))
     assert rig.step(("r", 0, 1))[0].tolist() == [7.0]

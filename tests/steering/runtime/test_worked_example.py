@@ -49,8 +49,8 @@ def test_buffers_that_a_captured_graph_reads(step: StepPlan) -> None:
         [3, 4, 0, 0, 0, 2],
     ]
     assert buffers.strength[:6].tolist() == [0.5, 2.0, 0.0, 0.0, 0.0, 1.0]
-    row_index, request_slot, bundle_slot = buffers.computing[:3]
-    assert row_index[:2].tolist() == [1, 5]
+    row_index, request_slot, bundle_slot, _, owner = buffers.computing
+    assert row_index[:2].tolist() == [1, 5] and owner[:2].tolist() == [4, 2]
     assert request_slot[:2].tolist() == [5, 2] and bundle_slot[:2].tolist() == [1, 1]
     assert set(request_slot[2:].tolist()) == {TRASH_SLOT}
 
@@ -80,6 +80,8 @@ def test_what_every_row_gets(requests: RequestSlots, step: StepPlan, graph_rows:
             bank.output,
             bank.scalars,
             bank.direction,
+            None,
+            None,
             engine,
         )
         return hidden

@@ -8,16 +8,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 from vllm import SamplingParams
 
 from refusal_steering.bundle import SteeringBundle
-from refusal_steering.directive import EXTRA_KEY, Directive
+from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
 from refusal_steering.errors import (
     BundleError,
     DirectiveError,
     SteeringError,
     SteeringUnavailableError,
 )
+from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from refusal_steering.trace import Reading
 from refusal_steering.vllm_plugin.gateway import SteeringContext, SteeringGateway, steering_context
 from refusal_steering.vllm_plugin.protocols import EngineClient
@@ -186,6 +188,42 @@ async def test_a_bundle_is_loaded_by_every_rank_or_not_at_all(
 ) -> None:
     with pytest.raises(error):
         await guarded(FakeEngine(answers=answers)).load(BUNDLE)
+
+
+async def epochs(engine: FakeEngine, gateway: SteeringGateway) -> Any:
+    """The epoch that an unsteered request is stamped with now."""
+    engine.readings = [None]
+    async for _ in gateway.generate("hello", SamplingParams(extra_args={EPOCH_KEY: 9}), "id"):
+        pass
+    return (engine.seen[-1][1] or {}).get(EPOCH_KEY)
+
+
+async def test_every_request_carries_the_epoch_of_the_gates() -> None:
+    def probe(bias: float) -> PromptGate:
+        probes = {1: TokenProbe.maximum(torch.ones(2), bias)}
+        return PromptGate(probes, "max", threshold=0.0, width=1.0)
+
+    plain, first, again, other = (
+        SteeringBundle(None, {}, None, name, b"", gate)  # type: ignore[arg-type]
+        for name, gate in (("p", None), ("a", probe(0)), ("b", probe(0)), ("c", probe(1)))
+    )
+    engine = FakeEngine()
+    gateway = guarded(engine)
+
+    async def load(bundle: SteeringBundle, *held: str) -> Any:
+        engine.answers = [answer(0, bundles=[*held]), answer(1, bundles=[*held, "late"])]
+        await gateway.load(bundle)
+        return await epochs(engine, gateway)
+
+    assert await epochs(engine, gateway) is None
+    assert await load(plain, "p") is None, "without a gate nothing is stamped"
+    assert await load(first, "p", "a") == 1
+    assert await load(first, "p", "a") == 1
+    assert await load(again, "a", "b") == 1, "another bundle with the same gate reads nothing new"
+    assert await load(other, "a", "b", "c") == 2
+    engine.answers = [answer(0, bundles=["c"]), answer(1, bundles=["b", "c"])]
+    await gateway.retire(["c"])
+    assert await load(first, "a", "c") == 3, "nothing was read while the gate was gone"
 
 
 async def test_every_rank_must_have_the_policy_version() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.vllm_plugin.engine_args import EngineOptions, apply_steering_args
-from refusal_steering.vllm_plugin.limits import check_config
+from refusal_steering.vllm_plugin.limits import check_config, check_gate
 
 
 def config(**changes: Any) -> Config:
@@ -65,6 +65,12 @@ def test_an_ordinary_configuration_passes() -> None:
 def test_what_cannot_be_steered_is_refused(setting: str, value: Any, word: str) -> None:
     with pytest.raises(UnsupportedEngineError, match=word):
         check_config(config(**{setting: value}))
+
+
+def test_a_gate_needs_the_tokens_of_a_block_together() -> None:
+    check_gate(config(parallel_config__decode_context_parallel_size=1))
+    with pytest.raises(UnsupportedEngineError, match="decode context"):
+        check_gate(config(parallel_config__decode_context_parallel_size=2))
 
 
 def arguments(**changes: Any) -> Namespace:

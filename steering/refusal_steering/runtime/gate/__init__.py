@@ -1,0 +1,1 @@
+"""Reading whole prompts on the device: probes, their values beside the cache, and the pooling."""
