@@ -20,7 +20,7 @@ from typing import Any
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.chat.fields import check_fields
-from refusal_server.chat.grammar_limits import check_grammar
+from refusal_server.chat.grammar.limits import check_grammar
 from refusal_server.chat.guard.coaxing import coaxed
 from refusal_server.chat.guard.retry import retried
 from refusal_server.chat.guard.shaping import shapes_answer

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
+from refusal_server.access.cache_salts import CacheSalts
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
-from refusal_server.chat.cache_salts import CacheSalts
 from refusal_server.chat.fields import check_fields
-from refusal_server.chat.grammar_limits import check_grammar
+from refusal_server.chat.grammar.limits import check_grammar
 from refusal_server.chat.rules import check_messages
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
 from refusal_server.chat.vllm_errors import translate

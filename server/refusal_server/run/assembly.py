@@ -17,7 +17,7 @@ from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
 from refusal_server.access.places import requests_in_progress
 from refusal_server.access.wrong_keys import WrongKeys
-from refusal_server.chat.grammar_queue import GrammarQueue
+from refusal_server.chat.grammar.queue import GrammarQueue
 from refusal_server.chat.internal import InternalChat, prove_answer
 from refusal_server.chat.moderation import ModerationService
 from refusal_server.chat.request import ChatIntake

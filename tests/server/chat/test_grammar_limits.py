@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refusal_server.chat.grammar_limits import check_grammar, repeats
+from refusal_server.chat.grammar.limits import check_grammar, repeats
 from refusal_server.errors import ApiError
 from refusal_server.settings import Limits
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from refusal_server.access.cache_salts import CacheSalts
 from refusal_server.access.key_file import load_keyring
 from refusal_server.caller import ANYONE, Caller
-from refusal_server.chat.cache_salts import CacheSalts
 from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError
 from tests.server.fixtures.media import image_part, message

@@ -1,0 +1,1 @@
+"""How much grammars may weigh, and how many may be compiled at a time."""
