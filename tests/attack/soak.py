@@ -125,7 +125,10 @@ async def _caller(client: httpx2.AsyncClient, tally: Tally, seed: int, end: floa
     kinds: tuple[Callable[..., Awaitable[None]], ...] = (_whole, _whole, _streamed, _left, _bad)
     while time.monotonic() < end:
         prompt = render(rng.choice(items), rng.choice(("plain", "list")), 0, rng.randrange(8))
-        await rng.choice(kinds)(client, tally, rng, prompt)
+        try:
+            await rng.choice(kinds)(client, tally, rng, prompt)
+        except httpx2.TransportError as error:
+            tally.broken[f"no answer: {type(error).__name__}"] += 1
 
 
 def _body(rng: random.Random, prompt: str, **more: Any) -> tuple[dict[str, Any], float]:
