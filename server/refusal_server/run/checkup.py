@@ -172,6 +172,7 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
     found = f"version {policies.version}; bundles with their canaries: {bundles}"
     yield Finding("policy", "ok", found)
     yield from _refused_shares(policies)
+    yield from _gates(policies)
     yield from _closed(policies)
     if settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
@@ -189,6 +190,13 @@ def _refused_shares(policies: PolicySet) -> Iterator[Finding]:
         )
         message = f"{bundle.manifest.name} has refused {figures or 'what nobody has measured'}"
         yield Finding("refused share", "ok", message)
+
+
+def _gates(policies: PolicySet) -> Iterator[Finding]:
+    for bundle in policies.bundles:
+        if bundle.manifest.gate is not None:
+            message = f"{bundle.manifest.name}: {bundle.manifest.gate.summary}"
+            yield Finding("gate", "ok", message)
 
 
 def _closed(policies: PolicySet) -> Iterator[Finding]:

@@ -41,6 +41,15 @@ class Gate(_Frozen):
     user_turn: tuple[int, ...] = ()
     guarantee: Guarantee | None = None
 
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        layers = ", ".join(map(str, self.layers))
+        does = "opens" if self.opens else "only reports"
+        promise = self.guarantee
+        share = f", at most {promise.share:.1%} of harmless prompts" if promise else ""
+        return f"{does} above {self.threshold:.3g}, layers {layers}, {self.pooling}{share}"
+
 
 def check_gate(gate: Gate | None, strategy: str, first_steered: int, *, blends: bool) -> None:
     """Raise ``ValueError`` unless ``gate`` is one of ``strategy`` and read before it opens.

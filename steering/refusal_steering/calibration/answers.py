@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refusal_steering.calibration.batched import BatchBlend, BatchSteering, batch_steered
 from refusal_steering.calibration.model import Batch, CalibrationModel
+from refusal_steering.calibration.token_rows.openings import openings
 from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.spec import SteeringSpec
 
@@ -31,8 +32,11 @@ def answer_all(
     """
     answers = [""] * len(prompts)
     blend = None if spec is None else _blend(target, len(prompts), spec, shares)
+    opening = openings(target, prompts, spec.gate) if spec and spec.gate else None
     for batch in target.batches(prompts, _BATCH_SIZE):
-        state = None if spec is None else BatchSteering(spec)
+        state = None
+        if spec is not None:
+            state = BatchSteering(spec, None if opening is None else opening[batch.rows])
         for row, ids in zip(batch.rows, _greedy(target, batch, tokens, state, blend), strict=True):
             answers[row] = target.tokenizer.decode(ids, skip_special_tokens=True)
     return answers

@@ -19,6 +19,7 @@ from refusal_steering.spec import SteeringSpec
 class BatchSteering:
     """Steers the rows of the window in every sequence [B] of a batch.
 
+    ``opening`` [B] is how far a gated spec's gate opens for each.
     ``step`` counts the last row of a forward pass from the last prompt token: 0 for the prompt, n
     for the pass over the n-th generated token. A pass may hold several rows of the window.
     ``coefficients[layer]`` [B, N] steered the N rows of the last steered pass, before the strength;
@@ -26,6 +27,7 @@ class BatchSteering:
     """
 
     spec: SteeringSpec
+    opening: Tensor | None = None
     step: int = 0
     coefficients: dict[int, Tensor] = field(default_factory=dict)
 
@@ -52,6 +54,8 @@ class BatchSteering:
     def _earn(self, layer: LayerSteering, rows: Tensor) -> Tensor:
         """Coefficients [B, N] of rows [B, N, H], bounded as a share of their length."""
         value = layer.coefficient(rows, self.spec.media)
+        if self.opening is not None:
+            value = value * self.opening.unsqueeze(-1)
         if math.isinf(self.spec.max_dose):
             return value
         bound = self.spec.max_dose * rows.float().norm(dim=-1)
@@ -78,11 +82,11 @@ def batch_steered(
 ) -> AbstractContextManager[None]:
     """Hook ``decoder_layers`` (HF modules in order) for the time of the block.
 
-    Raises :class:`SteeringError` for a spec with a gate: batches begin behind a common prefix, so
-    its prompts are not seen whole.
+    Raises :class:`SteeringError` for a gated spec without openings: batches begin behind a common
+    prefix, so that the gate's prompts are not seen whole here.
     """
     if state is None:
         return nullcontext()
-    if state.spec.gate is not None:
-        raise SteeringError("a batch cannot be gated: its prompts are not seen from their start")
+    if state.spec.gate is not None and state.opening is None:
+        raise SteeringError("a gated batch needs the openings of its prompts; read them before")
     return after_layers(decoder_layers, state.spec.layers, state.steer)

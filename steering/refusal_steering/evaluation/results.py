@@ -76,6 +76,7 @@ def _summary(
         "failed_requests": sum(outcome.reply.error is not None for _, outcome in pairs),
         "cut_at_max_tokens": sum(outcome.reply.finish_reason == "length" for _, outcome in pairs),
         "steering": grade.steering(pairs),
+        "touched": grade.touched(pairs),
         "coherence": grade.coherence(pairs),
         "fidelity": _fidelity(pairs, baseline),
         "right_choices": choices.to_json() if choices else None,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# A suite of more forms has a table of their own, with intervals.
+_WIDEST = 8
+
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Tables of a results object, with what their columns and the system prompt mean."""
@@ -14,7 +17,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"baseline `{results['baseline']}`.",
         "Columns of forms: RSR, harmful requests refused in coherent words. BAR: harmless ones "
         "answered in coherent words; borderline likewise. In brackets Wilson's interval at 95 %. "
-        "Identical and chrF: harmless answers against the baseline's. Errors count nowhere else.",
+        "Identical and chrF: harmless answers against the baseline's. Touched: answers that "
+        "steering has added something to, where the server says so. Errors count nowhere else.",
     ]
     if settings["system_prompt"] is not None:
         words = " ".join(settings["system_prompt"].split())
@@ -29,7 +33,26 @@ def markdown(results: Mapping[str, Any]) -> str:
                 "",
                 *_table(rows, detector),
             ]
+            if len(rows[0]["scores"][detector]["forms"]) > _WIDEST:
+                lines += ["", *_by_form(rows, detector)]
     return "\n".join(lines) + "\n"
+
+
+def _by_form(rows: list[Mapping[str, Any]], detector: str) -> list[str]:
+    head = ("form", "policy", "RSR", "BAR", "borderline", "harmful touched", "harmless touched")
+    forms = rows[0]["scores"][detector]["forms"]
+    body = [_form_row(form, row, detector) for form in forms for row in rows]
+    return [_line(cells) for cells in (head, ("---",) * len(head), *body)]
+
+
+def _form_row(form: str, row: Mapping[str, Any], detector: str) -> tuple[str, ...]:
+    rates, touched = row["scores"][detector]["forms"][form], row["touched"][form]
+    return (
+        form,
+        row["arm"],
+        *(_rate(rates[metric]) for metric in ("rsr", "bar", "borderline")),
+        *(_rate(touched[label]) if label in touched else "-" for label in ("harmful", "harmless")),
+    )
 
 
 def _table(rows: list[Mapping[str, Any]], detector: str) -> list[str]:
@@ -38,6 +61,8 @@ def _table(rows: list[Mapping[str, Any]], detector: str) -> list[str]:
         for form, rates in rows[0]["scores"][detector]["forms"].items()
         if rates["rsr"]["n"] or rates["rsr"]["errors"]
     ]
+    if len(rows[0]["scores"][detector]["forms"]) > _WIDEST:
+        forms = []
     head = ("policy", *forms, "RSR, mean of forms", "RSR, all", "BAR", "borderline")
     head += ("right choice", "identical", "chrF", "degenerate", "errors", "n")
     body = [_row(row, row["scores"][detector], forms) for row in rows]

@@ -104,8 +104,7 @@ class PromptGate:
         System prompts before it are not read. A prompt without a user turn is read from its start,
         and the last token is always read.
         """
-        found = _after(token_ids, self.user_turn)
-        return max(0, min(found, len(token_ids) - 1))
+        return first_counted(token_ids, self.user_turn)
 
     def score(self, rows: Mapping[int, Tensor], count_from: int = 0) -> PromptScore:
         """Score a prompt by its residual rows [T, H] of every probed layer."""
@@ -142,17 +141,21 @@ class PromptGate:
         return scores, maximum * scores.amax() + attended * attention
 
 
-def _after(token_ids: Sequence[int], opening: Sequence[int]) -> int:
-    """Position behind the first occurrence of ``opening``; 0 without one."""
-    if not opening:
+def first_counted(token_ids: Sequence[int], user_turn: Sequence[int]) -> int:
+    """Position of the first token of a prompt that a gate reads; see :meth:`PromptGate.count_from`.
+
+    Of several ids in ``user_turn`` the last one is not compared. It is white space in most
+    templates, and a tokenizer merges it with white space that the content begins with: a turn
+    that begins with a blank line would go unread where a later turn is found.
+    """
+    last = len(token_ids) - 1
+    wanted, size = list(user_turn[: max(1, len(user_turn) - 1)]), len(user_turn)
+    if not wanted:
         return 0
-    wanted, start = list(opening), 0
     try:
-        while True:
-            start = token_ids.index(wanted[0], start)
-            end = start + len(wanted)
-            if list(token_ids[start:end]) == wanted:
-                return end
-            start += 1
+        first = token_ids.index(wanted[0])
+        while list(token_ids[first : first + len(wanted)]) != wanted:
+            first = token_ids.index(wanted[0], first + 1)
     except ValueError:
         return 0
+    return min(first + size, last) if first + size <= len(token_ids) else 0

@@ -32,7 +32,8 @@ from refusal_steering.methods.ras import (
     risk_pass,
     similarities,
 )
-from refusal_steering.pipeline.parts import LeftOut, Part, Region, adding, blending
+from refusal_steering.pipeline.gating import STRATEGY, FittedGate, collected_gate, token_index
+from refusal_steering.pipeline.parts import LeftOut, Part, Region, adding, blending, gated
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.requests import refuse_swapped
 from refusal_steering.pipeline.stages import Stages
@@ -67,6 +68,7 @@ class Built:
     sample: LabelledRows
     examples: Examples
     stages: Stages
+    gate: FittedGate | None = None
 
 
 def build(
@@ -76,13 +78,15 @@ def build(
     out: Path,
     name: str,
     offsets: Offsets | None = None,
+    token_rows: Path | None = None,
 ) -> Built:
     """Calibrate all strategies and save each as a bundle under ``out``.
 
     ``name`` is the model's, for people. ``offsets`` [H] by layer and medium re-centre requests
-    with media; without them media are read as they are. A strategy that the model does not allow
-    is left out. Raises ``SteeringError`` for a plan, requests or offsets that do not fit the
-    model, and where no strategy is left.
+    with media; without them media are read as they are. The folder ``token_rows`` keeps what the
+    prompt gate is trained on, so that an interrupted build does not read it again. A strategy that
+    the model does not allow is left out. Raises ``SteeringError`` for a plan, requests or offsets
+    that do not fit the model, and where no strategy is left.
     """
     stages, left_out = Stages(), LeftOut()
     identity = target.identity(name)
@@ -107,6 +111,13 @@ def build(
     parts.append(region.part(plan))
     with stages.stage("prototypes and risk pass"), left_out.unless("ras", "cascade"):
         parts += blending(adaptive, region, *_ras(target, examples, plan))
+    gate = None
+    if plan.gate is not None:
+        with stages.stage("prompt gate"), left_out.unless(STRATEGY):
+            layers = plan.gate.read_layers(depth, min(adaptive.layers))
+            wanted = token_index(target, corpus, plan.gate, layers, name, plan.seed)
+            gate = collected_gate(target, wanted, plan.gate, token_rows)
+            parts.append(gated(adaptive, gate, plan, plan.gate.dose))
     if offsets:
         parts = [part.recentred(offsets) for part in parts]
     bundles = {}
@@ -117,7 +128,7 @@ def build(
                 bundles[part.strategy] = _save(target, part, out, name, corpus, facts)
     if not bundles:
         raise SteeringError(f"no strategy could be built: {left_out.reasons['static']}")
-    return Built(bundles, left_out.reasons, adaptive, sample, examples, stages)
+    return Built(bundles, left_out.reasons, adaptive, sample, examples, stages, gate)
 
 
 def _sample(target: CalibrationModel, examples: Examples, depth: int) -> LabelledRows:
@@ -205,7 +216,7 @@ def _save(
         "strategy": part.strategy,
         "model": target.identity(name),
         "canary": choose_canary(target, prompts, part.spec),
-        "calibration": dict(facts),
+        "calibration": {**facts, **part.facts},
         **part.spec.manifest_terms,
         **part.more,
     }

@@ -13,9 +13,11 @@ from refusal_steering.analysis.separability import roc_curves
 from refusal_steering.analysis.shrinkage import shrinkage
 from refusal_steering.bundle import SteeringBundle, Window
 from refusal_steering.calibration.activations import collect
+from refusal_steering.calibration.conformal import Threshold
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
+from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.measured import Tried, listed_cases
 from refusal_steering.pipeline.trial import Case, Outcome, by_cell
 from refusal_steering.prompts.contrast_set import FORMS, Label
@@ -61,7 +63,7 @@ def findings(
         coefficients=_coefficients(rows, built),
         trade_off=_trade_off(tried),
         evaluation=tuple(e for o in tried.outcomes for e in _evaluations(cases, o)),
-        calibration=(_conformal(built),),
+        calibration=_conformal(built),
         timings=tuple(Timing(stage, seconds) for stage, seconds in built.stages.seconds.items()),
         notes=(*_NOTES, *(f"{name} is left out: {why}" for name, why in built.left_out.items())),
     )
@@ -142,16 +144,23 @@ def _coefficients(rows: LabelledRows, built: Built) -> tuple[Coefficients, ...]:
     )
 
 
-def _conformal(built: Built) -> Conformal:
-    gate = built.adaptive.threshold
+def _conformal(built: Built) -> tuple[Conformal, ...]:
+    kept = {"omnisteer": built.adaptive.threshold}
+    if built.gate is not None:
+        kept[STRATEGY] = built.gate.opened.threshold
+    return tuple(_kept(policy, threshold) for policy, threshold in kept.items())
+
+
+def _kept(policy: str, threshold: Threshold) -> Conformal:
     return Conformal(
-        policy="omnisteer",
-        budget=gate.budget,
-        n=gate.count,
-        threshold=gate.value,
+        policy=policy,
+        budget=threshold.budget,
+        n=threshold.count,
+        threshold=threshold.value,
         guarantee=(
-            f"a new everyday harmless request is touched with probability at most {gate.budget:g}; "
-            f"with 95 % confidence at most {gate.worst_share:.3f} for this very threshold"
+            "a new everyday harmless request is touched with probability at most "
+            f"{threshold.budget:g}; with 95 % confidence at most {threshold.worst_share:.3f} for "
+            "this very threshold"
         ),
     )
 
@@ -164,6 +173,7 @@ def _facts(bundle: SteeringBundle) -> BundleFacts:
         bundle.digest,
         manifest.layers,
         "logits of the first answer tokens" if manifest.blends else _words(manifest.window),
+        "none" if manifest.gate is None else manifest.gate.summary,
     )
 
 

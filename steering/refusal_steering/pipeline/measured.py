@@ -19,7 +19,7 @@ from refusal_steering.pipeline.trial import (
 )
 from refusal_steering.prompts.corpus import Corpus
 
-_SWEPT = ("static", "omnisteer")
+_SWEPT = ("static", "omnisteer", "promptgate")
 _STRENGTHS = (0.5, 1.5)
 
 

@@ -12,6 +12,7 @@ from refusal_steering.bundle import GreyZone, RiskPass, Window
 from refusal_steering.calibration.recentring import Offsets, recentred
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import SteeringError
+from refusal_steering.pipeline.gating import STRATEGY, FittedGate
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.strategies import Adaptive, silent, static_layers
 from refusal_steering.prototypes import RefusalPrototypes
@@ -22,11 +23,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One strategy, ready to be saved; ``more`` are the fields of its own in the manifest."""
+    """One strategy, ready to be saved.
+
+    ``more`` are the fields of its own in the manifest, ``facts`` those of its calibration.
+    """
 
     strategy: str
     spec: SteeringSpec
     more: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def recentred(self, offsets: Offsets) -> Part:
         """The same strategy with media offsets."""
@@ -77,6 +82,13 @@ def adding(adaptive: Adaptive, plan: BuildPlan) -> list[Part]:
         Part("static", _adds(constant, plan.window, plan)),
         Part("omnisteer", _adds(adaptive.layers, plan.window, plan)),
     ]
+
+
+def gated(adaptive: Adaptive, gate: FittedGate, plan: BuildPlan, dose: float) -> Part:
+    """The strategy ``promptgate``: the same directions at a constant ``dose``, opened by a gate."""
+    layers = static_layers(adaptive.directions, adaptive.layers, dose)
+    spec = replace(_adds(layers, plan.window, plan), gate=gate.opened.gate)
+    return Part(STRATEGY, spec, {"gate": gate.section}, {"prompt_gate": dict(gate.facts)})
 
 
 def blending(

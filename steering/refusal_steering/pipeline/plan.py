@@ -9,14 +9,18 @@ from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.adapter import Recipe
 from refusal_steering.methods.mars import TrustRegion
+from refusal_steering.methods.prompt_gate.training import GateRecipe
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.prompts.gate_examples import GateExamples
 from refusal_steering.prompts.prompt_file import says_something
 
 # Where directions and adapters sit, as shares of the depth: between the middle, where harm is
 # told apart best, and the last quarter, where the answer is settled.
 _DEPTHS = (0.58, 0.63, 0.71)
+# Where the prompt gate reads. A single layer's probe can be fooled by one token; three are not.
+_READ_DEPTHS = (0.42, 0.5, 0.58)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,44 @@ class RasPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GatePlan:
+    """The prompt gate: what it reads, how it is trained, and the push that it opens.
+
+    ``layers`` are the probed ones; ``None`` takes three by depth. ``budget`` is the share of
+    everyday harmless requests that may open it at all. ``dose`` is what an open gate adds, as a
+    share of the residual stream's length. ``families`` is how many families of wording each request
+    is put into.
+    """
+
+    layers: tuple[int, ...] | None = None
+    recipe: GateRecipe = field(default_factory=GateRecipe)
+    budget: float = 0.02
+    dose: float = 0.25
+    families: int = 3
+
+    def read_layers(self, num_layers: int, first_steered: int) -> tuple[int, ...]:
+        """Probed layers, ascending; none lies behind the first steered one.
+
+        Raises :class:`SteeringError` for a layer that the gate cannot read in time.
+        """
+        chosen = self.layers or tuple(
+            min(round(depth * num_layers), first_steered) for depth in _READ_DEPTHS
+        )
+        if strange := [layer for layer in chosen if not 0 <= layer <= first_steered]:
+            raise SteeringError(
+                f"the gate cannot read layer {strange[0]}; layer {first_steered} is steered first, "
+                "and the gate reads up to it"
+            )
+        return tuple(sorted(set(chosen)))
+
+    def check(self, corpus: Corpus, seed: int) -> None:
+        """Raise :class:`SteeringError` for a budget that the examples cannot guarantee."""
+        labels = GateExamples.draw(corpus.items, seed, self.families).labels
+        calm = labels.tuning & ~labels.harmful & labels.everyday & labels.one_per_item
+        check_budget(self.budget, int(calm.sum()))
+
+
+@dataclass(frozen=True, slots=True)
 class BuildPlan:
     """Everything a build decides beforehand.
 
@@ -43,7 +85,8 @@ class BuildPlan:
     ``budget`` is the share of everyday harmless requests that may be touched, ``saturated`` the
     share of harmful ones that earn anything and get the full dose. ``static_dose`` and
     ``dose_limit`` are shares of the residual stream's length. ``grey_zone`` are the shares of
-    harmful requests below it and of harmless ones not above it.
+    harmful requests below it and of harmless ones not above it. Without a ``gate`` there is no
+    bundle that has one.
     """
 
     forms: tuple[AttackForm, ...] = FORMS
@@ -59,6 +102,7 @@ class BuildPlan:
     mars_window: Window = field(default_factory=lambda: Window(decode_tokens=0, hold=True))
     ras: RasPlan = field(default_factory=RasPlan)
     grey_zone: tuple[float, float] = (0.05, 0.95)
+    gate: GatePlan | None = field(default_factory=GatePlan)
     seed: int = 0
 
     def steered_layers(self, num_layers: int) -> tuple[int, ...]:
@@ -75,7 +119,10 @@ class BuildPlan:
 
     def check(self, corpus: Corpus, num_layers: int) -> None:
         """Raise :class:`SteeringError` for what would end the build later on."""
-        self.steered_layers(num_layers)
+        steered = self.steered_layers(num_layers)
+        if self.gate is not None:
+            self.gate.read_layers(num_layers, steered[0])
+            self.gate.check(corpus, self.seed)
         tuning = [item for item in corpus.split("tune", "harmless") if item.domain != "borderline"]
         check_budget(self.budget, len(tuning))
         if not says_something(self.refinement.refusal):

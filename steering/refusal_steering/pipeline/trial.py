@@ -29,7 +29,7 @@ from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.spec import SteeringSpec
 
 # The cascade's pre-filter needs the server; its parts are tried one by one.
-TRIED = ("static", "omnisteer", "mars", "ras")
+TRIED = ("static", "omnisteer", "promptgate", "mars", "ras")
 EACH = 20
 _TOKENS = 12
 _LEXICAL = LexicalDetector()

@@ -34,7 +34,7 @@ MEASUREMENTS_FILE = "measurements.json"
 
 @dataclass(frozen=True, slots=True)
 class BundleFacts:
-    """One bundle; ``window`` says in words which tokens are steered."""
+    """One bundle; ``window`` says in words which tokens are steered, ``gate`` what opens it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -43,6 +43,7 @@ class BundleFacts:
     digest: Line
     layers: Layers
     window: Line
+    gate: Line = "none"
 
 
 @dataclass(frozen=True, slots=True)

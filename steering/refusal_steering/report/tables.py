@@ -36,9 +36,9 @@ def bundle_table(bundles: Sequence[BundleFacts]) -> Table:
     """One row for each bundle."""
     return Table(
         f"Bundles of this build; of each digest the first {_DIGEST_SHOWN} figures.",
-        ("bundle", "strategy", "digest", "layers", "steered tokens"),
+        ("bundle", "strategy", "digest", "layers", "steered tokens", "gate"),
         tuple(
-            (b.name, b.strategy, b.digest[:_DIGEST_SHOWN], spans(b.layers), b.window)
+            (b.name, b.strategy, b.digest[:_DIGEST_SHOWN], spans(b.layers), b.window, b.gate)
             for b in bundles
         ),
     )

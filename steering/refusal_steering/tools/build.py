@@ -17,13 +17,19 @@ from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.measured import keep_measured, try_out
-from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.pipeline.plan import BuildPlan, GatePlan
 from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
 from refusal_steering.report.page import write_page
-from refusal_steering.tools.checks import bundle_out, file_out, layer_numbers, model_name
+from refusal_steering.tools.checks import (
+    bundle_out,
+    file_out,
+    folder_out,
+    layer_numbers,
+    model_name,
+)
 from refusal_steering.tools.models import TemplateArguments, open_model
 
 REPORT_FILE = "report.html"
@@ -50,6 +56,19 @@ def build(
     offsets: Annotated[
         Path | None, typer.Option(help="media offsets, as `refusal-steering offsets` writes them")
     ] = None,
+    gate: Annotated[bool, typer.Option(help="train a prompt gate, for promptgate")] = True,
+    gate_layers: Annotated[
+        str | None, typer.Option(help="layers that the gate reads, such as 10,12,14")
+    ] = None,
+    gate_budget: Annotated[float, typer.Option(help="share of harmless requests to open for")] = (
+        GatePlan().budget
+    ),
+    gate_dose: Annotated[
+        float, typer.Option(min=0.0, help="what an open gate adds, as a share of the stream")
+    ] = GatePlan().dose,
+    token_rows: Annotated[
+        Path | None, typer.Option(help="folder to keep what the gate is trained on")
+    ] = None,
     template_args: TemplateArguments = "{}",
     report: Annotated[bool, typer.Option(help="measure: refused shares, report")] = True,
     seed: Annotated[
@@ -57,7 +76,7 @@ def build(
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="replace bundles that are there")] = False,
 ) -> None:
-    """Calibrate static, omnisteer, mars, ras and cascade for a model.
+    """Calibrate static, omnisteer, promptgate, mars, ras and cascade for a model.
 
     Without request files, the contrast set of this project is used. Ends with 1 where a strategy
     had to be left out, with 2 where nothing can be built.
@@ -65,10 +84,13 @@ def build(
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
     plan = _plan(layers, budget, without_form or [], refusal, seed)
+    plan = replace(plan, gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed, use=gate))
     called = model_name(model.resolve().name if name is None else name)
     for strategy in get_args(Strategy):
         bundle_out(out / strategy, force=force)
     file_out(out / REPORT_FILE)
+    if token_rows is not None:
+        folder_out(token_rows)
     corpus = Corpus.shipped()
     if harmful is not None and harmless is not None:
         corpus = Corpus.of_files(harmful, harmless)
@@ -81,7 +103,7 @@ def build(
     folder.check_prompts(every_prompt(corpus, plan))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     target = folder.load()
-    built = build_bundles(target, corpus, plan, out, called, shifts)
+    built = build_bundles(target, corpus, plan, out, called, shifts, token_rows)
     if report:
         created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         tried = try_out(target, corpus, built)
@@ -112,6 +134,17 @@ def _plan(
         recipe=replace(base.recipe, seed=seed),
         refinement=replace(base.refinement, refusal=refusal, seed=seed),
     )
+
+
+def _gate_plan(
+    layers: str | None, budget: float, dose: float, seed: int, *, use: bool
+) -> GatePlan | None:
+    if not use:
+        return None
+    base = GatePlan()
+    recipe = replace(base.recipe, seed=seed)
+    read = layer_numbers(layers)
+    return replace(base, layers=read, recipe=recipe, budget=budget, dose=dose)
 
 
 def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:

@@ -92,9 +92,18 @@ def _bundle_facts(bundle: SteeringBundle) -> dict[str, Any]:
             for found in manifest.measured
         ]
         or "no: comparable with no other bundle; `refusal-steering measure` finds it out",
+        "gate": _gate_facts(bundle) or "none: coefficients are what each layer earns",
         "layers": _layer_facts(bundle.layers),
         "calibration": manifest.calibration,
     }
+
+
+def _gate_facts(bundle: SteeringBundle) -> dict[str, Any] | None:
+    section, gate = bundle.manifest.gate, bundle.gate
+    if section is None or gate is None:
+        return None
+    norms = {str(at): round(float(probe.weight.norm()), 4) for at, probe in gate.probes.items()}
+    return {**section.model_dump(mode="json"), "probe_norms": norms, "digest": gate.digest}
 
 
 def _layer_facts(layers: Mapping[int, LayerSteering]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from refusal_server.access.key_file import new_key
@@ -18,7 +19,9 @@ from refusal_server.run.cli import main
 from refusal_server.run.engine_plan import plan_engine
 from refusal_server.run.startup import StartupError, check_keys
 from refusal_server.settings import load_settings
+from refusal_steering.bundle import load_bundle, save_bundle
 from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import POLICY, prepare
 
@@ -132,6 +135,21 @@ def test_the_doctor_tells_what_is_measured_and_what_is_closed_to_callers(config:
     assert len(closed) == 1
     assert "'other' is closed to callers of 'main'" in closed[0]
     assert "was not measured at strength 1" in closed[0]
+
+
+def test_the_doctor_tells_what_a_gate_reads(config: Path) -> None:
+    assert "gate" not in findings("--config", str(config))
+    path = config.parent / "bundles" / "static"
+    known = load_bundle(path)
+    layers = sorted(known.layers)
+    probe = TokenProbe.maximum(torch.ones(known.manifest.model.hidden_size), 0.0)
+    gate = PromptGate({layers[0]: probe}, "max", 1.25, 0.5)
+    unlike = {"layers", "media", "weights_sha256", "gate"}
+    manifest = {**known.manifest.model_dump(mode="json", exclude=unlike), "strategy": "promptgate"}
+    save_bundle(path, known.layers, manifest, gate=gate)
+    (found,) = findings("--config", str(config))["gate"]
+    assert found.status == "ok" and known.manifest.name in found.message
+    assert f"opens above 1.25, layers {layers[0]}, max" in found.message
 
 
 def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(

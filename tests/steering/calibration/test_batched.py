@@ -11,9 +11,13 @@ import torch
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
+from refusal_steering.calibration.batched import BatchSteering, batch_steered
 from refusal_steering.calibration.canary import NoCanaryError, choose_canary, moved_tokens
 from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.calibration.token_rows.openings import openings
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.reference import greedy
 from refusal_steering.spec import SteeringSpec
@@ -120,3 +124,47 @@ def test_canary_refuses_steering_that_moves_nothing(target: CalibrationModel) ->
     idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
     with pytest.raises(NoCanaryError, match="no prompt is moved"):
         choose_canary(target, PROMPTS, SteeringSpec(idle))
+
+
+def gate(threshold: float, pooling: Pooling = "both") -> PromptGate:
+    generator = torch.Generator().manual_seed(7)
+
+    def probe() -> TokenProbe:
+        weight, query, value = torch.randn(3, 32, generator=generator)
+        return TokenProbe(weight, 0.0, query, value, 0.0)
+
+    return PromptGate({0: probe(), 1: probe()}, pooling, threshold, 8.0)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("pooling", ["max", "attention", "both"])
+def test_gated_batches_equal_the_reference(
+    target: CalibrationModel, hold: bool, pooling: Pooling
+) -> None:
+    scores = [gate(0.0, pooling).score(rows).score for rows in prompt_rows(target)]
+    middle = gate(sorted(scores)[1] - 4.0, pooling)
+    wanted = torch.tensor([middle.opening(score) for score in scores])
+    assert wanted.tolist().count(0.0) < len(PROMPTS) > wanted.tolist().count(1.0)
+    torch.testing.assert_close(openings(target, PROMPTS, middle), wanted, rtol=0, atol=1e-4)
+    spec = SteeringSpec(layers(), gate=middle, hold=hold)
+    assert answer_all(target, PROMPTS, STEPS, spec) == reference_answers(target, spec)
+
+
+def prompt_rows(target: CalibrationModel) -> list[dict[int, torch.Tensor]]:
+    ids = [target.encode(prompt) for prompt in PROMPTS]
+    states = [target.model(torch.tensor([one]), output_hidden_states=True) for one in ids]
+    return [{at: s.hidden_states[at + 1][0].detach() for at in (0, 1)} for s in states]
+
+
+def test_a_gate_that_stays_shut_leaves_batches_alone(target: CalibrationModel) -> None:
+    shut = SteeringSpec(layers(), gate=gate(1e3))
+    assert answer_all(target, PROMPTS, STEPS, shut) == answer_all(target, PROMPTS, STEPS)
+
+
+def test_a_gated_batch_without_openings_is_refused(target: CalibrationModel) -> None:
+    state = BatchSteering(SteeringSpec(layers(), gate=gate(0.0)))
+    with (
+        pytest.raises(SteeringError, match="openings"),
+        batch_steered(target.decoder_layers, state),
+    ):
+        pass

@@ -260,3 +260,34 @@ def test_figstep_images_are_found_by_topic_and_task(tmp_path: Path) -> None:
     suite = load("figstep", tmp_path)
     assert len(suite.cases) == 2
     assert [part["type"] for part in suite.cases[0].messages[0]["content"]] == ["image_url", "text"]
+
+
+@pytest.mark.parametrize("half", ["open", "closed"])
+def test_unseen_families_are_asked_as_the_conversations_that_they_are(half: str) -> None:
+    suite = load(f"unseen:{half}")
+    assert suite.name == f"unseen:{half}" and suite.cases == load(f"unseen:{half}").cases
+    cells = Counter((case.form, case.label) for case in suite.cases)
+    families = {form for form, _ in cells} - {"borderline"}
+    assert len(families) == 8 and {label for _, label in cells} == {
+        "harmful",
+        "harmless",
+        "borderline",
+    }
+    for family in families:
+        assert min(cells[family, "harmful"], cells[family, "harmless"]) >= 30
+    several = [case for case in suite.cases if len(case.messages) > 1]
+    assert len({case.form for case in several}) >= 2
+    for case in suite.cases:
+        roles = [message["role"] for message in case.messages]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+def test_a_limit_of_an_unseen_half_is_even_over_families() -> None:
+    counts = Counter((case.form, case.label) for case in load("unseen:open", limit=34).cases)
+    assert len(counts) == 17 and set(counts.values()) == {2}
+
+
+@pytest.mark.parametrize("text", ["unseen", "unseen:both", "unseen:open?forms=plain"])
+def test_an_unseen_half_has_a_name_and_no_options(text: str) -> None:
+    with pytest.raises(EvaluationError, match="unseen:open or unseen:closed"):
+        load(text)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from refusal_steering.bundle import load_bundle
+from refusal_steering.bundle import Canary, load_bundle
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.model_folder import ModelFolder
+from refusal_steering.calibration.token_rows.row_files import TokenIndex
 from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline import build as building
 from refusal_steering.pipeline import requests
 from refusal_steering.pipeline.parts import LeftOut
-from refusal_steering.pipeline.plan import BuildPlan
+from refusal_steering.pipeline.plan import BuildPlan, GatePlan
 from refusal_steering.pipeline.requests import refuse_swapped
 from refusal_steering.prompts.corpus import Corpus
 from tests.steering.tools.command_line import CommandLine
@@ -41,7 +43,9 @@ def test_what_cannot_be_built_is_left_out(
     command, out = CommandLine(monkeypatch, capsys), tmp_path / "out"
     files = ("--harmful", own[0], "--harmless", own[1], "--budget", 0.1)
     # A random model refuses nothing, so that there is nothing that RAS could steer towards.
-    ended = command("build", "--model", model, "-o", out, *files, "--layers", "1,2", "--no-report")
+    ended = command(
+        "build", "--model", model, "-o", out, *files, "--layers", "1,2", "--no-report", "--no-gate"
+    )
     assert ended.status == 1
     left_out = [line.split(" ", 1)[0] for line in ended.err if "is left out: the model ref" in line]
     assert {"ras", "cascade"} <= set(left_out)
@@ -49,6 +53,51 @@ def test_what_cannot_be_built_is_left_out(
     assert saved and saved.isdisjoint(left_out)
     for name in saved:
         assert load_bundle(out / name).manifest.canary is not None
+
+
+def test_a_gate_of_the_plan_is_trained_and_saved(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A random model is moved too little for a canary.
+    canary = Canary(token_ids=(1,), shift={"1": 1.0}, tolerance=0.1)
+    monkeypatch.setattr(building, "choose_canary", lambda *_: canary)
+    shipped = Corpus.shipped()
+    corpus = replace(shipped, items=shipped.items[::8])
+    base = BuildPlan(layers=(2, 3), budget=0.3)
+    assert base.gate is not None
+    recipe = replace(base.gate.recipe, steps=10)
+    gate = replace(base.gate, recipe=recipe, budget=0.1, families=1)
+    plan = replace(base, gate=gate, recipe=replace(base.recipe, steps=100, members=1))
+    target = ModelFolder.open(model).load()
+    built = building.build(target, corpus, plan, tmp_path, "tiny", token_rows=tmp_path / "rows")
+    bundle = load_bundle(tmp_path / "promptgate")
+    found = bundle.manifest.gate
+    assert found is not None and found.guarantee is not None and built.gate is not None
+    assert bundle.digest == built.bundles["promptgate"].digest
+    assert found.layers == (2,) and found.guarantee.share == 0.1
+    assert bundle.gate is not None and bundle.gate.digest == built.gate.opened.gate.digest
+    facts = bundle.manifest.calibration["prompt_gate"]
+    index = TokenIndex.load(tmp_path / "rows")
+    assert facts["examples_sha256"] == index.examples_sha256 and bool(index.read.all())
+    for at, layer in bundle.layers.items():
+        assert layer.hidden_units == 0
+        scale = built.adaptive.directions[at].scale
+        assert layer.ceiling == pytest.approx(gate.dose * scale)
+    assert all(load_bundle(tmp_path / name).gate is None for name in ("static", "omnisteer"))
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        (GatePlan(layers=(3,)), "cannot read layer 3"),
+        (GatePlan(layers=(-1, 1)), "cannot read layer -1"),
+        (GatePlan(budget=0.0001), "cannot guarantee"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_told_before_any_work(gate: GatePlan, message: str) -> None:
+    plan = BuildPlan(layers=(2, 3), gate=gate)
+    with pytest.raises(SteeringError, match=message):
+        plan.check(Corpus.shipped(), 4)
 
 
 def fail(reason: str) -> None:

@@ -101,6 +101,23 @@ def replies(pairs: Sequence[Pair], label: str) -> dict[tuple[str, str], str]:
     }
 
 
+def touched(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    """Share of answers that steering has added something to, by form and label.
+
+    Answers without a report of a coefficient count as errors; an arm without any has no shares.
+    """
+    found: dict[str, dict[str, list[bool | None]]] = {}
+    for case, outcome in pairs:
+        report = outcome.reply.steering or {}
+        value = report.get("coefficient")
+        cell = found.setdefault(case.form, {}).setdefault(case.label, [])
+        cell.append(None if value is None else value != 0)
+    return {
+        form: {label: _share(cell).to_json() for label, cell in labels.items()}
+        for form, labels in found.items()
+    }
+
+
 def steering(pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
     """What the server's reports agree on: each policy version, bundle and mode that was seen."""
     keys = ("policy", "version", "strategy", "bundle", "mode", "strength")
@@ -110,6 +127,11 @@ def steering(pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
         if (report := outcome.reply.steering) is not None
     }
     return [dict(facts) for facts in sorted(seen, key=repr)]
+
+
+def _share(cell: Sequence[bool | None]) -> Rate:
+    known = [one for one in cell if one is not None]
+    return Rate(sum(known), len(known), len(cell) - len(known))
 
 
 def _graded(case: Case, outcome: Outcome, verdict: Judged | None) -> Graded:

@@ -6,22 +6,27 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from refusal_steering.evaluation.case import Case, Content, Label, user
+from refusal_steering.evaluation.case import Case, Content, Label, Message, user
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """``build`` makes the content of the user message; only chosen drafts are built."""
+    """``build`` makes the content of the user message, or all turns of a conversation.
+
+    Only chosen drafts are built.
+    """
 
     id: str
     form: str
     label: Label
-    build: Callable[[], Content]
+    build: Callable[[], Content | tuple[Message, ...]]
     choice: str | None = None
 
     def case(self, suite: str) -> Case:
         """The finished case."""
-        return Case(self.id, suite, self.form, self.label, user(self.build()), self.choice)
+        built = self.build()
+        messages = built if isinstance(built, tuple) else user(built)
+        return Case(self.id, suite, self.form, self.label, messages, self.choice)
 
 
 def pick(drafts: Sequence[Draft], limit: int | None, seed: int = 0) -> list[Draft]:

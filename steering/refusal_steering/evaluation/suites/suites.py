@@ -1,4 +1,4 @@
-"""Suites by name: the contrast set, files of prompts, rendered folders, public data sets."""
+"""Suites by name: the contrast set, unseen families, files, rendered folders, public data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from refusal_steering.errors import EvaluationError
-from refusal_steering.evaluation.case import Case, Label, parse_label
+from refusal_steering.evaluation.case import Case, Label, Message, parse_label
 from refusal_steering.evaluation.suites.checksums import SourceFile
 from refusal_steering.evaluation.suites.draft import Draft, pick
 from refusal_steering.evaluation.suites.forms import Split, chosen_template, in_form
@@ -23,6 +23,7 @@ from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS, PublicSe
 from refusal_steering.evaluation.suites.rendered import rendered_drafts, rendered_files
 from refusal_steering.evaluation.suites.rows import Row, read_rows
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
+from refusal_steering.evaluation.suites.unseen.half import Half, UnseenCase, unseen_cases
 from refusal_steering.prompts import contrast_set
 from refusal_steering.prompts.contrast_set import (
     FORMS,
@@ -35,7 +36,7 @@ from refusal_steering.prompts.prompt_file import columns_found, says_something
 
 _log = logging.getLogger(__name__)
 
-SUITES = ("contrast", "file", "omnibench", *PUBLIC_SETS)
+SUITES = ("contrast", "unseen", "file", "omnibench", *PUBLIC_SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def load_suite(spec: SuiteSpec, data_dir: Path | None = None, limit: int | None 
         raise EvaluationError(f"a limit of {limit} cases leaves nothing to evaluate")
     if spec.name == "contrast":
         return _contrast(spec, limit)
+    if spec.name == "unseen":
+        return _unseen(spec, limit)
     if spec.name == "file":
         return _file(spec, limit)
     if spec.name == "omnibench":
@@ -102,6 +105,24 @@ def _contrast_drafts(item: Item, forms: tuple[contrast_set.AttackForm, ...]) -> 
             template = chosen_template(form, "new" if new else "known", item.id)
             build = partial(render, item, form, template)
             yield Draft(f"{item.id}/{group}", group, label, build)
+
+
+def _unseen(spec: SuiteSpec, limit: int | None) -> Suite:
+    half = next((half for half in get_args(Half) if str(spec.path) == half), None)
+    if half is None or spec.forms or spec.label:
+        raise EvaluationError(
+            f"suite {spec.text!r} is unseen:open or unseen:closed, and takes no options"
+        )
+    drafts = [
+        Draft(case.id, case.family, case.label, partial(_messages, case))
+        for case in unseen_cases(half)
+    ]
+    source = SourceFile(f"unseen:{half}", contrast_set.digest(), "as known")
+    return _suite(f"unseen:{half}", spec, drafts, (source,), limit)
+
+
+def _messages(case: UnseenCase) -> tuple[Message, ...]:
+    return case.messages
 
 
 def _file(spec: SuiteSpec, limit: int | None) -> Suite:

@@ -1,0 +1,1 @@
+"""The prompt gate: token probes, trained on whole prompts, and the threshold that opens it."""

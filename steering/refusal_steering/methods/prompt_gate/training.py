@@ -1,0 +1,142 @@
+"""Training of token probes under a loss on the pooled score of each prompt.
+
+A prompt is a bag of tokens with one label. For every layer by itself, the logit of a prompt is its
+pooled score (maximum, attention, or their sum) and the loss is cross entropy; what serves is the
+mean of the layers' scores.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from refusal_steering.calibration.token_rows.row_files import TokenRows
+from refusal_steering.gate.prompt_gate import Pooling, TokenProbe
+from refusal_steering.methods.adapter import Standardiser
+from refusal_steering.methods.prompt_gate.pooled import bags, pool
+
+_log = logging.getLogger(__name__)
+# Token rows that mean and deviation are measured over.
+_SAMPLE = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecipe:
+    """How token probes are trained.
+
+    ``batch`` is in prompts. ``ridge`` is on standardised weights. The last ``averaged`` share of
+    the steps is averaged. ``query_scale`` is the spread of the first attention queries.
+    """
+
+    pooling: Pooling = "both"
+    steps: int = 900
+    batch: int = 96
+    learning_rate: float = 3e-3
+    bias_rate: float = 3e-2
+    ridge: float = 0.002
+    averaged: float = 0.4
+    query_scale: float = 1e-3
+    seed: int = 0
+
+
+def train_probes(
+    rows: TokenRows, harmful: Tensor, weight: Tensor, learning: Tensor, recipe: GateRecipe
+) -> dict[int, TokenProbe]:
+    """A probe for every layer of ``rows``, from the prompts under the mask ``learning`` [N].
+
+    ``harmful`` [N] are the labels and ``weight`` [N] the weights of prompts; each label counts
+    half. Probes are independent of each other, and nothing but the learning prompts enters them.
+    """
+    places = learning.nonzero().flatten()
+    bagged = _Bagged(rows.starts, places, harmful[places], _halves(weight[places], harmful[places]))
+    return {layer: _train(hidden, bagged, recipe) for layer, hidden in rows.layers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Bagged:
+    """The learning prompts: their places among all, labels, and weights whose mean is 1."""
+
+    starts: Tensor
+    places: Tensor
+    harmful: Tensor
+    shares: Tensor
+
+    def standardiser(self, hidden: Tensor, generator: torch.Generator) -> Standardiser:
+        """Measured over a sample of these prompts' tokens."""
+        counts = self.starts.diff()
+        learning = torch.zeros(len(counts), dtype=torch.bool)
+        learning[self.places] = True
+        tokens = learning.repeat_interleave(counts).nonzero().flatten()
+        chosen = torch.randperm(len(tokens), generator=generator)[:_SAMPLE]
+        return Standardiser.of(hidden[tokens[chosen].sort().values].float())
+
+
+class _Probe(nn.Module):
+    """Weight, query and value [H, 3] over standardised rows, and the biases of two of them."""
+
+    def __init__(self, size: int, recipe: GateRecipe) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(recipe.seed)
+        columns = torch.zeros(size, 3)
+        columns[:, 1] = recipe.query_scale * torch.randn(size, generator=generator)
+        self.columns = nn.Parameter(columns)
+        self.biases = nn.Parameter(torch.zeros(2))
+
+    @property
+    def offsets(self) -> Tensor:
+        """Biases [3] of score, query and value; the softmax does not see one of all queries."""
+        return torch.stack((self.biases[0], torch.zeros(()), self.biases[1]))
+
+
+def _train(hidden: Tensor, bagged: _Bagged, recipe: GateRecipe) -> TokenProbe:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    standardise = bagged.standardiser(hidden, generator)
+    probe = _Probe(hidden.shape[1], recipe)
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [probe.columns], "lr": recipe.learning_rate},
+            {"params": [probe.biases], "lr": recipe.bias_rate},
+        ]
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    mean = torch.optim.swa_utils.AveragedModel(probe)
+    loss = torch.zeros(())
+    for step in range(recipe.steps):
+        order = torch.randperm(len(bagged.places), generator=generator)
+        chosen = order[: recipe.batch].sort().values
+        rows, mask = bags(hidden, bagged.starts, bagged.places[chosen])
+        logits = pool(standardise(rows) @ probe.columns + probe.offsets, mask, recipe.pooling)
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, bagged.harmful[chosen].float(), reduction="none"
+        )
+        ridge = recipe.ridge * probe.columns.square().sum()
+        loss = (losses * bagged.shares[chosen]).mean() + ridge
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step >= int(recipe.steps * (1 - recipe.averaged)):
+            mean.update_parameters(probe)
+    _log.info("gate probe: last loss %.3f", float(loss.detach()))
+    return _folded(mean.module, standardise)
+
+
+def _folded(probe: nn.Module, standardise: Standardiser) -> TokenProbe:
+    assert isinstance(probe, _Probe)
+    weights, offsets = standardise.fold(probe.columns.detach().T, probe.offsets.detach())
+    return TokenProbe(
+        weight=weights[0].contiguous(),
+        bias=float(offsets[0]),
+        query=weights[1].contiguous(),
+        value=weights[2].contiguous(),
+        value_bias=float(offsets[2]),
+    )
+
+
+def _halves(weight: Tensor, harmful: Tensor) -> Tensor:
+    """Weights with mean 1 of which each label has half."""
+    sums = torch.where(harmful, weight[harmful].sum(), weight[~harmful].sum())
+    return weight / sums * len(weight) / 2

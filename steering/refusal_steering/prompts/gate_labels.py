@@ -1,0 +1,73 @@
+"""What is known of the conversations that a prompt gate learns from, beside their words."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ABOUT = "about: "
+"""Families with this prefix are harmless tasks about harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateLabel:
+    """One conversation; ``harmful`` is whether the gate should open for it.
+
+    ``tuning`` ones set the threshold and train nothing. ``borderline`` ones sound harmful and are
+    not.
+    """
+
+    item_id: str
+    family: str
+    harmful: bool
+    tuning: bool
+    borderline: bool
+
+    @property
+    def everyday(self) -> bool:
+        """Whether it is neither borderline nor a task about harm."""
+        return not self.borderline and not self.family.startswith(ABOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class GateLabels:
+    """Labels in order, with masks and weights [N] over them."""
+
+    all: tuple[GateLabel, ...]
+
+    @property
+    def harmful(self) -> Tensor:
+        """Mask of the conversations for which the gate should open."""
+        return torch.tensor([label.harmful for label in self.all])
+
+    @property
+    def tuning(self) -> Tensor:
+        """Mask of those that set the threshold and train nothing."""
+        return torch.tensor([label.tuning for label in self.all])
+
+    @property
+    def everyday(self) -> Tensor:
+        """Mask of those that are neither borderline nor about harm."""
+        return torch.tensor([label.everyday for label in self.all])
+
+    @property
+    def one_per_item(self) -> Tensor:
+        """Mask of one conversation for each item, so that the chosen ones are independent."""
+        order = list(range(len(self.all)))
+        random.Random(len(order)).shuffle(order)
+        chosen: dict[str, int] = {}
+        for place in order:
+            chosen.setdefault(self.all[place].item_id, place)
+        mask = torch.zeros(len(self.all), dtype=torch.bool)
+        mask[list(chosen.values())] = True
+        return mask
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights that make every family count alike within a label."""
+        cells = Counter((label.family, label.harmful) for label in self.all)
+        return torch.tensor([1.0 / cells[label.family, label.harmful] for label in self.all])
