@@ -44,6 +44,14 @@ def test_an_answer_that_was_begun_is_left_out(turn: dict[str, Any]) -> None:
     assert coaxed([ASK, turn, turn]) == [ASK]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t", "\u00a0", "\u3000"])
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_a_turn_without_content_hides_no_begun_answer(blank: str, role: str) -> None:
+    parts = [{"type": "text", "text": blank}]
+    for content in (blank, parts, parts * 2):
+        assert coaxed([ASK, BEGUN[0], {"role": role, "content": content}]) == [ASK]
+
+
 @pytest.mark.parametrize("text", FORBIDDEN)
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_system_prompt_against_refusing_is_left_out(text: str, role: str) -> None:

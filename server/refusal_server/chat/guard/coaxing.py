@@ -1,7 +1,8 @@
 """Turns around a request that talk the model out of refusing: the request without them.
 
-A turn of the assistant at the end begins the answer for the model, and a system prompt may forbid
-it to refuse. Steering reads the end of the prompt, so what they hide is judged without them.
+A turn of the assistant at the end begins the answer for the model, with or without an empty turn
+behind it, and a system prompt may forbid it to refuse. Steering reads the end of the prompt, so
+what they hide is judged without them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ _FORBIDS = (
 
 def coaxed(messages: Messages) -> list[dict[str, Any]] | None:
     """The conversation without turns that coax an answer; ``None`` where there are none."""
-    last = max((n for n, turn in enumerate(messages) if turn["role"] != "assistant"), default=-1)
+    last = max((n for n, turn in enumerate(messages) if _asks(turn)), default=-1)
     kept = list(messages[: last + 1])
     if any(turn["role"] in _SYSTEM and _forbids(_text(turn)) for turn in kept):
         kept = [turn for turn in kept if turn["role"] not in _SYSTEM]
     if len(kept) == len(messages) or not any(turn["role"] == "user" for turn in kept):
         return None
     return kept
+
+
+def _asks(turn: Mapping[str, Any]) -> bool:
+    """Whether a turn is somebody's who asks; one without content hides the one before it."""
+    if turn["role"] == "assistant":
+        return bool(turn.get("tool_calls"))
+    content = turn.get("content")
+    medium = isinstance(content, list) and any(part.get("type") != "text" for part in content)
+    return turn["role"] in ("tool", "function") or medium or bool(_text(turn).strip())
 
 
 def _forbids(text: str) -> bool:
