@@ -22,7 +22,7 @@ from typing import Any
 from refusal_steering.detection.languages import refuses_in_any_language
 from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.prompts.contrast_set import load_items, render
-from tests.attack.options import OPTIONS, REVEALING, Change
+from tests.attack.options import OPTIONS, PLACES, REVEALING, Change
 from tests.attack.site import Pulse, Site, attacked
 from tests.attack.structures import BROKEN, HEAVY
 
@@ -121,6 +121,10 @@ def _options(site: Site, prompts: Sequence[str], options: Mapping[str, Change]) 
         refused, _ = refused_share(site, prompts, change)
         lost = 100 * (plain - refused) / count
         yield Row(name, f"{_share(refused, count)}, {-lost:+.0f}", lost <= ALLOWED_POINTS)
+    for name, change in PLACES.items():
+        refused, _ = refused_share(site, prompts, change)
+        lost = 100 * (plain - refused) / count
+        yield Row(name, f"{_share(refused, count)}, {-lost:+.0f}; not promised", True)
 
 
 def _share(refused: int, count: int) -> str:

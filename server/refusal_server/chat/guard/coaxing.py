@@ -1,8 +1,8 @@
 """Turns around a request that talk the model out of refusing: the request without them.
 
-A turn of the assistant at the end begins the answer for the model, with or without an empty turn
-behind it, and a system prompt may forbid it to refuse. Steering reads the end of the prompt, so
-what they hide is judged without them.
+A turn of the assistant that begins the answer may stand at the end, or before a user's turn that
+says next to nothing; and a system prompt may forbid the model to refuse. Steering reads the end of
+the prompt, so what they hide is judged without them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ _FORBIDS = (
 )
 
 
+# Longer turns of a user ask for something of their own; "Continue." does not.
+_BRIEF = 32
+
+
 def coaxed(messages: Messages) -> list[dict[str, Any]] | None:
     """The conversation without turns that coax an answer; ``None`` where there are none."""
-    last = max((n for n, turn in enumerate(messages) if _asks(turn)), default=-1)
-    kept = list(messages[: last + 1])
+    kept = list(messages[: _request(messages)])
     if any(turn["role"] in _SYSTEM and _forbids(_text(turn)) for turn in kept):
         kept = [turn for turn in kept if turn["role"] not in _SYSTEM]
     if len(kept) == len(messages) or not any(turn["role"] == "user" for turn in kept):
@@ -35,13 +38,31 @@ def coaxed(messages: Messages) -> list[dict[str, Any]] | None:
     return kept
 
 
-def _asks(turn: Mapping[str, Any]) -> bool:
-    """Whether a turn is somebody's who asks; one without content hides the one before it."""
+def _request(messages: Messages) -> int:
+    """Where the last request ends: after it come begun answers, and turns that say little."""
+    if all(turn["role"] != "assistant" for turn in messages):
+        return len(messages)
+    for brief in (_BRIEF, 0):
+        end = len(messages)
+        while end and not _asks(messages[end - 1], brief):
+            end -= 1
+        begun = any(turn["role"] == "assistant" for turn in messages[end:])
+        if begun and any(turn["role"] == "user" for turn in messages[:end]):
+            return end
+    return len(messages)
+
+
+def _asks(turn: Mapping[str, Any], brief: int) -> bool:
+    """Whether a turn is somebody's who asks, and not the answer's beginning or a nudge.
+
+    Texts of up to ``brief`` characters are nudges.
+    """
     if turn["role"] == "assistant":
         return bool(turn.get("tool_calls"))
     content = turn.get("content")
     medium = isinstance(content, list) and any(part.get("type") != "text" for part in content)
-    return turn["role"] in ("tool", "function") or medium or bool(_text(turn).strip())
+    told = len(_text(turn).strip()) > brief
+    return turn["role"] in ("tool", "function") or medium or told
 
 
 def _forbids(text: str) -> bool:
