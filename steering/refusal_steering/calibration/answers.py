@@ -67,7 +67,7 @@ def _greedy(
         for step in range(tokens):
             if state:
                 state.step = step
-            logits, past = _next(target, feed, mask, positions, past)
+            logits, past = next_logits(target, feed, mask, positions, past)
             if blend:
                 logits = blend.mix(step, batch.rows, logits.float())
             best = logits.argmax(-1)
@@ -80,9 +80,10 @@ def _greedy(
     return [_until(row, stop) for row in torch.stack(chosen, dim=1).tolist()]
 
 
-def _next(
+def next_logits(
     target: CalibrationModel, feed: Tensor, mask: Tensor, positions: Tensor, past: Any
 ) -> tuple[Tensor, Any]:
+    """One step of decoding [N]: the logits [N, V] after ``feed``, and the cache that goes on."""
     output = target.model(
         input_ids=feed,
         attention_mask=mask,

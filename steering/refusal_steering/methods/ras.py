@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import RiskPass
-from refusal_steering.calibration.answers import answer_all
+from refusal_steering.calibration.answers import answer_all, next_logits
 from refusal_steering.calibration.model import Batch, CalibrationModel
 from refusal_steering.decoder_hooks import final_states, output_logits
 from refusal_steering.detection.detector import verdict_on
@@ -134,16 +134,8 @@ def openings(target: CalibrationModel, batch: Batch, tokens: int) -> Openings:
     logits = []
     with final_states(target.model) as states:
         for _ in range(tokens):
-            output = target.model(
-                input_ids=feed,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=past,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            past = output.past_key_values
-            logits.append(output.logits[:, -1].float())
+            last_logits, past = next_logits(target, feed, mask, positions, past)
+            logits.append(last_logits.float())
             feed = logits[-1].argmax(-1, keepdim=True)
             positions = positions[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(feed)], dim=1)
