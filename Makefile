@@ -31,10 +31,15 @@ SERVED := $(if $(filter text,$(DEMO)),$(DEMO_MODEL),$(DEMO_MEDIA))
 # What was not run, of both parts of the tests, for the last lines of `make test`.
 LEFT_OUT := build/tests_left_out.txt
 export REFUSAL_TESTS_LEFT_OUT := $(LEFT_OUT)
+# Tests of one file stay in one process, files start in their order: the slowest are not the last.
+TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 # Part of the tests covers part of the code: a run that PYTEST narrows is not measured.
 define FAST_TESTS
-$(BIN)/python $(if $(PYTEST),,-m coverage run) -m pytest -m "not engine and not gpu" $(PYTEST) \
+$(if $(PYTEST),,$(BIN)/python -m coverage erase)
+@$(BIN)/python $(if $(PYTEST),,-m coverage run) -m pytest -m "not engine and not gpu" \
+	$(or $(PYTEST),$(TWO_PROCESSES)) \
 	$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+$(if $(PYTEST),,@$(BIN)/python -m coverage combine --quiet)
 $(if $(PYTEST),,@$(BIN)/python -m tests.coverage_floors \
 	$(call or_else,test what the rooms named above do; the floors are in pyproject.toml))
 endef
@@ -144,7 +149,7 @@ demo-model: install ## Fetch the demo model, and make the one with media beside 
 
 .PHONY: clean
 clean: ## Remove caches and build output
-	@rm -rf build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.git/*' -not -path './$(VENV)/*' \
 		-prune -exec rm -rf {} +
 

@@ -24,6 +24,21 @@ settings.load_profile("any machine")
 LEFT_OUT = "REFUSAL_TESTS_LEFT_OUT"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A process of xdist's is measured; the programs that its tests start are not."""
+    if hasattr(config, "workerinput"):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Save what was measured before xdist, which gives its processes ten seconds, ends this one."""
+    if hasattr(session.config, "workerinput"):
+        from coverage import Coverage
+
+        if (measured := Coverage.current()) is not None:
+            measured.save()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _scheduled_as_before() -> Iterator[None]:
     """No test makes this process a real-time one, which every engine after it would inherit."""
@@ -35,7 +50,8 @@ def _scheduled_as_before() -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was skipped, one line for each reason; a reason names the way to what is missing."""
     lines = left_out(terminalreporter.stats.get("skipped", []))
-    if not lines:
+    # A process of xdist's ends like this too; all reports reach the one that started it.
+    if not lines or hasattr(terminalreporter.config, "workerinput"):
         return
     terminalreporter.section("not run on this machine")
     for line in lines:

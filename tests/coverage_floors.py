@@ -1,6 +1,7 @@
 """Coverage of every room after a measured run, against the floors in pyproject.toml.
 
-    python -m coverage run -m pytest ... && python -m tests.coverage_floors
+    python -m coverage run -m pytest -n 2 ...
+    python -m coverage combine && python -m tests.coverage_floors
 
 coverage.py knows one floor for everything; ``[tool.coverage_floors]`` has one for each room, and
 ``all`` for both packages together. Shares count statements and branches, as coverage.py's own do.

@@ -61,12 +61,15 @@ def test_two(): pass
 """
 
 
-def test_a_run_ends_with_one_line_for_each_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "two"])
+def test_a_run_ends_with_one_line_for_each_reason(
+    processes: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_terminal_summary\n")
     left_out = tmp_path / "left_out.txt"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *processes, str(tmp_path)],
         cwd=tmp_path,
         env={"PYTHONPATH": ":".join(sys.path), "REFUSAL_TESTS_LEFT_OUT": str(left_out)},
         capture_output=True,

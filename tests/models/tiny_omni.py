@@ -19,6 +19,7 @@ import math
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,10 +66,11 @@ def ensure(cache_dir: Path, *, seed: int = 0, dtype: str = "bfloat16") -> Path:
     try:
         built = build(work / target.name, seed=seed, dtype=dtype)
         # Another test process may have been faster; its folder has the same content.
-        if not target.is_dir():
+        with suppress(OSError):
             built.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    assert target.is_dir(), f"{cache_dir} takes no folder"
     return target
 
 

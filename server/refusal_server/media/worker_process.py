@@ -74,6 +74,9 @@ class WorkerProcess:
             protocol.send_job(self._jobs.fileno(), job)
             reading = protocol.receive_reading(self._readings.fileno(), self._limits)
         except OSError as error:
+            # Its pipes may be closed some time before it counts as ended.
+            self.kill()
+            self._process.wait()
             raise WorkerGoneError(str(error)) from error
         finally:
             alarm.cancel()
