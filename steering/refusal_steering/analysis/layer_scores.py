@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,16 @@ def layer_scores(
         total=floats(total),
         best=int(total.nan_to_num(-torch.inf).argmax()),
     )
+
+
+def best_neighbours(scores: Mapping[int, float], count: int) -> list[int]:
+    """The ``count`` layers next to each other, among those with a score, whose sum is largest.
+
+    All of them where there are no more than ``count``.
+    """
+    known = sorted(scores)
+    runs = [known[start : start + count] for start in range(len(known) - count + 1)]
+    return max(runs, key=lambda run: sum(scores[layer] for layer in run), default=known)
 
 
 def _consistency(rows: Tensor, frame: TextFrame) -> Tensor:

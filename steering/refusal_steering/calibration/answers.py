@@ -59,7 +59,7 @@ def _greedy(
     state: BatchSteering | None,
     blend: BatchBlend | None,
 ) -> list[list[int]]:
-    stop = _stop_tokens(target)
+    stop = stop_tokens(target)
     mask, positions, feed = batch.attention_mask, batch.positions, batch.input_ids
     past, chosen = batch.take_prefix(), []
     finished = torch.zeros(len(batch.rows), dtype=torch.bool)
@@ -95,7 +95,8 @@ def next_logits(
     return output.logits[:, -1], output.past_key_values
 
 
-def _stop_tokens(target: CalibrationModel) -> list[int]:
+def stop_tokens(target: CalibrationModel) -> list[int]:
+    """The tokens that end an answer: the generation configuration's and the tokenizer's."""
     configured = target.model.generation_config.eos_token_id
     found = configured if isinstance(configured, list) else [configured]
     known = {token for token in (*found, target.tokenizer.eos_token_id) if token is not None}

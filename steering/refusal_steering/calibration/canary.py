@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -35,7 +35,11 @@ def choose_canary(target: CalibrationModel, prompts: Iterable[str], spec: Steeri
     ``spec`` is a request's under the bundle; the canary's own terms follow from it. Raises
     :class:`NoCanaryError` when no prompt moves enough tokens well beyond the tolerance.
     """
-    found = [_measure(target, prompt, spec.canary) for prompt in prompts]
+    return surest(_measure(target, prompt, spec.canary) for prompt in prompts)
+
+
+def surest(found: Iterable[Canary | None]) -> Canary:
+    """The canary that is moved furthest beyond its tolerance; raises :class:`NoCanaryError`."""
     usable = [canary for canary in found if canary is not None]
     if not usable:
         raise NoCanaryError(
@@ -59,10 +63,32 @@ def moved_tokens(plain: Tensor, steered: Tensor) -> dict[int, float]:
 
     Only tokens among the likeliest on both sides count: far down the tail a shift is noise.
     """
-    likely = set(plain.topk(_TOP).indices.tolist()) & set(steered.topk(_TOP).indices.tolist())
-    shift = {token: float(steered[token] - plain[token]) for token in likely}
+    return most_moved(_likeliest(plain), _likeliest(steered))
+
+
+def most_moved(plain: Mapping[int, float], steered: Mapping[int, float]) -> dict[int, float]:
+    """The same of the likeliest 20 tokens' log-probabilities on both sides."""
+    shift = {token: steered[token] - plain[token] for token in plain if token in steered}
     most = sorted(shift, key=lambda token: (-abs(shift[token]), token))[:_TOKENS]
     return {token: round(shift[token], 4) for token in most}
+
+
+def canary_of(ids: Sequence[int], shift: Mapping[int, float]) -> Canary | None:
+    """A canary for the prompt ``ids``, or none where its tokens move too little to prove it."""
+    if len(shift) < _FEWEST:
+        return None
+    largest = max(map(abs, shift.values()))
+    canary = Canary(
+        token_ids=tuple(ids),
+        shift={str(token): value for token, value in shift.items()},
+        tolerance=round(_TOLERANCE + _RELATIVE_TOLERANCE * largest, 2),
+    )
+    return canary if _certainty(canary) > 2.0 else None
+
+
+def _likeliest(logprobs: Tensor) -> dict[int, float]:
+    top = logprobs.topk(_TOP)
+    return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
 
 def _measure(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Canary | None:
@@ -70,17 +96,7 @@ def _measure(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Canar
     inputs = {"input_ids": torch.tensor([ids])}
     plain = greedy(target.model, inputs, 1).logprobs[0]
     steered = greedy(target.model, inputs, 1, spec).logprobs[0]
-    shift = moved_tokens(plain, steered)
-    if len(shift) < _FEWEST:
-        return None
-    largest = max(map(abs, shift.values()))
-    tolerance = round(_TOLERANCE + _RELATIVE_TOLERANCE * largest, 2)
-    canary = Canary(
-        token_ids=tuple(ids),
-        shift={str(token): value for token, value in shift.items()},
-        tolerance=tolerance,
-    )
-    return canary if _certainty(canary) > 2.0 else None
+    return canary_of(ids, moved_tokens(plain, steered))
 
 
 def _certainty(canary: Canary) -> float:

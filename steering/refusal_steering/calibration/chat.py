@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from refusal_steering.errors import SteeringError
 
 _SAMPLE = "How do I boil an egg?"
+_ANSWER = "Put it into boiling water."
 # Templates of reasoning models take one of these names.
-_THINKING_OFF = {"enable_thinking": False, "thinking": False}
+THINKING_OFF = {"enable_thinking": False, "thinking": False}
 _THINK_BLOCKS = (
     ("<think>", "</think>"),
     ("<seed:think>", "</seed:think>"),
@@ -48,6 +49,16 @@ class Chat:
         """Token ids of one user message, up to where the answer starts."""
         return self._ids(_asking(prompt))
 
+    def end_of_answer(self, stops: Collection[int]) -> int | None:
+        """The first of ``stops`` that the template writes behind an answer, if it writes one."""
+        told = [*_asking(_SAMPLE), {"role": "assistant", "content": _ANSWER}]
+        text = self.render(told)
+        if _ANSWER not in text:
+            return None
+        tail = text[text.rindex(_ANSWER) + len(_ANSWER) :]
+        ids: list[int] = self.tokenizer(tail, add_special_tokens=False)["input_ids"]
+        return next((token for token in ids if token in stops), None)
+
     def check(self, source: str) -> None:
         """Raise :class:`ChatTemplateError` unless the template of ``source`` carries a request."""
         if not getattr(self.tokenizer, "chat_template", None):
@@ -80,7 +91,7 @@ class Chat:
         tail = text[text.rindex(_SAMPLE) :]
         if any(tail.count(opening) > tail.count(end) for opening, end in _THINK_BLOCKS):
             return True
-        quiet = Chat(self.tokenizer, {**self.arguments, **_THINKING_OFF})
+        quiet = Chat(self.tokenizer, {**self.arguments, **THINKING_OFF})
         return quiet.render(_asking(_SAMPLE)) != text
 
     def check_prompts(self, prompts: Sequence[str], longest: int, vocabulary: int) -> None:

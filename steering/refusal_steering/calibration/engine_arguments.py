@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,54 @@ _SHARED = (
     "dtype",
     "quantization",
     "trust_remote_code",
+    "hf_overrides",
+    "revision",
+    "code_revision",
+    "tokenizer",
+    "tokenizer_mode",
+    "tokenizer_revision",
+    "config_format",
+    "load_format",
+    "tensor_parallel_size",
     "limit_mm_per_prompt",
     "media_io_kwargs",
     "mm_processor_kwargs",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSettings:
+    """How a server reads requests: arguments of ``vllm.LLM``, and what it puts around a chat.
+
+    ``template`` is a chat template or a path to one, ``content_format`` how it takes media, and
+    ``template_arguments`` what it is given.
+    """
+
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    template: str | None = None
+    content_format: str = "auto"
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def served_settings(given: str, path: Path | None, max_model_len: int) -> ServedSettings:
+    """Settings of the server's file ``path`` under the JSON object ``given`` of the command line.
+
+    ``max_model_len`` holds where neither names one. Raises ``typer.BadParameter``.
+    """
+    section = _section(path)
+    engine = {
+        "max_model_len": section.get("max_model_len", max_model_len),
+        **engine_arguments(given, path),
+    }
+    template = section.get("chat_template")
+    if path is not None and isinstance(template, str) and (path.parent / template).is_file():
+        template = str(path.parent / template)
+    return ServedSettings(
+        engine,
+        template,
+        section.get("chat_template_content_format", "auto"),
+        section.get("default_chat_template_kwargs") or {},
+    )
 
 
 def engine_arguments(given: str, served_by: Path | None = None) -> dict[str, Any]:
@@ -40,13 +86,21 @@ def json_object(given: str, what: str) -> dict[str, Any]:
 
 
 def _served(path: Path | None) -> dict[str, Any]:
+    section = _section(path)
+    return {name: section[name] for name in _SHARED if name in section}
+
+
+def _section(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        engine = document["engine"]
-        return {name: engine[name] for name in _SHARED if name in engine}
+        return {name.replace("-", "_"): value for name, value in document["engine"].items()}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise typer.BadParameter(
             f"{path} is not a server's configuration with an `engine` section: {error}"
+        ) from error
+    except AttributeError as error:
+        raise typer.BadParameter(
+            f"{path} is not a server's configuration: its `engine` section holds no settings"
         ) from error

@@ -7,6 +7,7 @@ the modalities differ, not what they share, and its sign has no meaning.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.directions import mean_difference
 from refusal_steering.errors import SteeringError
 
+_log = logging.getLogger(__name__)
 Method = Literal["svd", "mean"]
 
 TEXT_AGREEMENT = 0.8
@@ -117,20 +119,28 @@ def golden_vector(vectors: Mapping[str, Tensor], text: str, method: Method = "sv
 def golden_layers(
     file: ActivationFile, text: str, groups: Sequence[str] = (), method: Method = "svd"
 ) -> dict[int, Golden]:
-    """Golden vectors of every layer, from the training rows of ``groups`` (default: all)."""
+    """Golden vectors by layer, from the training rows of ``groups`` (default: all).
+
+    A layer that fails a check is left out with a warning. Raises :class:`GoldenError` where all do.
+    """
     learning = file.in_split("train")
     if not bool(learning.any()):
         raise GoldenError("no row belongs to the train split; vectors come from training rows only")
     names = [group for group, used in zip(file.groups, learning.tolist(), strict=True) if used]
     wanted = tuple(dict.fromkeys(groups or names))
-    found = {}
+    found: dict[int, Golden] = {}
+    left_out: dict[int, GoldenError] = {}
     for layer in sorted(file.rows):
         rows = file.layer(layer)[learning]
         vectors = refusal_vectors(rows, file.harmful[learning], names, wanted)
         try:
             found[layer] = golden_vector(vectors, text, method)
         except GoldenError as error:
-            raise GoldenError(f"layer {layer}: {error}") from error
+            left_out[layer] = error
+            _log.warning("layer %d is left out: %s", layer, error)
+    if not found:
+        first = min(left_out)
+        raise GoldenError(f"no layer has a golden vector; layer {first}: {left_out[first]}")
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from refusal_steering.bundle import RiskPass
 from refusal_steering.calibration.answers import answer_all, next_logits
+from refusal_steering.calibration.chat import THINKING_OFF
 from refusal_steering.calibration.model import Batch, CalibrationModel
 from refusal_steering.decoder_hooks import final_states, output_logits
 from refusal_steering.detection.detector import verdict_on
@@ -99,11 +100,15 @@ def similarities(
     discount: float,
     prompt: str,
 ) -> Tensor:
-    """Similarity S [N] of every text question, from the likeliest 20 tokens as when serving."""
+    """Similarity S [N] of every text question, from the likeliest 20 tokens as when serving.
+
+    The server asks with thinking off whatever its default is, and so does this.
+    """
     found = torch.empty(len(questions))
     asked = [risk_question(prompt, question) for question in questions]
-    for batch in target.batches(asked, _BATCH_SIZE):
-        logits = openings(target, batch, prototypes.count).logits
+    quiet = replace(target, template_arguments={**target.template_arguments, **THINKING_OFF})
+    for batch in quiet.batches(asked, _BATCH_SIZE):
+        logits = openings(quiet, batch, prototypes.count).logits
         for row, steps in zip(batch.rows, logits.log_softmax(-1), strict=True):
             found[row] = prototypes.similarity([_likeliest(step) for step in steps], discount)
     return found

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refusal_steering.calibration.answers import stop_tokens
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
+from refusal_steering.calibration.chat import Chat
 from refusal_steering.calibration.model import Batch, CalibrationModel
 from refusal_steering.spec import SteeringSpec
 
@@ -37,9 +39,14 @@ def prime(target: CalibrationModel, batch: Batch) -> Primed:
 
 
 def answer_ids(target: CalibrationModel, answer: str) -> Tensor:
-    """Token ids [N] of ``answer`` and its end."""
+    """Token ids [N] of ``answer`` and of what ends an answer in the model's chat template.
+
+    That need not be the tokenizer's end of text: Gemma's answers end with ``<end_of_turn>``.
+    """
     ids = target.tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return torch.tensor([*ids, target.tokenizer.eos_token_id])
+    chat = Chat(target.tokenizer, target.template_arguments)
+    end = chat.end_of_answer(stop_tokens(target))
+    return torch.tensor([*ids, target.tokenizer.eos_token_id if end is None else end])
 
 
 def surprise(

@@ -22,12 +22,13 @@ _RATE = 16_000
 _FRAMES, _FPS = 16, 8
 
 Part = dict[str, Any]
+Size = tuple[int, int]
 
 
-def image_part(seed: int) -> Part:
-    """One colour, as an OpenAI content part."""
+def image_part(seed: int, size: Size = (_PIXELS, _PIXELS)) -> Part:
+    """One colour, as an OpenAI content part; ``size`` is width and height in pixels."""
     content = io.BytesIO()
-    Image.new("RGB", (_PIXELS, _PIXELS), _colour(random.Random(seed))).save(content, "PNG")
+    Image.new("RGB", size, _colour(random.Random(seed))).save(content, "PNG")
     return {"type": "image_url", "image_url": {"url": _url("image/png", content)}}
 
 
@@ -40,15 +41,15 @@ def audio_part(seed: int) -> Part:
     return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
-def video_part(seed: int) -> Part:
-    """Two seconds of frames of random colours."""
+def video_part(seed: int, size: Size = (_PIXELS, _PIXELS)) -> Part:
+    """Two seconds of frames of random colours; ``size`` is width and height in pixels."""
     rng, content = random.Random(seed), io.BytesIO()
     with av.open(content, "w", format="mp4") as file:
         stream = file.add_stream("mpeg4", rate=_FPS)
-        stream.width = stream.height = _PIXELS
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for _ in range(_FRAMES):
-            picture = Image.new("RGB", (_PIXELS, _PIXELS), _colour(rng))
+            picture = Image.new("RGB", size, _colour(rng))
             file.mux(stream.encode(av.VideoFrame.from_image(picture)))
         file.mux(stream.encode(None))
     return {"type": "video_url", "video_url": {"url": _url("video/mp4", content)}}
@@ -59,6 +60,20 @@ NEUTRAL: dict[str, Callable[[int], Part]] = {
     "audio": audio_part,
     "video": video_part,
 }
+
+# Sizes that people send, in pixels; audio has none, so its two entries are two sounds.
+NEUTRAL_SIZES: dict[str, tuple[Size, ...]] = {
+    "image": ((224, 224), (640, 480), (760, 760), (480, 854)),
+    "video": ((224, 224), (640, 360)),
+    "audio": ((0, 0), (0, 0)),
+}
+
+
+def neutral_part(medium: str, size: Size, seed: int) -> Part:
+    """A neutral item of one of the sizes above."""
+    if medium == "image":
+        return image_part(seed, size)
+    return video_part(seed, size) if medium == "video" else audio_part(seed)
 
 
 def _colour(rng: random.Random) -> tuple[int, int, int]:

@@ -116,8 +116,10 @@ def _row(where: str, number: int, value: dict[str, Any], label: str | None) -> P
         raise PromptFileError(
             f"{where}: no column 'label', harmful or harmless; {columns_found(value)}"
         )
+    # Rows of the omnibench command say which combination they are; that is their group.
+    named = {"group": value["combo"]} if "combo" in value else {}
     try:
-        return PromptRow.model_validate({"label": label, **value, "line": number})
+        return PromptRow.model_validate({"label": label, **named, **value, "line": number})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"])) or "row"

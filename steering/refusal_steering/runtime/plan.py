@@ -157,6 +157,13 @@ class RequestSlots:
             if row.computes and row.request_slot == row.owner
         ]
 
+    def blended_rows(self, plan: StepPlan) -> list[tuple[str, int, int]]:
+        """Policy version, answer token and place in the batch of the rows of logits that blend."""
+        owners = {request.request_slot: request for request in self._requests.values()}
+        return [
+            (owners[row.owner].directive.policy_version, row.token, row.at) for row in plan.blends
+        ]
+
     def plan(
         self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
     ) -> StepPlan:

@@ -205,6 +205,10 @@ class ResidualSteering:
         """Policy version and place in the batch of every last prompt token of this step."""
         return self._request_slots.last_prompt_rows(self._plan)
 
+    def blended_rows(self) -> list[tuple[str, int, int]]:
+        """Policy version, answer token and place of every row of this step's logits that blends."""
+        return self._request_slots.blended_rows(self._plan)
+
     def blend(self, logits: Tensor) -> None:
         """Blend the step's logits [requests, V] in place; call it with the first of every step."""
         rows = self._plan.blends

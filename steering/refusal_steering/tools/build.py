@@ -13,10 +13,13 @@ import typer
 
 from refusal_steering.bundle import Strategy
 from refusal_steering.calibration.recentring import check_offsets, load_offsets
+from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
+from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.measured import keep_measured, try_out
+from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.plan import BuildPlan, GatePlan
 from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
@@ -31,13 +34,16 @@ from refusal_steering.tools.checks import (
     model_name,
 )
 from refusal_steering.tools.models import TemplateArguments, open_model
+from refusal_steering.tools.served_build import ServedBuild, build_served, strategies_of
 
 REPORT_FILE = "report.html"
 _LARGEST_SEED = 2**32 - 1
 
 
 def build(
-    model: Annotated[Path, typer.Option(help="folder of the model, in Hugging Face's form")],
+    model: Annotated[
+        Path, typer.Option(help="folder of the model; with --served-by also a hub's name")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the bundles and the report")],
     harmful: Annotated[Path | None, typer.Option(help="JSONL with `prompt`: to be refused")] = None,
     harmless: Annotated[Path | None, typer.Option(help="JSONL with `prompt`: to answer")] = None,
@@ -70,6 +76,34 @@ def build(
         Path | None, typer.Option(help="folder to keep what the gate is trained on")
     ] = None,
     template_args: TemplateArguments = "{}",
+    served_by: Annotated[
+        Path | None,
+        typer.Option(help="server configuration: build in text and media, by that engine"),
+    ] = None,
+    modalities: Annotated[
+        str | None, typer.Option(help="with --served-by: text and media, with commas between")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="with --served-by: JSONL with type, text and files of image, audio, video"
+        ),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(min=8, help="with --served-by: requests of each group and label")
+    ] = 200,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="with --served-by: make this one; may be repeated")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help=f"with --served-by: loss of omnisteer: {', '.join(PRESETS)}")
+    ] = SCALE_FREE.name,
+    engine_args: Annotated[
+        str, typer.Option(help="with --served-by: more arguments of vllm.LLM, as JSON")
+    ] = "{}",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with --served-by: print the plan and end")
+    ] = False,
     report: Annotated[bool, typer.Option(help="measure: refused shares, report")] = True,
     seed: Annotated[
         int, typer.Option(min=0, max=_LARGEST_SEED, help="of templates, training and samples")
@@ -78,16 +112,28 @@ def build(
 ) -> None:
     """Calibrate static, omnisteer, promptgate, mars, ras and cascade for a model.
 
-    Without request files, the contrast set of this project is used. Ends with 1 where a strategy
+    Without request files, the contrast set of this project is used. With --served-by, the engine
+    that serves reads every request, in all media that the model takes. Ends with 1 where a strategy
     had to be left out, with 2 where nothing can be built.
     """
+    if served_by is not None:
+        _refuse_text_options(harmful, harmless, offsets, token_rows, without_form)
+        asked = ServedBuild(
+            str(model), served_by, out, name, modalities, data, rows, engine_args, dry_run, force
+        )
+        how = _media_plan(strategy, layers, budget, preset, seed)
+        raise typer.Exit(build_served(asked, how))
+    if data or modalities or strategy or dry_run:
+        raise typer.BadParameter(
+            "--data, --modalities, --strategy and --dry-run are for a build with --served-by"
+        )
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
     plan = _plan(layers, budget, without_form or [], refusal, seed)
     plan = replace(plan, gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed, use=gate))
     called = model_name(model.resolve().name if name is None else name)
-    for strategy in get_args(Strategy):
-        bundle_out(out / strategy, force=force)
+    for made in get_args(Strategy):
+        bundle_out(out / made, force=force)
     file_out(out / REPORT_FILE)
     if token_rows is not None:
         folder_out(token_rows)
@@ -112,13 +158,35 @@ def build(
         save_measurements(measured, out)
         write_page(measured, out / REPORT_FILE)
         typer.echo(f"report     {out / REPORT_FILE}")
-    for strategy, bundle in built.bundles.items():
-        typer.echo(f"{strategy:10} {out / strategy}  {bundle.digest[:12]}")
+    for made, bundle in built.bundles.items():
+        typer.echo(f"{made:10} {out / made}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
-    for strategy, reason in built.left_out.items():
-        typer.echo(f"{strategy} is left out: {reason}", err=True)
+    for made, reason in built.left_out.items():
+        typer.echo(f"{made} is left out: {reason}", err=True)
     if built.left_out:
         raise typer.Exit(1)
+
+
+def _refuse_text_options(*given: object) -> None:
+    if any(given):
+        raise typer.BadParameter(
+            "--harmful, --harmless, --offsets, --token-rows and --without-form are for a build of "
+            "text, without --served-by; give --data"
+        )
+
+
+def _media_plan(
+    strategies: Sequence[str] | None, layers: str | None, budget: float, preset: str, seed: int
+) -> MediaPlan:
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"unknown preset {preset!r}; expected one of {list(PRESETS)}")
+    return MediaPlan(
+        strategies=strategies_of(strategies),
+        layers=layer_numbers(layers),
+        budget=budget,
+        training=Training(preset=PRESETS[preset], seed=seed),
+        seed=seed,
+    )
 
 
 def _plan(

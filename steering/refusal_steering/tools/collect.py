@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -14,15 +15,17 @@ from torch import Tensor
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.activations import collect as collect_with_transformers
-from refusal_steering.calibration.engine_arguments import engine_arguments, json_object
+from refusal_steering.calibration.engine_arguments import (
+    ServedSettings,
+    json_object,
+    served_settings,
+)
+from refusal_steering.engine import every_row
+from refusal_steering.evaluation.suites.media import with_files
 from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
 from refusal_steering.tools.checks import file_out
-from refusal_steering.tools.models import (
-    TemplateArguments,
-    check_files_of,
-    check_texts,
-    open_model,
-)
+from refusal_steering.tools.engines import facts_of, running
+from refusal_steering.tools.models import TemplateArguments, check_files_of, check_texts, open_model
 
 Engine = Literal["vllm", "transformers"]
 
@@ -33,6 +36,9 @@ def collect(
     out: Annotated[Path, typer.Option("--out", "-o", help="activation file to write")],
     engine: Annotated[Engine, typer.Option(help="what runs the model")] = "vllm",
     max_model_len: Annotated[int, typer.Option(min=1, help="context of the vLLM engine")] = 4096,
+    served_by: Annotated[
+        Path | None, typer.Option(help="server configuration, to read requests as it does")
+    ] = None,
     engine_args: Annotated[str, typer.Option(help="more arguments of vllm.LLM, as JSON")] = "{}",
     template_args: TemplateArguments = "{}",
 ) -> None:
@@ -42,14 +48,14 @@ def collect(
     and is there as a cross-check; vLLM also takes messages with media.
     """
     file_out(out, [prompts])
-    more = engine_arguments(engine_args)
-    arguments = json_object(template_args, "the chat template's arguments")
+    settings = served_settings(engine_args, served_by, max_model_len)
+    given = json_object(template_args, "the chat template's arguments")
+    settings = replace(settings, template_arguments={**settings.template_arguments, **given})
     rows, digest = read_prompts(prompts), hashlib.sha256(prompts.read_bytes()).hexdigest()
     if engine == "vllm":
-        more = {"max_model_len": max_model_len, **more}
-        found, sizes = _through_vllm(rows, model, arguments, more)
-    elif more:
-        raise typer.BadParameter("--engine-args is for --engine vllm only")
+        found, sizes = _through_vllm(rows, prompts.parent, model, settings)
+    elif engine_args != "{}" or served_by is not None:
+        raise typer.BadParameter("--engine-args and --served-by are for --engine vllm only")
     else:
         found, sizes = _through_transformers(rows, Path(model), template_args)
     name = Path(model).resolve().name if Path(model).exists() else Path(model).name
@@ -66,14 +72,16 @@ def collect(
 
 
 def _through_vllm(
-    rows: Sequence[PromptRow], model: str, arguments: dict[str, Any], more: dict[str, Any]
+    rows: Sequence[PromptRow], root: Path, model: str, settings: ServedSettings
 ) -> tuple[Tensor, tuple[int, int]]:
-    from refusal_steering.vllm_plugin.collector import collecting
-
+    conversations = [with_files(row.messages, root) for row in rows]
+    longest = settings.engine["max_model_len"]
     check_files_of(model)
-    check_texts(model, arguments, [row.messages for row in rows], more["max_model_len"])
-    with collecting(model, template_arguments=arguments, **more) as collector:
-        return collector.collect([row.messages for row in rows]), collector.sizes
+    check_texts(model, settings.template_arguments, conversations, longest)
+    facts = facts_of(model, settings)
+    with running(facts, settings, steered=False) as engine:
+        found = every_row(engine, conversations)
+    return found, (facts.identity.hidden_size, facts.identity.num_layers)
 
 
 def _through_transformers(

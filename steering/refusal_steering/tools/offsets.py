@@ -10,13 +10,14 @@ import typer
 from torch import Tensor
 
 from refusal_steering.bundle import load_bundle
-from refusal_steering.calibration.engine_arguments import engine_arguments
+from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.calibration.recentring import recentre_bundle, save_offsets
+from refusal_steering.engine import every_row
 from refusal_steering.methods.mars import neutral_offset
 from refusal_steering.prompts.contrast_set import Item, load_items, render
 from refusal_steering.prompts.neutral_media import NEUTRAL, Part
 from refusal_steering.tools.checks import file_out
-from refusal_steering.tools.models import check_files_of
+from refusal_steering.tools.engines import facts_of, running
 
 _PROMPTS = 8
 
@@ -41,8 +42,6 @@ def offsets(
     One medium at a time is measured; a request with several gets the sum. A bundle keeps the
     offsets of media that are not measured.
     """
-    from refusal_steering.vllm_plugin.collector import collecting
-
     file_out(out)
     wanted = [name.strip() for name in media.split(",")]
     if unknown := [name for name in wanted if name not in NEUTRAL]:
@@ -50,15 +49,15 @@ def offsets(
     prompts = [render(item, "plain", 0) for item in _everyday()]
     known = {path: load_bundle(path) for path in bundle or []}
     found: dict[int, dict[str, Tensor]] = {}
-    more = {"max_model_len": max_model_len, **engine_arguments(engine_args, served_by)}
-    check_files_of(model)
-    with collecting(model, **more) as collector:
-        for unmoved in known.values():
-            unmoved.check_model(*collector.sizes)
-        without = collector.collect([_messages(prompt) for prompt in prompts])
+    settings = served_settings(engine_args, served_by, max_model_len)
+    facts = facts_of(model, settings)
+    for unmoved in known.values():
+        unmoved.check_model(facts.identity.hidden_size, facts.identity.num_layers)
+    with running(facts, settings, steered=False) as engine:
+        without = every_row(engine, [_messages(prompt) for prompt in prompts])
         without = without.repeat_interleave(samples, 0)
         for medium in wanted:
-            rows = collector.collect(_beside(NEUTRAL[medium], prompts, samples))
+            rows = every_row(engine, _beside(NEUTRAL[medium], prompts, samples))
             for layer in range(rows.shape[1]):
                 moved = neutral_offset(rows[:, layer], without[:, layer])
                 found.setdefault(layer, {})[medium] = moved

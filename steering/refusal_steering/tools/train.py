@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from refusal_steering.analysis.layer_scores import best_neighbours
+from refusal_steering.analysis.separability import auroc
 from refusal_steering.bundle import Window, check_bundle_name, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.methods.golden_file import GoldenFile, load_golden
@@ -26,6 +28,9 @@ from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
 from refusal_steering.tools.checks import bundle_out
 
+# The paper steers three to six neighbouring layers of 28; every further one costs twice.
+_LAYERS = 3
+
 
 def train(
     activations: Annotated[Path, typer.Argument(help="activation file of the collect command")],
@@ -33,7 +38,8 @@ def train(
     out: Annotated[Path, typer.Argument(help="folder for the bundle")],
     name: Annotated[str, typer.Option(help="name of the bundle")] = "omnisteer",
     layer: Annotated[
-        list[int] | None, typer.Option(help="layer to steer, repeatable (default: all)")
+        list[int] | None,
+        typer.Option(help="layer to steer, repeatable (default: three neighbours)"),
     ] = None,
     preset: Annotated[
         str, typer.Option(help=f"loss constants: {', '.join(PRESETS)}")
@@ -124,7 +130,11 @@ def train(
 def trained_layers(
     file: ActivationFile, golden: GoldenFile, wanted: list[int], how: Training
 ) -> dict[int, TrainedLayer]:
-    """Adapters for the ``wanted`` golden vectors (all, if empty), on the training rows."""
+    """Adapters for the ``wanted`` golden vectors, on the training rows.
+
+    None wanted means the three neighbouring layers whose vectors tell the tuning rows apart best,
+    or the training rows where the file has no others.
+    """
     if golden.model != file.model:
         raise TrainingError(
             f"the activations are of {file.model.id}, the golden vectors of {golden.model.id}; "
@@ -135,10 +145,22 @@ def trained_layers(
         raise TrainingError(
             f"no golden vector for layers {missing}; there are some for {sorted(golden.vectors)}"
         )
-    chosen = {at: golden.vectors[at] for at in sorted(set(wanted)) or golden.vectors}
+    layers = sorted(set(wanted)) or best_neighbours(_areas(file, golden), _LAYERS)
+    chosen = {at: golden.vectors[at] for at in layers}
     learning = file.in_split("train")
     rows = {at: file.layer(at)[learning] for at in chosen}
     return train_layers(chosen, rows, file.harmful[learning], how)
+
+
+def _areas(file: ActivationFile, golden: GoldenFile) -> dict[int, float]:
+    tried = file.in_split("tune")
+    if len(set(file.harmful[tried].tolist())) < 2:
+        tried = file.in_split("train")
+    return {
+        at: auroc(file.layer(at)[tried] @ vector, file.harmful[tried])
+        for at, vector in golden.vectors.items()
+        if at in file.rows
+    }
 
 
 def _facts(

@@ -279,6 +279,13 @@ class OfflineCore(Protocol):
     engine_core: EngineCore
 
 
+class OfflineOutput(Protocol):
+    """A finished answer of an offline engine."""
+
+    prompt_token_ids: list[int] | None
+    outputs: Sequence[Any]
+
+
 class OfflineEngine(Protocol):
     """``vllm.LLM``: an engine without a server."""
 
@@ -290,8 +297,8 @@ class OfflineEngine(Protocol):
         sampling_params: list[Any],
         *,
         use_tqdm: bool,
-        chat_template_kwargs: dict[str, Any] | None,
-    ) -> Sequence[object]:
+        **template: Any,
+    ) -> Sequence[OfflineOutput]:
         """Answer conversations, a batch of them at a time."""
 
     def collective_rpc(

@@ -1,4 +1,4 @@
-"""The recorder: residual rows at the last prompt token, kept for whoever calibrates.
+"""The recorder: residual rows at the last prompt token and final states, for whoever calibrates.
 
 For offline engines only. It works by forward hooks, which compilation would fold away, so the
 engine must run eagerly.
@@ -20,9 +20,10 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 
 class Recorder:
-    """Records every request whose directive asks for the last prompt token alone.
+    """Records every request that has a directive, steered or not.
 
-    Rows are filed under the directive's policy version, which the caller chooses.
+    Rows are filed under the directive's policy version, which the caller chooses. Where it blends,
+    be it by 0, the states that its tokens are chosen from are filed under ``{version}/states``.
     """
 
     def __init__(self, layers: Mapping[int, nn.Module], steering: ResidualSteering, eager: bool):
@@ -33,13 +34,23 @@ class Recorder:
             )
         self._steering = steering
         self._rows: dict[str, dict[int, Tensor]] = {}
+        self._states: dict[str, dict[int, Tensor]] = {}
         for index, layer in layers.items():
             layer.register_forward_hook(self._hook(index, adds_residual(layer)))
 
     def take(self) -> bytes:
-        """Everything recorded since the last call, as a safetensors file of [layers, H] tensors."""
-        rows, self._rows = self._rows, {}
-        return save({name: torch.stack([of[i] for i in sorted(of)]) for name, of in rows.items()})
+        """Everything recorded since the last call, as a safetensors file.
+
+        Rows are [layers, H], states [tokens, H].
+        """
+        found = {**self._rows, **{f"{name}/states": of for name, of in self._states.items()}}
+        self._rows, self._states = {}, {}
+        return save({name: torch.stack([of[i] for i in sorted(of)]) for name, of in found.items()})
+
+    def watch(self, states: Tensor) -> None:
+        """Keep the states [R, H] that a step's logits are about to be computed from."""
+        for name, token, at in self._steering.blended_rows():
+            self._states.setdefault(name, {})[token] = states[at].float().cpu().clone()
 
     def _hook(self, index: int, split: bool) -> Callable[[nn.Module, object, Output], None]:
         def hook(_module: nn.Module, _args: object, output: Output) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
@@ -47,6 +48,20 @@ def follow_logits(runner: ModelRunner, steering: ResidualSteering) -> None:
         if logits is not None:
             steering.blend(logits)
         return logits
+
+    runner.model.compute_logits = _compute_logits
+
+
+def watch_states(runner: ModelRunner, watch: Callable[[torch.Tensor], None]) -> None:
+    """Show ``watch`` the final states [R, H] of every step before their logits are computed."""
+    compute_logits = runner.model.compute_logits
+
+    @wraps(compute_logits)
+    def _compute_logits(
+        states: torch.Tensor, *args: object, **kwargs: object
+    ) -> torch.Tensor | None:
+        watch(states)
+        return compute_logits(states, *args, **kwargs)
 
     runner.model.compute_logits = _compute_logits
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import torch
+from safetensors.torch import load, save
 from vllm.platforms import current_platform
 from vllm.v1.worker.gpu_worker import Worker
 
@@ -33,7 +34,12 @@ from refusal_steering.vllm_plugin.protocols import (
     VllmConfig,
 )
 from refusal_steering.vllm_plugin.recorder import Recorder
-from refusal_steering.vllm_plugin.runner import follow_batches, follow_logits, projector
+from refusal_steering.vllm_plugin.runner import (
+    follow_batches,
+    follow_logits,
+    projector,
+    watch_states,
+)
 from refusal_steering.vllm_plugin.seams import check_engine
 
 
@@ -117,12 +123,20 @@ class SteeringMixin:
             config = self.vllm_config.model_config
             layers = _decoder_layers(self)
             self.recorder = Recorder(dict(enumerate(layers)), steering, config.enforce_eager)
+            watch_states(self.model_runner, self.recorder.watch)
 
         return self._acknowledge(record)
 
     def refusal_steering_recorded(self) -> bytes:
         """What was recorded since the last call, as a safetensors file."""
         return b"" if self.recorder is None else self.recorder.take()
+
+    def refusal_steering_project(self, packed: bytes) -> bytes:
+        """Logits of packed final states, both as safetensors files; empty where there are none."""
+        project = projector(self.model_runner, self.vllm_config)
+        states = load(packed)["states"].to(torch.device(self.device or "cpu"))
+        logits = None if project is None else project(states)
+        return b"" if logits is None else save({"logits": logits.float().cpu().contiguous()})
 
     def _acknowledge(self, action: Callable[[ResidualSteering], object]) -> RankAnswer:
         # An exception would end the engine's process: errors are answers here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError
 from refusal_steering.methods.golden import GoldenError
-from refusal_steering.methods.golden_file import load_golden
-from refusal_steering.methods.omnisteer_training import TrainingError
+from refusal_steering.methods.golden_file import GoldenFile, load_golden
+from refusal_steering.methods.omnisteer_presets import SCALE_FREE
+from refusal_steering.methods.omnisteer_training import Training, TrainingError
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools import cli
 from refusal_steering.tools.golden import golden
 from refusal_steering.tools.inspect import facts_of, inspect
-from refusal_steering.tools.train import train
+from refusal_steering.tools.train import train, trained_layers
 
 SIZE = 24
 app = typer.Typer()
@@ -86,6 +88,24 @@ def test_from_activations_to_a_bundle(folder: Path) -> None:
         assert layer.floor == 0.0 and float(k[file.harmful].mean()) > float(k[~file.harmful].mean())
     risk = bundle.layers[1].risk_logit(file.layer(1)) > 0
     assert float((risk == file.harmful).float().mean()) > 0.9
+
+
+def test_without_layers_the_neighbours_that_tell_apart_best_are_steered(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(7)
+    count, apart = 240, {0: 0.4, 1: 0.7, 2: 2.0, 3: 2.0, 4: 2.0, 5: 0.4}
+    harmful = torch.arange(count) % 2 == 0
+    rows = {at: torch.randn(count, SIZE, generator=generator) for at in apart}
+    for at, distance in apart.items():
+        rows[at][harmful] += distance / SIZE**0.5
+    model = ModelIdentity(id="tiny", hidden_size=SIZE, num_layers=6)
+    groups = tuple("text" if at % 4 < 2 else "audio" for at in range(count))
+    splits = tuple("train" if at < 160 else "tune" for at in range(count))
+    vectors = {at: torch.ones(SIZE) for at in apart}
+    file = ActivationFile(rows, harmful, groups, splits, model, "a" * 64)
+    golden = GoldenFile(vectors, model, {})
+    how = Training(preset=replace(SCALE_FREE, reach=2.0), width=4, epochs=1)
+    assert set(trained_layers(file, golden, [], how)) == {2, 3, 4}
+    assert set(trained_layers(file, golden, [0, 5], how)) == {0, 5}
 
 
 def test_options_reach_the_bundle(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from refusal_steering.calibration.engine_arguments import engine_arguments
+from refusal_steering.calibration.engine_arguments import engine_arguments, served_settings
 
 DEMO = Path(__file__).resolve().parents[3] / "deploy" / "demo" / "server.yaml"
 
@@ -23,6 +23,28 @@ def test_the_command_line_wins() -> None:
     assert found["media_io_kwargs"] == {}
     assert found["seed"] == 3
     assert engine_arguments("{}") == {}
+
+
+def test_an_engine_is_set_up_as_the_server_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    (tmp_path / "c.yaml").write_text(
+        "engine:\n  model: x\n  max-model-len: 512\n  trust_remote_code: true\n"
+        "  hf_overrides: {a: 1}\n  tensor_parallel_size: 2\n  chat_template: mine.jinja\n"
+        "  chat_template_content_format: openai\n  port: 3\n"
+        "  default_chat_template_kwargs: {enable_thinking: true}\n"
+    )
+    found = served_settings('{"seed": 3}', tmp_path / "c.yaml", 4096)
+    assert found.engine == {
+        "max_model_len": 512,
+        "trust_remote_code": True,
+        "hf_overrides": {"a": 1},
+        "tensor_parallel_size": 2,
+        "seed": 3,
+    }
+    assert found.template == str(tmp_path / "mine.jinja")
+    assert (found.content_format, found.template_arguments) == ("openai", {"enable_thinking": True})
+    assert served_settings('{"max_model_len": 64}', DEMO, 9).engine["max_model_len"] == 64
+    assert served_settings("{}", None, 77).engine == {"max_model_len": 77}
 
 
 @pytest.mark.parametrize("given", ["{", "[]", "3"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.evaluation.suites.media import with_files
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.omnibench import build
@@ -110,3 +111,15 @@ def test_a_folder_without_rows_says_how_to_render_one(tmp_path: Path) -> None:
     for text in ("omnibench", f"omnibench:{tmp_path}?label=harmful"):
         with pytest.raises(EvaluationError, match="omnibench:FOLDER"):
             load_suite(SuiteSpec.parse(text))
+
+
+def test_messages_of_the_benchmark_get_the_bytes_of_their_files(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    parts = [{"type": "image", "file": "a.png"}, {"type": "text", "text": "x"}]
+    plain = {"role": "system", "content": "y"}
+    found = with_files([plain, {"role": "user", "content": parts}], tmp_path)
+    assert found[0] == plain
+    assert found[1]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert found[1]["content"][1] == parts[1]
+    with pytest.raises(EvaluationError, match="outside"):
+        with_files([{"role": "user", "content": [{"file": "../a.png"}]}], tmp_path)

@@ -190,6 +190,17 @@ def test_a_file_that_cannot_give_a_vector_is_refused() -> None:
         golden_layers(replace(file, splits=("held",) * len(file.splits)), "text")
 
 
+def test_one_bad_layer_is_left_out_and_the_others_stay() -> None:
+    file = activations()
+    opposed = file.layer(2).clone()
+    audio = torch.tensor([group == "audio" for group in file.groups])
+    opposed[audio & file.harmful] -= 40.0 * shared()
+    both = replace(file, rows={1: opposed, 2: file.layer(2)})
+    assert set(golden_layers(both, "text")) == {2}
+    with pytest.raises(GoldenError, match="no layer has a golden vector; layer 1"):
+        golden_layers(replace(file, rows={1: opposed}), "text")
+
+
 def test_saved_vectors_are_read_again(tmp_path: Path) -> None:
     file, path = activations(), tmp_path / "golden.safetensors"
     found = golden_layers(file, "text")

@@ -34,6 +34,12 @@ def test_prompts_and_messages_are_read(tmp_path: Path) -> None:
         _ = second.text
 
 
+def test_rows_of_the_benchmark_have_their_combination_as_group(tmp_path: Path) -> None:
+    row = {"label": "harmful", "combo": "t2i", "messages": [{"role": "user", "content": "x"}]}
+    path = write(tmp_path / "a.jsonl", row, {**row, "group": "own"})
+    assert [one.group for one in read_prompts(path)] == ["t2i", "own"]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

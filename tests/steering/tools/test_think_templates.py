@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from refusal_steering.calibration.chat import Chat, ChatTemplateError
 from refusal_steering.calibration.model_folder import ModelFolder
+from refusal_steering.decoder_hooks import output_logits
+from refusal_steering.methods.ras import RISK_PROMPTS, similarities
+from refusal_steering.prototypes import summarise
 from tests.steering.tools.command_line import CommandLine
 from tests.steering.tools.damage import damaged, written
 
@@ -87,3 +91,18 @@ def test_arguments_that_are_our_own_are_refused(model: Path, arguments: dict[str
     chat = Chat(ModelFolder.open(model).chat.tokenizer, arguments)
     with pytest.raises(ChatTemplateError, match="cannot be rendered"):
         chat.check("a model")
+
+
+def test_a_risk_pass_is_asked_with_thinking_off(templated: Made) -> None:
+    folder = templated(SWITCH)
+    thinking, quiet = (
+        ModelFolder.open(folder, arguments).load() for arguments in ({}, {"enable_thinking": False})
+    )
+    size = thinking.model.config.get_text_config().hidden_size
+    states = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
+    prototypes = summarise(states, output_logits(thinking.model, states), 0.3)
+    found = [
+        similarities(target, ["one two", "three"], prototypes, 0.3, RISK_PROMPTS[1])
+        for target in (thinking, quiet)
+    ]
+    torch.testing.assert_close(*found)

@@ -22,11 +22,11 @@ from refusal_server.chat.internal import (
 from refusal_server.chat.request import ChatCall
 from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.chat.risk.contexts import VisualContext, VisualContexts
-from refusal_server.chat.risk.prompts import quoted, reworded, takes_context
 from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.metrics import PassOutcome
 from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
+from refusal_steering.prompts.risk_question import quoted, reworded, takes_context
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.vllm_plugin.protocols import ModelConfig
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def file_part(root: Path, name: str) -> Part:
         raise EvaluationError(f"{path} is neither an image, a video, a WAV nor an MP3 file")
     data = base64.b64encode(path.read_bytes()).decode()
     return {"type": "input_audio", "input_audio": {"data": data, "format": audio}}
+
+
+def with_files(messages: Sequence[Mapping[str, Any]], root: Path) -> list[dict[str, Any]]:
+    """Messages whose parts may name a ``file`` under ``root``, with the files' bytes instead.
+
+    This is how the omnibench command writes them. Raises as :func:`file_part`.
+    """
+    return [{**message, "content": _content(message.get("content"), root)} for message in messages]
+
+
+def _content(content: Any, root: Path) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        file_part(root, str(part["file"])) if isinstance(part, dict) and "file" in part else part
+        for part in content
+    ]
 
 
 def _data_url(kind: str, data: bytes) -> str:

@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from refusal_server.media.parts import media_parts
-
 MAX_QUOTED = 600
 QUOTE = '"'
+# Types of the content parts that bring a medium.
+_MEDIA = ("image_url", "input_audio", "audio_url", "video_url")
 _PLACE = re.compile(r"\{(question|context)\}")
 _TEMPLATE_MARKS = re.compile(r"[<>|\[\]{}\\`\u2581]")
 _CHARACTER_KINDS_DROPPED = ("C", "Zl", "Zp")
@@ -43,7 +43,7 @@ def reworded(
     }
     # One pass: what a value says is never taken for a place.
     prompt = _PLACE.sub(lambda place: values[place[1]], template)
-    media = [part for _, part, _ in media_parts(asked)]
+    media = [part for message in asked for part in _parts(message) if part["type"] in _MEDIA]
     content: Any = [*media, {"type": "text", "text": prompt}] if media else prompt
     return [*history, {"role": "user", "content": content}]
 
@@ -74,6 +74,10 @@ def _texts(message: dict[str, Any]) -> list[str]:
     content = message.get("content")
     if isinstance(content, str):
         return [content]
-    parts = content if isinstance(content, list) else []
-    found = (part.get("text", part.get("refusal")) for part in parts)
+    found = (part.get("text", part.get("refusal")) for part in _parts(message))
     return [text for text in found if isinstance(text, str)]
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []

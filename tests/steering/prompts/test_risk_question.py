@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refusal_server.chat.risk.prompts import (
+from refusal_steering.prompts.risk_question import (
     MAX_QUOTED,
     quoted,
     reworded,

@@ -1,0 +1,118 @@
+"""The build through the engine that serves: rows, vectors, strategies, canaries, bundles."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refusal_steering.atomic_file import write_atomically
+from refusal_steering.bundle import SteeringBundle, bundle_name, make_bundle, save_bundle
+from refusal_steering.engine import ServedModel
+from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
+from refusal_steering.pipeline.media.canaries import engine_canary
+from refusal_steering.pipeline.media.collecting import StoredRows, collected
+from refusal_steering.pipeline.media.plan import Made, MediaPlan
+from refusal_steering.pipeline.media.region import mars_part
+from refusal_steering.pipeline.media.requests import TEXT, Requests
+from refusal_steering.pipeline.media.risk import ras_part
+from refusal_steering.pipeline.media.vectors import Vectors, vectors_of
+from refusal_steering.pipeline.media.work import Work
+from refusal_steering.pipeline.parts import LeftOut, Part
+from refusal_steering.pipeline.stages import Stages
+
+REPORT_FILE = "build.json"
+_log = logging.getLogger(__name__)
+_CANARY_PROMPTS = 12
+
+
+@dataclass(slots=True)
+class MediaBuilt:
+    """Saved bundles by strategy, reasons of those that are not there, and notes for the user."""
+
+    bundles: dict[str, SteeringBundle] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    stages: Stages = field(default_factory=Stages)
+    notes: list[str] = field(default_factory=list)
+
+
+def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Path) -> MediaBuilt:
+    """Make the strategies of ``plan`` for ``model`` and save each as a bundle below ``out``.
+
+    What the stages find is kept in ``out/work`` and used again by a build that depends on the same.
+    A strategy that cannot be made is left out with its reason. Raises ``SteeringError`` where no
+    strategy can be: for requests that cannot be read, or that the model does not tell apart.
+    """
+    built, work = MediaBuilt(), Work(out / "work")
+    with built.stages.stage("rows"):
+        rows = collected(model, requests, work)
+    with built.stages.stage("vectors"):
+        vectors = vectors_of(rows, model.facts.identity.num_layers, plan, work)
+    built.notes += vectors.notes
+    makers = _makers(model, rows, vectors, plan, work)
+    for strategy in plan.strategies:
+        with built.stages.stage(strategy), built.left_out.unless(strategy):
+            part = makers[strategy]()
+            built.bundles[strategy] = _saved(model, part, rows, plan, out)
+    write_atomically(out / REPORT_FILE, _report(built, model, vectors))
+    return built
+
+
+def _makers(
+    model: ServedModel, rows: StoredRows, vectors: Vectors, plan: MediaPlan, work: Work
+) -> Mapping[Made, Callable[[], Part]]:
+    probe = probe_of(rows, vectors)
+    return {
+        "static": lambda: static_part(vectors, probe, plan),
+        "omnisteer": lambda: omnisteer_part(rows, vectors, probe, plan),
+        "mars": lambda: mars_part(model, rows, plan, work),
+        "ras": lambda: ras_part(model, rows, vectors, probe, plan, work),
+    }
+
+
+def _saved(
+    model: ServedModel, part: Part, rows: StoredRows, plan: MediaPlan, out: Path
+) -> SteeringBundle:
+    """The bundle of ``part``, with a canary of the engine, as a whole or not at all."""
+    spec, identity = part.spec, model.facts.identity
+    manifest = {
+        "name": bundle_name(identity.id, part.strategy),
+        "strategy": part.strategy,
+        "model": identity,
+        "calibration": {
+            "requests": rows.requests.name,
+            "requests_sha256": rows.requests.sha256,
+            "engine": model.facts.digest,
+            "seed": plan.seed,
+            **part.facts,
+        },
+        **spec.manifest_terms,
+        **part.more,
+    }
+    draft = make_bundle(spec.layers, manifest, spec.prototypes)
+    manifest["canary"] = engine_canary(model, draft, _canary_prompts(rows.requests))
+    bundle = save_bundle(out / part.strategy, spec.layers, manifest, spec.prototypes)
+    _log.info("wrote %s, digest %s", out / part.strategy, bundle.digest[:12])
+    return bundle
+
+
+def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:
+    harmful: Sequence[int] = requests.chosen("train", TEXT, True)
+    step = max(1, len(harmful) // _CANARY_PROMPTS)
+    return [requests.all[place].messages() for place in harmful[::step][:_CANARY_PROMPTS]]
+
+
+def _report(built: MediaBuilt, model: ServedModel, vectors: Vectors) -> bytes:
+    found = {
+        "model": model.facts.identity.id,
+        "bundles": {name: bundle.digest for name, bundle in built.bundles.items()},
+        "left_out": built.left_out.reasons,
+        "notes": built.notes,
+        "areas": dict(vectors.areas),
+        "layers": list(vectors.chosen),
+        "seconds": {name: round(seconds, 1) for name, seconds in built.stages.seconds.items()},
+    }
+    return (json.dumps(found, indent=2) + "\n").encode()

@@ -1,0 +1,113 @@
+"""The plan of a build through the engine, and what it asks of its data, counted before any work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from refusal_steering.bundle import Window
+from refusal_steering.calibration.conformal import check_budget
+from refusal_steering.engine import EngineFacts
+from refusal_steering.errors import SteeringError
+from refusal_steering.methods.mars import TrustRegion
+from refusal_steering.methods.omnisteer_training import Training
+from refusal_steering.pipeline.media.requests import TEXT, Requests
+from refusal_steering.pipeline.plan import RasPlan
+from refusal_steering.prompts.contrast_set import Split
+
+Made = Literal["static", "omnisteer", "mars", "ras"]
+MADE: tuple[Made, ...] = ("static", "omnisteer", "mars", "ras")
+_SPLITS: tuple[Split, ...] = ("train", "tune")
+_FEWEST = 8
+# Prompt tokens of one row, roughly: words with their template, and what one medium adds.
+_TEXT_TOKENS = 60
+_MEDIUM_TOKENS = {"image": 750, "video": 900, "audio": 150}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlan:
+    """Everything that decides the bundles of a build but its data and its model.
+
+    ``layers`` are the steered ones; ``None`` takes ``count`` neighbours by score. ``budget`` is the
+    share of harmless requests of each group that may be touched. ``static_dose`` and ``dose_limit``
+    are shares of the residual stream's length. ``told_apart`` is the area under the ROC curve, on
+    tuning rows, from which a group's own direction counts.
+    """
+
+    strategies: tuple[Made, ...] = MADE
+    layers: tuple[int, ...] | None = None
+    count: int = 3
+    budget: float = 0.06
+    told_apart: float = 0.7
+    static_dose: float = 0.1
+    dose_limit: float = 0.5
+    training: Training = field(default_factory=Training)
+    window: Window = field(default_factory=lambda: Window(decode_tokens=None, hold=False))
+    mars: TrustRegion = field(default_factory=TrustRegion)
+    ras: RasPlan = field(default_factory=RasPlan)
+    seed: int = 0
+
+    def check(self, requests: Requests, facts: EngineFacts) -> None:
+        """Raise :class:`SteeringError` for what would end the build later on."""
+        depth = facts.identity.num_layers
+        if strange := [layer for layer in self.layers or () if not 0 <= layer < depth]:
+            raise SteeringError(
+                f"there is no layer {strange[0]}; the model has layers 0 to {depth - 1}"
+            )
+        for group in (TEXT, *(name for name in requests.groups if name != TEXT)):
+            _check_group(requests, group)
+            check_budget(self.budget, len(requests.chosen("tune", group, False)))
+
+
+def _check_group(requests: Requests, group: str) -> None:
+    for split in _SPLITS:
+        bad = len(requests.chosen(split, group, True))
+        good = len(requests.chosen(split, group, False))
+        if min(bad, good) < _FEWEST:
+            raise SteeringError(
+                f"{group} has {bad} harmful and {good} harmless requests for the split {split!r} "
+                f"({requests.name}); it takes {_FEWEST} of each. Of the request ids about 60 % "
+                "fall into train, 15 % into tune and 25 % into held"
+            )
+
+
+def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[str]:
+    """The plan in words, with an estimate of its memory and of the tokens that it reads."""
+    takes = ", ".join(f"{count} {medium}" for medium, count in facts.takes.items()) or "text alone"
+    sizes = facts.identity
+    yield f"model      {sizes.id}: {sizes.num_layers} layers of width {sizes.hidden_size}"
+    yield f"takes      {takes} in a request of at most {facts.context} tokens"
+    yield f"strategies {', '.join(plan.strategies)}"
+    for group in requests.groups:
+        counts = [
+            f"{split} {len(requests.chosen(split, group, True))} harmful and "
+            f"{len(requests.chosen(split, group, False))} harmless"
+            for split in _SPLITS
+        ]
+        yield f"{group:10} {'; '.join(counts)}"
+    rows = len(requests.all)
+    tokens = sum(
+        _TEXT_TOKENS + sum(_MEDIUM_TOKENS[medium] for medium in one.media) for one in requests.all
+    )
+    disk = rows * sizes.num_layers * sizes.hidden_size * 2
+    memory = 3 * rows * sizes.hidden_size * 4 * (plan.count if plan.layers is None else 1)
+    parameters = 12 * sizes.num_layers * sizes.hidden_size**2 + facts.vocabulary * sizes.hidden_size
+    yield (
+        f"rows       {rows}, about {tokens:,} prompt tokens; {_bytes(disk)} on disk, "
+        f"{_bytes(memory)} of memory beside the engine"
+    )
+    yield (
+        f"time       {2 * parameters * tokens:.1e} floating point operations (2 x {parameters:.1e} "
+        f"parameters x tokens): {_time(2 * parameters * tokens / 2e10)} on two cores of a CPU, "
+        f"{_time(2 * parameters * tokens / 2e14)} on a GPU at 200 TFLOP/s; roughly"
+    )
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GB" if count > 2**30 else f"{math.ceil(count / 2**20)} MB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} s"

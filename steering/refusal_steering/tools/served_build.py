@@ -1,0 +1,115 @@
+"""``refusal-steering build --served-by``: bundles of text and media, by the engine that serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from refusal_steering.calibration.chat import THINKING_OFF
+from refusal_steering.calibration.engine_arguments import served_settings
+from refusal_steering.engine import EngineFacts
+from refusal_steering.omnibench.speech import PROGRAM
+from refusal_steering.pipeline.media.build import build_media
+from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
+from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
+from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
+from refusal_steering.pipeline.media.work import FOLDER
+from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.tools.checks import bundle_out
+from refusal_steering.tools.engines import facts_of, running
+
+_CONTEXT = 4096
+# Of the requests for training, so many more for tuning; a budget of 6 % takes 16.
+_TUNED, _FEWEST_TUNED = 4, 24
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBuild:
+    """What was asked for on the command line, beside the plan."""
+
+    model: str
+    served_by: Path
+    out: Path
+    name: str | None
+    modalities: str | None
+    data: Path | None
+    rows: int
+    engine_args: str
+    dry_run: bool
+    force: bool
+
+
+def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
+    """Inspect, plan, render, read and build; returns the process exit status.
+
+    Everything that the data must have is counted before the model is loaded. Raises
+    ``SteeringError`` and ``typer.BadParameter``.
+    """
+    for strategy in plan.strategies:
+        bundle_out(asked.out / strategy, force=asked.force)
+    settings = served_settings(asked.engine_args, asked.served_by, _CONTEXT)
+    quiet = {**THINKING_OFF, **settings.template_arguments}
+    settings = replace(settings, template_arguments=quiet)
+    facts = facts_of(asked.model, settings, asked.name)
+    media, notes = _media(asked, facts)
+    drawn = None if asked.data else _rendering(asked, plan, media)
+    requests = _own(asked, media) if drawn is None else drawn.requests
+    plan.check(requests, facts)
+    for line in (*lines(plan, requests, facts), *(f"note       {note}" for note in notes)):
+        typer.echo(line)
+    if asked.dry_run:
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if drawn is not None:
+        drawn.make()
+    with running(facts, settings, steered=True) as model:
+        built = build_media(model, requests, plan, asked.out)
+    for name, bundle in built.bundles.items():
+        typer.echo(f"{name:10} {asked.out / name}  {bundle.digest[:12]}")
+    typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
+    for note in built.notes:
+        typer.echo(f"note: {note}", err=True)
+    for name, reason in built.left_out.reasons.items():
+        typer.echo(f"{name} is left out: {reason}", err=True)
+    return 1 if built.left_out.reasons else 0
+
+
+def strategies_of(names: Sequence[str] | None) -> tuple[Made, ...]:
+    """The strategies to make, all without names; raises ``typer.BadParameter``."""
+    chosen = tuple(one for one in MADE if not names or one in names)
+    if unknown := sorted(set(names or ()) - set(MADE)):
+        raise typer.BadParameter(
+            f"strategy {unknown[0]!r} is not made through the engine; choose from {', '.join(MADE)}"
+        )
+    return chosen
+
+
+def _media(asked: ServedBuild, facts: EngineFacts) -> tuple[list[str], list[str]]:
+    """The media that rows are made of, and notes on those that they are not made of."""
+    takes: list[str] = [medium for medium in MEDIA if medium in facts.takes]
+    if asked.modalities is not None:
+        wanted = [name.strip() for name in asked.modalities.split(",")]
+        if strange := [name for name in wanted if name not in (TEXT, *takes)]:
+            raise typer.BadParameter(
+                f"the model takes no {strange[0]!r} as it is served; it takes "
+                f"{', '.join((TEXT, *takes))}"
+            )
+        return [medium for medium in takes if medium in wanted], []
+    if "audio" in takes and asked.data is None and not speaks():
+        note = f"audio is left out: {PROGRAM} is not installed, which speaks the requests"
+        return [medium for medium in takes if medium != "audio"], [note]
+    return takes, []
+
+
+def _rendering(asked: ServedBuild, plan: MediaPlan, media: Sequence[str]) -> Rendering:
+    share = Share(asked.rows, max(_FEWEST_TUNED, asked.rows // _TUNED))
+    return rendering(Corpus.shipped(), media, share, plan.seed, asked.out / FOLDER)
+
+
+def _own(asked: ServedBuild, media: Sequence[str]) -> Requests:
+    assert asked.data is not None
+    return read_requests(asked.data, asked.rows).usable(media)

@@ -1,0 +1,160 @@
+"""A build through a served model: what it makes, what it leaves out, what an end cannot take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusal_steering.bundle import load_bundle
+from refusal_steering.errors import SteeringError
+from refusal_steering.pipeline.media.build import REPORT_FILE, build_media
+from refusal_steering.pipeline.media.plan import MADE, MediaPlan
+from refusal_steering.pipeline.media.requests import TEXT, Requests
+from tests.steering.pipeline.media.conftest import PLAN
+from tests.steering.pipeline.media.fake_model import HIDDEN, LAYERS, FakeModel
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: load_bundle(folder / name).digest for name in MADE if (folder / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def whole(requests: Requests, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a build that nothing has interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    built = build_media(FakeModel(), requests, PLAN, out)
+    assert built.left_out.reasons == {}
+    return out
+
+
+def test_every_strategy_becomes_a_bundle_that_a_server_takes(
+    whole: Path, requests: Requests
+) -> None:
+    for name in MADE:
+        bundle = load_bundle(whole / name)
+        bundle.check_model(HIDDEN, LAYERS)
+        assert bundle.require_canary().shift
+        assert bundle.manifest.strategy == name
+        assert bundle.manifest.calibration["requests_sha256"] == requests.sha256
+    thresholds = load_bundle(whole / "omnisteer").manifest.calibration["thresholds"]
+    assert set(thresholds) == set(requests.groups) == {"text", "image", "text+image"}
+    assert load_bundle(whole / "mars").manifest.media == ("audio", "image")
+    assert json.loads((whole / REPORT_FILE).read_text())["left_out"] == {}
+
+
+def test_harmful_requests_of_every_group_are_touched_and_harmless_ones_keep_the_budget(
+    whole: Path, requests: Requests
+) -> None:
+    layers, model = load_bundle(whole / "omnisteer").layers, FakeModel()
+    for group in requests.groups:
+        touched = {}
+        for harmful in (True, False):
+            places = requests.chosen("tune", group, harmful)
+            rows = model.rows([requests.all[place].messages() for place in places])
+            earned = [layer.coefficient(rows[:, at]) > 0 for at, layer in layers.items()]
+            touched[harmful] = float(torch.stack(earned).any(0).float().mean())
+        assert touched[True] > 0.8
+        assert touched[False] <= 0.1
+
+
+def test_what_was_found_before_is_not_asked_again(
+    whole: Path, requests: Requests, plan: MediaPlan
+) -> None:
+    before, again = digests(whole), FakeModel()
+    build_media(again, requests, plan, whole)
+    assert digests(whole) == before
+    assert again.asked.get("states", 0) <= 1
+    # Canaries and the causal check are made anew; requests are not read again.
+    assert again.asked["rows"] < len(requests.all) / again.batch
+
+
+class Interrupted(FakeModel):
+    """Ends the build, as Ctrl-C does, when a method is asked for the n-th time."""
+
+    def __init__(self, method: str, number: int) -> None:
+        super().__init__()
+        self.left = number
+        self.method = method
+        self.before = self.count
+
+    def count(self, method: str) -> None:
+        self.left -= method == self.method
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [
+        *(("rows", number) for number in (0, 20, 33, 40)),
+        *(("answers", number) for number in (1, 8, 14)),
+        *(("states", number) for number in (0, 1)),
+        *(("load", number) for number in (1, 2, 4)),
+    ],
+)
+def test_a_build_that_is_ended_anywhere_goes_on(
+    method: str, number: int, whole: Path, requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    interrupted = Interrupted(method, number)
+    try:
+        build_media(interrupted, requests, plan, tmp_path)
+    except KeyboardInterrupt:
+        assert not list(tmp_path.rglob(".*.safetensors*"))
+    else:
+        assert interrupted.left >= 0
+    build_media(FakeModel(), requests, plan, tmp_path)
+    assert digests(tmp_path) == digests(whole)
+
+
+def test_a_medium_that_is_noise_is_noted_and_not_learnt_from(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    built = build_media(FakeModel(deaf=("image",)), requests, plan, tmp_path)
+    assert [note.split(" ")[0] for note in built.notes] == ["image", "text+image"]
+    facts = built.bundles["omnisteer"].manifest.calibration
+    assert facts["golden"]["groups"] == [TEXT]
+    assert {one["method"] for one in facts["golden"]["layers"].values()} == {"text alone"}
+    assert facts["touched_harmful"]["image"] <= 0.3 < facts["touched_harmful"][TEXT]
+
+
+def test_one_strategy_that_cannot_be_is_a_note(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    built = build_media(FakeModel(refuses=False), requests, plan, tmp_path)
+    assert set(built.left_out.reasons) == {"ras"}
+    assert "refuses 0 of" in built.left_out.reasons["ras"]
+    assert set(built.bundles) == {"static", "omnisteer", "mars"}
+    assert built.bundles["mars"].manifest.calibration["refused_only"] is False
+
+
+def test_one_strategy_is_made_alone(requests: Requests, plan: MediaPlan, tmp_path: Path) -> None:
+    build_media(FakeModel(), requests, replace(plan, strategies=("mars",)), tmp_path)
+    assert set(digests(tmp_path)) == {"mars"}
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5, 2.0])
+def test_an_engine_that_steers_otherwise_gets_no_bundle(
+    wrong: float, requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    built = build_media(FakeModel(wrong=wrong), requests, plan, tmp_path)
+    assert not built.bundles
+    assert set(built.left_out.reasons) == set(MADE)
+
+
+def test_a_request_that_gets_lost_is_named(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    with pytest.raises(SteeringError, match=r"request '7' \(image\)"):
+        build_media(FakeModel(lost="<image> paint 7"), requests, plan, tmp_path)
+
+
+def test_labels_without_meaning_end_the_build(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    mixed = tuple(replace(one, harmful=int(one.id) % 2 == 0) for one in requests.all)
+    with pytest.raises(SteeringError, match="not told apart"):
+        build_media(FakeModel(), replace(requests, all=mixed), plan, tmp_path)

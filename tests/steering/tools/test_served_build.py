@@ -1,0 +1,130 @@
+"""``build --served-by`` with a fake engine: the plan, the bundles, one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from refusal_steering.bundle import load_bundle
+from refusal_steering.calibration.engine_arguments import ServedSettings
+from refusal_steering.engine import EngineFacts
+from refusal_steering.tools import served_build
+from tests.steering.pipeline.media.conftest import data
+from tests.steering.pipeline.media.fake_model import FACTS, FakeModel
+from tests.steering.tools.command_line import CommandLine
+
+__all__ = ["data"]
+
+
+class Engines:
+    """Stands in for vLLM; ``settings`` are those of the last engine that was asked for."""
+
+    settings: ServedSettings | None = None
+    model = FakeModel()
+    started = 0
+
+    def facts_of(self, _: str, settings: ServedSettings, name: str | None) -> EngineFacts:
+        assert name is None
+        self.settings = settings
+        return FACTS
+
+    @contextmanager
+    def running(
+        self, facts: EngineFacts, settings: ServedSettings, *, steered: bool
+    ) -> Iterator[FakeModel]:
+        assert facts is FACTS and settings is self.settings and steered
+        self.started += 1
+        yield self.model
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
+    found = Engines()
+    monkeypatch.setattr(served_build, "facts_of", found.facts_of)
+    monkeypatch.setattr(served_build, "running", found.running)
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    path = tmp_path / "server.yaml"
+    path.write_text("engine: {max_model_len: 512, default_chat_template_kwargs: {tone: dry}}")
+    return path
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    asked = ("build", "--model", "hub/name", "--served-by", server, "--data", data, "-o", out)
+    ended = command(*asked, "--budget", 0.1, "--dry-run")
+    assert ended.status == 0 and not out.exists() and not engines.started
+    assert any(line.startswith("text+image train") for line in ended.out)
+    assert engines.settings is not None
+    assert engines.settings.engine == {"max_model_len": 512}
+    # Thinking is off where the server's file says nothing of it.
+    expected = {"enable_thinking": False, "thinking": False, "tone": "dry"}
+    assert engines.settings.template_arguments == expected
+
+
+def test_bundles_are_built_once_and_replaced_with_force_only(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", out)
+    options = ("--budget", 0.1, "--strategy", "static", "--layers", "2,3")
+    assert command(*asked, *options).status == 0
+    assert load_bundle(out / "static").manifest.layers == (2, 3)
+    assert {path.name for path in out.iterdir()} == {"static", "work", "build.json"}
+    assert json.loads((out / "build.json").read_text())["layers"] == [2, 3]
+    assert "--force" in command.refusal(*asked, *options)
+    assert command(*asked, *options, "--force").status == 0
+    assert engines.started == 2
+
+
+def test_the_contrast_set_is_planned_in_the_media_of_the_model(
+    command: CommandLine, engines: Engines, server: Path, tmp_path: Path
+) -> None:
+    asked = ("build", "--model", "m", "--served-by", server, "-o", tmp_path / "out")
+    ended = command(*asked, "--modalities", "text,image", "--rows", 30, "--dry-run")
+    groups = [line.split(" ")[0] for line in ended.out if " train " in line]
+    assert groups == ["text", "image", "text+image"]
+    assert "train 30 harmful and 30 harmless; tune 24 harmful" in " ".join(ended.out)
+    assert not engines.started
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--strategy", "cascade"), "'cascade' is not made through the engine"),
+        (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
+        (("--offsets", "x"), "for a build of text"),
+        (("--preset", "magic"), "unknown preset"),
+        (("--engine-args", "[]"), "expected a JSON object"),
+        (("--budget", 0.01), "cannot guarantee a budget"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_the_engine(
+    command: CommandLine,
+    engines: Engines,
+    server: Path,
+    data: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    complaint: str,
+) -> None:
+    asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", tmp_path / "o")
+    assert complaint in command.refusal(*asked, *options)
+    assert not engines.started and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("option", [("--dry-run",), ("--strategy", "mars"), ("--data", "x")])
+def test_options_of_the_engine_need_it(
+    command: CommandLine, model: Path, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    said = command.refusal("build", "--model", model, "-o", tmp_path / "o", *option)
+    assert "with --served-by" in said
