@@ -71,8 +71,9 @@ class CalibrationModel:
         """Batches of at most ``size`` prompts of like length."""
         encoded = [self.encode(prompt) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        # The system prompt and the template's opening are computed once.
-        shared = _common_start(encoded)
+        # The system prompt and the template's opening are computed once. Not where layers see a
+        # window of tokens: the padding behind that opening would take places in it.
+        shared = [] if _slides(self.model.config.get_text_config()) else _common_start(encoded)
         cache = self._prefix_cache(shared)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -84,6 +85,14 @@ class CalibrationModel:
         if not ids:
             return DynamicCache()
         return self.model(input_ids=torch.tensor([ids]), use_cache=True).past_key_values
+
+
+def _slides(config: Any) -> bool:
+    """Whether any layer sees less than all tokens before its own."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    return bool(getattr(config, "sliding_window", None))
 
 
 def _common_start(sequences: Sequence[list[int]]) -> list[int]:

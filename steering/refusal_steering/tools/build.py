@@ -119,7 +119,17 @@ def build(
     if served_by is not None:
         _refuse_text_options(harmful, harmless, offsets, token_rows, without_form)
         asked = ServedBuild(
-            str(model), served_by, out, name, modalities, data, rows, engine_args, dry_run, force
+            str(model),
+            served_by,
+            out,
+            name,
+            modalities,
+            data,
+            rows,
+            engine_args,
+            dry_run,
+            report,
+            force,
         )
         how = _media_plan(strategy, layers, budget, preset, seed)
         raise typer.Exit(build_served(asked, how))

@@ -25,6 +25,8 @@ from refusal_steering.tools.engines import facts_of, running
 _CONTEXT = 4096
 # Of the requests for training, so many more for tuning; a budget of 6 % takes 16.
 _TUNED, _FEWEST_TUNED = 4, 24
+# Held-out requests of each group and label, which every bundle answers.
+_MOST_HELD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class ServedBuild:
     rows: int
     engine_args: str
     dry_run: bool
+    trial: bool
     force: bool
 
 
@@ -71,6 +74,8 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     for name, bundle in built.bundles.items():
         typer.echo(f"{name:10} {asked.out / name}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
+    for cell in built.cells:
+        typer.echo(cell.line)
     for note in built.notes:
         typer.echo(f"note: {note}", err=True)
     for name, reason in built.left_out.reasons.items():
@@ -106,10 +111,12 @@ def _media(asked: ServedBuild, facts: EngineFacts) -> tuple[list[str], list[str]
 
 
 def _rendering(asked: ServedBuild, plan: MediaPlan, media: Sequence[str]) -> Rendering:
-    share = Share(asked.rows, max(_FEWEST_TUNED, asked.rows // _TUNED))
+    held = min(_MOST_HELD, asked.rows) if asked.trial else 0
+    share = Share(asked.rows, max(_FEWEST_TUNED, asked.rows // _TUNED), held)
     return rendering(Corpus.shipped(), media, share, plan.seed, asked.out / FOLDER)
 
 
 def _own(asked: ServedBuild, media: Sequence[str]) -> Requests:
     assert asked.data is not None
-    return read_requests(asked.data, asked.rows).usable(media)
+    held = _MOST_HELD if asked.trial else 0
+    return read_requests(asked.data, asked.rows, held).usable(media)

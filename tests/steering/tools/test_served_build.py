@@ -77,12 +77,15 @@ def test_bundles_are_built_once_and_replaced_with_force_only(
     out = tmp_path / "out"
     asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", out)
     options = ("--budget", 0.1, "--strategy", "static", "--layers", "2,3")
-    assert command(*asked, *options).status == 0
+    ended = command(*asked, *options)
+    assert ended.status == 0
+    assert any(line.startswith("static     text+image   harmful  refused") for line in ended.out)
     assert load_bundle(out / "static").manifest.layers == (2, 3)
     assert {path.name for path in out.iterdir()} == {"static", "work", "build.json"}
     assert json.loads((out / "build.json").read_text())["layers"] == [2, 3]
     assert "--force" in command.refusal(*asked, *options)
-    assert command(*asked, *options, "--force").status == 0
+    ended = command(*asked, *options, "--force", "--no-report")
+    assert ended.status == 0 and not any("refused" in line for line in ended.out)
     assert engines.started == 2
 
 

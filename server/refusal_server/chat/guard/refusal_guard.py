@@ -47,7 +47,7 @@ class RefusalGuard:
         plain = coaxed(call.messages)
         if plain is not None:
             found.append(plain)
-        return [*found, *retried(call.messages, self._passes.refusal)]
+        return [*found, *retried(call.messages)]
 
     async def _judged(
         self, call: ChatCall, directive: Directive, messages: Messages

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from refusal_steering.atomic_file import write_atomically
-from refusal_steering.bundle import SteeringBundle, bundle_name, make_bundle, save_bundle
+from refusal_steering.bundle import (
+    SteeringBundle,
+    bundle_name,
+    make_bundle,
+    save_bundle,
+    save_measured,
+)
 from refusal_steering.engine import ServedModel
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
 from refusal_steering.pipeline.media.canaries import engine_canary
@@ -19,8 +25,9 @@ from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.risk import ras_part
+from refusal_steering.pipeline.media.trial import Cell, refused_share, tried
 from refusal_steering.pipeline.media.vectors import Vectors, vectors_of
-from refusal_steering.pipeline.media.work import Work
+from refusal_steering.pipeline.media.work import FOLDER, Work
 from refusal_steering.pipeline.parts import LeftOut, Part
 from refusal_steering.pipeline.stages import Stages
 
@@ -31,24 +38,26 @@ _CANARY_PROMPTS = 12
 
 @dataclass(slots=True)
 class MediaBuilt:
-    """Saved bundles by strategy, reasons of those that are not there, and notes for the user."""
+    """Saved bundles by strategy, reasons of those that are not there, notes, and the trial."""
 
     bundles: dict[str, SteeringBundle] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
 
 
 def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Path) -> MediaBuilt:
     """Make the strategies of ``plan`` for ``model`` and save each as a bundle below ``out``.
 
     What the stages find is kept in ``out/work`` and used again by a build that depends on the same.
-    A strategy that cannot be made is left out with its reason. Raises ``SteeringError`` where no
-    strategy can be: for requests that cannot be read, or that the model does not tell apart.
+    A strategy that cannot be made is left out with its reason. Held-out requests, if there are any,
+    are then answered under every bundle, which keeps what it refused. Raises ``SteeringError``
+    where no strategy can be: for requests that cannot be read, or that are not told apart.
     """
-    built, work = MediaBuilt(), Work(out / "work")
+    built, work = MediaBuilt(), Work(out / FOLDER)
     with built.stages.stage("rows"):
-        rows = collected(model, requests, work)
+        rows = collected(model, requests.part("train", "tune"), work)
     with built.stages.stage("vectors"):
         vectors = vectors_of(rows, model.facts.identity.num_layers, plan, work)
     built.notes += vectors.notes
@@ -57,6 +66,12 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
         with built.stages.stage(strategy), built.left_out.unless(strategy):
             part = makers[strategy]()
             built.bundles[strategy] = _saved(model, part, rows, plan, out)
+    with built.stages.stage("trial"):
+        built.cells += tried(model, requests, built.bundles, work)
+    if built.cells:
+        for name, bundle in built.bundles.items():
+            share = refused_share(requests, built.cells, name)
+            built.bundles[name] = save_measured(out / name, bundle, [share])
     write_atomically(out / REPORT_FILE, _report(built, model, vectors))
     return built
 
@@ -113,6 +128,8 @@ def _report(built: MediaBuilt, model: ServedModel, vectors: Vectors) -> bytes:
         "notes": built.notes,
         "areas": dict(vectors.areas),
         "layers": list(vectors.chosen),
+        "trial": [cell.to_json() for cell in built.cells],
         "seconds": {name: round(seconds, 1) for name, seconds in built.stages.seconds.items()},
+        "peak_memory_mb": {name: round(most) for name, most in built.stages.peaks.items()},
     }
     return (json.dumps(found, indent=2) + "\n").encode()

@@ -20,6 +20,7 @@ from refusal_steering.prompts.contrast_set import Split
 Made = Literal["static", "omnisteer", "mars", "ras"]
 MADE: tuple[Made, ...] = ("static", "omnisteer", "mars", "ras")
 _SPLITS: tuple[Split, ...] = ("train", "tune")
+_HELD: tuple[Split, ...] = ("held",)
 _FEWEST = 8
 # Prompt tokens of one row, roughly: words with their template, and what one medium adds.
 _TEXT_TOKENS = 60
@@ -84,10 +85,10 @@ def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[s
         counts = [
             f"{split} {len(requests.chosen(split, group, True))} harmful and "
             f"{len(requests.chosen(split, group, False))} harmless"
-            for split in _SPLITS
+            for split in (*_SPLITS, *_HELD)
         ]
         yield f"{group:10} {'; '.join(counts)}"
-    rows = len(requests.all)
+    rows = len(requests.part(*_SPLITS).all)
     tokens = sum(
         _TEXT_TOKENS + sum(_MEDIUM_TOKENS[medium] for medium in one.media) for one in requests.all
     )

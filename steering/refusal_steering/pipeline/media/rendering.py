@@ -26,19 +26,20 @@ from refusal_steering.prompts.templates import CARRIERS
 
 # Combinations by the medium that they need beyond text; speech carries for pictures, too.
 _FORMS = ("t", "i", "v", "a", "t2i", "t2v", "t2a", "a2i", "a2v")
-_PARTS: tuple[Part, ...] = ("train", "tune")
+_PARTS: tuple[Part, ...] = ("train", "tune", "held")
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many requests of each label a group gets, by split; nothing is held out yet."""
+    """How many requests of each label a group gets, by split."""
 
     train: int
     tune: int
+    held: int = 0
 
     def of(self, part: Part) -> int:
         """The number for one split."""
-        return self.train if part == "train" else self.tune
+        return {"train": self.train, "tune": self.tune, "held": self.held}[part]
 
 
 def speaks() -> bool:

@@ -106,9 +106,15 @@ class Requests:
         return tuple(sorted(found, key=lambda name: (name != TEXT, name.count("+"), name)))
 
     def usable(self, takes: Iterable[str]) -> Requests:
-        """Those to learn from and to tune with that bring no other media than ``takes``."""
+        """Those that bring no other media than ``takes``."""
         media = set(takes)
-        kept = tuple(one for one in self.all if one.split != "held" and set(one.media) <= media)
+        return self._those(tuple(one for one in self.all if set(one.media) <= media))
+
+    def part(self, *splits: Split) -> Requests:
+        """Those of some splits."""
+        return self._those(tuple(one for one in self.all if one.split in splits))
+
+    def _those(self, kept: tuple[MediaRequest, ...]) -> Requests:
         return Requests(kept, self.name, digest_of(kept))
 
 
@@ -126,8 +132,10 @@ def split_of(request_id: str) -> Split:
     return "train" if share < 0.6 else "tune" if share < 0.75 else "held"
 
 
-def read_requests(path: Path, rows: int | None = None) -> Requests:
-    """The requests of a file in the papers' schema; at most ``rows`` of each group and label.
+def read_requests(path: Path, rows: int | None = None, held: int | None = None) -> Requests:
+    """The requests of a file in the papers' schema.
+
+    At most ``rows`` of each group, label and split, and at most ``held`` of those held out.
 
     Every file that a row names is looked for. Raises :class:`RequestFileError`.
     """
@@ -141,7 +149,8 @@ def read_requests(path: Path, rows: int | None = None) -> Requests:
         one = _request(row, path, f"{path}, line {number}")
         cell = (one.group, one.harmful, one.split)
         taken[cell] = taken.get(cell, 0) + 1
-        if rows is None or taken[cell] <= rows:
+        most = held if one.split == "held" else rows
+        if most is None or taken[cell] <= most:
             found.append(one)
     if not found:
         raise RequestFileError(f"{path} holds no requests; expected one JSON object a line")

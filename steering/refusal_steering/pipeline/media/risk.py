@@ -140,7 +140,7 @@ def _calibrated(
 
     def measure() -> Kept:
         found = {
-            str(number): _similarities(model, conversations, prototypes, how.discount, prompt)
+            str(number): similarities(model, conversations, prototypes, how.discount, prompt)
             for number, prompt in enumerate(RISK_PROMPTS)
         }
         return Kept(found)
@@ -166,13 +166,14 @@ def _calibrated(
     return risk_pass(similar, how.discount, RISK_PROMPTS[int(best)], base), {"risk_pass": facts}
 
 
-def _similarities(
+def similarities(
     model: ServedModel,
     conversations: Sequence[Messages],
     prototypes: RefusalPrototypes,
     discount: float,
     prompt: str,
 ) -> Tensor:
+    """Similarities [N] of conversations to ``prototypes``, measured as the server does."""
     found = [
         similarity
         for part in in_batches(model, conversations, "risk pass")

@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def requests(data: Path) -> Requests:
-    return read_requests(data).usable(("image",))
+    return read_requests(data, held=5).usable(("image",))
 
 
 @pytest.fixture

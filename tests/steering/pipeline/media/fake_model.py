@@ -127,6 +127,10 @@ class FakeModel:
     ) -> EngineAnswer:
         words = content(messages)
         refused = self.refuses and BAD in words and "<" not in words
+        if steered is not None:
+            push = self._rows(messages, steered)[-1] - self._rows(messages, None)[-1]
+            along = float(push @ drawn("harm", HIDDEN)) / HIDDEN**0.5
+            refused |= along > 0.1 or steered.spec.applied_blend > 0.5
         logits = self.output_logits(self._rows(messages, steered)[-1])
         if steered is not None and steered.bundle.prototypes is not None:
             towards = self.output_logits(steered.bundle.prototypes.states[0])

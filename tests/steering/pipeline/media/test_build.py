@@ -39,7 +39,8 @@ def test_every_strategy_becomes_a_bundle_that_a_server_takes(
         bundle.check_model(HIDDEN, LAYERS)
         assert bundle.require_canary().shift
         assert bundle.manifest.strategy == name
-        assert bundle.manifest.calibration["requests_sha256"] == requests.sha256
+        learnt = requests.part("train", "tune").sha256
+        assert bundle.manifest.calibration["requests_sha256"] == learnt
     thresholds = load_bundle(whole / "omnisteer").manifest.calibration["thresholds"]
     assert set(thresholds) == set(requests.groups) == {"text", "image", "text+image"}
     assert load_bundle(whole / "mars").manifest.media == ("audio", "image")
@@ -69,7 +70,24 @@ def test_what_was_found_before_is_not_asked_again(
     assert digests(whole) == before
     assert again.asked.get("states", 0) <= 1
     # Canaries and the causal check are made anew; requests are not read again.
-    assert again.asked["rows"] < len(requests.all) / again.batch
+    assert again.asked["rows"] < 20
+    assert again.asked["answers"] < 30
+
+
+def test_held_out_requests_are_answered_under_every_bundle(whole: Path, requests: Requests) -> None:
+    trial = json.loads((whole / REPORT_FILE).read_text())["trial"]
+    cells = {(one["strategy"], one["group"], one["label"]): one for one in trial}
+    assert len(cells) == len(trial) == (1 + len(MADE)) * 3 * 2
+    assert {one["refused"]["n"] for one in trial} == {5}
+    assert cells["off", "text", "harmful"]["refused"]["hits"] == 5
+    for group in ("image", "text+image"):
+        assert cells["off", group, "harmful"]["refused"]["hits"] == 0
+        assert cells["omnisteer", group, "harmful"]["refused"]["hits"] >= 4
+        assert cells["omnisteer", group, "harmless"]["refused"]["hits"] <= 1
+    for name in MADE:
+        (measured,) = load_bundle(whole / name).manifest.measured
+        hits = [cells[name, group, "harmful"]["refused"]["hits"] for group in requests.groups]
+        assert (measured.refused, measured.requests) == (sum(hits), 15)
 
 
 class Interrupted(FakeModel):
@@ -91,7 +109,7 @@ class Interrupted(FakeModel):
     ("method", "number"),
     [
         *(("rows", number) for number in (0, 20, 33, 40)),
-        *(("answers", number) for number in (1, 8, 14)),
+        *(("answers", number) for number in (1, 8, 14, 20)),
         *(("states", number) for number in (0, 1)),
         *(("load", number) for number in (1, 2, 4)),
     ],

@@ -14,7 +14,7 @@ from refusal_steering.pipeline.media.rendering import Share, forms_for, renderin
 from refusal_steering.prompts.corpus import Corpus
 from tests.needs import need
 
-SHARE = Share(3, 2)
+SHARE = Share(3, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_forms_bring_no_other_media(media: tuple[str, ...], forms: list[str]) ->
 def test_harmful_and_harmless_have_the_same_forms_of_the_same_requests(tmp_path: Path) -> None:
     found = rendering(Corpus.shipped(), ("image",), SHARE, 0, tmp_path).requests
     cells = Counter((one.split, one.group, one.harmful) for one in found.all)
-    assert set(cells.values()) == {3, 2} and len(cells) == 2 * 3 * 2
+    assert set(cells.values()) == {3, 2, 1} and len(cells) == 3 * 3 * 2
     by_group = {
         group: [found.all[place].id for place in found.chosen(group=group)]
         for group in found.groups

@@ -44,7 +44,9 @@ def test_all_rows_of_an_id_fall_into_one_split(requests: Requests) -> None:
     for one in requests.all:
         splits.setdefault(one.id, set()).add(one.split)
     assert {len(found) for found in splits.values()} == {1}
-    assert {name for found in splits.values() for name in found} == {"train", "tune"}
+    assert {name for found in splits.values() for name in found} == {"train", "tune", "held"}
+    assert len(requests.part("held").all) == 5 * 2 * 3
+    assert {one.split for one in requests.part("train", "tune").all} == {"train", "tune"}
 
 
 def test_media_that_the_model_does_not_take_are_left_out(data: Path) -> None:
@@ -85,4 +87,5 @@ def test_the_plan_says_what_it_reads(requests: Requests) -> None:
     said = "\n".join(lines(MediaPlan(), requests, FACTS))
     count = len(requests.chosen("train", "text+image", True))
     assert f"text+image train {count} harmful and {count} harmless" in said
-    assert f"rows       {len(requests.all)}," in said and "1 audio" in said
+    read = len(requests.part("train", "tune").all)
+    assert f"rows       {read}," in said and "1 audio" in said

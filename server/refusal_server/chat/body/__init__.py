@@ -1,1 +1,0 @@
-"""What a chat's body is made into before anything is decided about it."""

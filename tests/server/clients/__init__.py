@@ -1,1 +1,0 @@
-"""What ordinary clients send and expect, by kind: many members of each."""
