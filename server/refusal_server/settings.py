@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -36,6 +37,9 @@ from refusal_server.files.yaml_file import (
 )
 
 ENV_PREFIX = "REFUSAL_SERVER_"
+# As browsers write them, without the ports that go without saying.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -224,6 +228,11 @@ class Settings(BaseSettings):
         """Environment over YAML, which arrives as the arguments of the constructor."""
         return env_settings, init_settings
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_origin, origins))
+
     @property
     def key(self) -> str | None:
         """The API key that callers must present, if any; raises :class:`FileError`."""
@@ -233,6 +242,19 @@ class Settings(BaseSettings):
     def admin(self) -> str | None:
         """The key of the admin routes, if any; raises :class:`FileError`."""
         return _secret("admin", self.admin_key, self.admin_key_file)
+
+
+def _origin(text: str) -> str:
+    """An origin that can be compared with what browsers send; raises ``ValueError``."""
+    if text in ("*", "null"):
+        return text
+    found = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
+    if found is None:
+        raise ValueError(
+            f"{text!r} is not an origin: write scheme://host, with :port if it has one"
+        )
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}{'' if port == _USUAL_PORTS.get(scheme) else port or ''}"
 
 
 def _secret(kind: str, given: SecretStr | None, path: Path | None) -> str | None:

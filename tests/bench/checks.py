@@ -19,6 +19,7 @@ from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
+from refusal_server.chat.body.nulls import without_nulls
 from refusal_server.chat.fields import check_fields
 from refusal_server.chat.grammar.limits import check_grammar
 from refusal_server.chat.guard.coaxing import coaxed
@@ -57,12 +58,13 @@ def cost(body: dict[str, Any], rounds: int) -> dict[str, float]:
     steps: dict[str, Callable[[dict[str, Any]], object]] = {
         "plain": lambda _: json.loads(raw),
         "read": lambda _: parse_object(raw),
+        "nulls": without_nulls,
         "fields": lambda fresh: check_fields(fresh, limits, enforced=True),
         "grammar": lambda fresh: check_grammar(fresh, limits),
         "messages": lambda fresh: check_messages(fresh["messages"]),
         "form": lambda _: shapes_answer(request, refusal),
         "coaxing": lambda fresh: coaxed(fresh["messages"]),
-        "retry": lambda fresh: retried(fresh["messages"]),
+        "retry": lambda fresh: retried(fresh["messages"], refusal),
     }
     seen: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):

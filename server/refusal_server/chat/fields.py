@@ -145,6 +145,20 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "truncation_side": ("left", "right"),
 }
 _NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
+_ALWAYS_REFUSED = ("server", "unsupported")
+_REFUSED_WHERE_ENFORCED = ("beginning", "reading")
+_PASSED = {
+    enforced: frozenset(
+        name
+        for name, field in FIELDS.items()
+        if field.kind not in _ALWAYS_REFUSED
+        and not (enforced and field.kind in _REFUSED_WHERE_ENFORCED)
+    )
+    for enforced in (False, True)
+}
+_FROM_ONE = ("max_tokens", "max_completion_tokens", "n")
+_COUNTED = frozenset({*_FROM_ONE, "stream_interval", "min_tokens"})
+_LISTED = frozenset({"stop", "stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids"})
 
 
 def check_fields(body: Mapping[str, Any], limits: Limits, *, enforced: bool) -> None:
@@ -153,12 +167,11 @@ def check_fields(body: Mapping[str, Any], limits: Limits, *, enforced: bool) -> 
     ``enforced`` says that the request's policy adds something to it. Raises a 400 that names the
     field.
     """
+    passed = _PASSED[enforced]
     for name in body:
-        field = FIELDS.get(name)
-        if field is None:
-            raise _unknown(name)
-        if _refused(field, enforced) and not _neutral(name, body[name]):
-            raise bad_request(f"{name} is refused: {field.why}.", param=name)
+        if name not in passed and not _neutral(name, body[name]):
+            raise bad_request(f"{name} is refused: {FIELDS[name].why}.", param=name)
+    _check_shapes(body)
     _check_counts(body, limits)
     _check_arguments(body, limits, enforced)
     _check_bans(body, limits)
@@ -170,31 +183,31 @@ def _unknown(name: str) -> ApiError:
     return bad_request(f"The request has {shown}, which this server does not know.{known}")
 
 
-def _refused(field: Field, enforced: bool) -> bool:
-    if field.kind in ("server", "unsupported"):
-        return True
-    return enforced and field.kind in ("beginning", "reading")
-
-
 def _neutral(name: str, value: Any) -> bool:
+    """Whether a known field is left alone; raises a 400 for one that is not known."""
+    if name not in FIELDS:
+        raise _unknown(name)
     # 0 and False are one to Python; a field is left alone by either.
     return value in _NEUTRAL.get(name, _NOTHING) or value is None
 
 
+def _check_shapes(body: Mapping[str, Any]) -> None:
+    """What vLLM would tell with the value, or not at all."""
+    if not isinstance(body.get("structured_outputs") or {}, dict):
+        raise bad_request("structured_outputs must be an object.", param="structured_outputs")
+    choice = body.get("tool_choice") or "auto"
+    function = choice.get("function") if isinstance(choice, dict) else None
+    named = isinstance(function, dict) and isinstance(function.get("name"), str)
+    if not named and choice not in ("none", "auto", "required"):
+        raise bad_request(
+            "tool_choice must be none, auto, required, or an object with a function and its name.",
+            param="tool_choice",
+        )
+
+
 def _check_counts(body: Mapping[str, Any], limits: Limits) -> None:
-    for name in ("max_tokens", "max_completion_tokens"):
-        tokens = _integer(body, name)
-        if tokens is not None and tokens < 1:
-            raise bad_request(f"{name} must be at least 1.", param=name)
-    most = {
-        "n": limits.choices,
-        "stream_interval": limits.stream_interval,
-        "min_tokens": limits.min_tokens,
-    }
-    for name, limit in most.items():
-        count = _integer(body, name)
-        if count is not None and count > limit:
-            raise bad_request(f"{name} must be at most {limit}.", param=name)
+    for name in _COUNTED & body.keys():
+        _check_count(name, body[name], limits)
     if body.get("modalities") not in (None, [], ["text"]):
         raise bad_request(
             'modalities must be ["text"]: this server answers in text.', param="modalities"
@@ -204,20 +217,30 @@ def _check_counts(body: Mapping[str, Any], limits: Limits) -> None:
         raise bad_request(f"tools must hold at most {limits.tools} tools.", param="tools")
 
 
-def _integer(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if isinstance(value, bool) or (value is not None and not isinstance(value, int)):
+def _check_count(name: str, count: Any, limits: Limits) -> None:
+    if count is None:
+        return
+    if isinstance(count, bool) or not isinstance(count, int):
         raise bad_request(f"{name} must be an integer.", param=name)
-    return value
+    if count < 1 and name in _FROM_ONE:
+        raise bad_request(f"{name} must be at least 1.", param=name)
+    most = {
+        "n": limits.choices,
+        "stream_interval": limits.stream_interval,
+        "min_tokens": limits.min_tokens,
+    }.get(name)
+    if most is not None and count > most:
+        raise bad_request(f"{name} must be at most {most}.", param=name)
 
 
 def _check_arguments(body: Mapping[str, Any], limits: Limits, enforced: bool) -> None:
-    xargs = body.get("vllm_xargs") or {}
-    passed = {name for name in limits.xargs if not name.startswith(EXTRA_KEY)}
-    if not isinstance(xargs, dict) or not set(xargs) <= passed:
-        raise _not_passed("vllm_xargs", limits.xargs)
-    arguments = body.get("chat_template_kwargs") or {}
-    if not enforced and isinstance(arguments, dict):
+    xargs = body.get("vllm_xargs")
+    if xargs:
+        passed = {name for name in limits.xargs if not name.startswith(EXTRA_KEY)}
+        if not isinstance(xargs, dict) or not set(xargs) <= passed:
+            raise _not_passed("vllm_xargs", limits.xargs)
+    arguments = body.get("chat_template_kwargs")
+    if not arguments or (not enforced and isinstance(arguments, dict)):
         return
     if not isinstance(arguments, dict) or not set(arguments) <= set(limits.template_arguments):
         raise _not_passed("chat_template_kwargs", limits.template_arguments)
@@ -244,8 +267,8 @@ def _check_bans(body: Mapping[str, Any], limits: Limits) -> None:
             raise bad_request(
                 f"repetition_penalty must be from {low:g} to {high:g}.", param="repetition_penalty"
             )
-    for name in ("stop", "stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids"):
-        value = body.get(name)
+    for name in _LISTED & body.keys():
+        value = body[name]
         limit = limits.allowed_tokens if name == "allowed_token_ids" else limits.listed_tokens
         if isinstance(value, list | dict) and len(value) > limit:
             raise bad_request(f"{name} must hold at most {limit} entries.", param=name)

@@ -8,21 +8,28 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from refusal_server.caller import Caller
+from refusal_server.chat.body.nulls import drop_nulls
 from refusal_server.chat.internal import InternalChat, as_sent, together
 from refusal_server.chat.request import ChatCall, ChatIntake
 from refusal_server.chat.vllm_errors import translate
 from refusal_server.errors import ApiError, bad_request
+from refusal_server.media.parts import MEDIA_KEYS
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Moderation
 from refusal_server.telemetry.metrics import Metrics
 
 CATEGORY = "harmful/request"
+# OpenAI's own, which strict clients require; an empty list of input types says that none was read.
+UNMEASURED = (
+    *("harassment", "harassment/threatening", "hate", "hate/threatening"),
+    *("illicit", "illicit/violent", "self-harm", "self-harm/instructions", "self-harm/intent"),
+    *("sexual", "sexual/minors", "violence", "violence/graphic"),
+)
 _KEYS = ("input", "model", "steering", "user", "safety_identifier")
-_PARTS = {"text": "text", "image_url": "image_url"}
+_PARTS = ("text", *MEDIA_KEYS)
 
 
 class ModerationService:
@@ -40,6 +47,7 @@ class ModerationService:
         self, body: dict[str, Any], policies: PolicySet, caller: Caller, request_id: str
     ) -> list[ChatCall]:
         """One call for each input, none of them begun; raises :class:`ApiError`."""
+        drop_nulls(body)
         for key in body:
             if key not in _KEYS:
                 allowed = ", ".join(_KEYS)
@@ -82,9 +90,12 @@ class ModerationService:
         self._metrics.count_moderation(call.choice.policy.name, "flagged" if flagged else "passed")
         return {
             "flagged": flagged,
-            "categories": {CATEGORY: flagged},
-            "category_scores": {CATEGORY: round(risk, 6)},
-            "category_applied_input_types": {CATEGORY: _kinds(call)},
+            "categories": {**dict.fromkeys(UNMEASURED, False), CATEGORY: flagged},
+            "category_scores": {**dict.fromkeys(UNMEASURED, 0.0), CATEGORY: round(risk, 6)},
+            "category_applied_input_types": {
+                **{name: [] for name in UNMEASURED},
+                CATEGORY: _kinds(call),
+            },
         }
 
     def _contents(self, given: Any) -> list[Any]:
@@ -113,14 +124,17 @@ def _text(text: str, where: str) -> str:
 
 
 def _part(part: Any, where: str) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind not in _PARTS or set(part) != {"type", _PARTS[kind]}:
+    found = dict(part) if isinstance(part, dict) else {}
+    drop_nulls(found)
+    kind = found.get("type")
+    if kind not in _PARTS or set(found) != {"type", kind}:
+        known = ", ".join(_PARTS)
         raise bad_request(
-            f"{where} must be an object of type text with text, or of type image_url with "
-            "image_url; texts and objects are not mixed.",
+            f"{where} must be an object with a type and one key of its name ({known}); strings "
+            "and objects are not mixed.",
             param=where,
         )
-    return dict(part)
+    return found
 
 
 def _require_told(call: ChatCall) -> None:
@@ -161,4 +175,4 @@ def _kinds(call: ChatCall) -> list[str]:
     content = call.messages[0]["content"]
     if isinstance(content, str):
         return ["text"]
-    return sorted({"image" if part["type"] == "image_url" else "text" for part in content})
+    return sorted({MEDIA_KEYS.get(part["type"], "text") for part in content})

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from refusal_server.access.cache_salts import CacheSalts
 from refusal_server.access.denials import Denials
 from refusal_server.caller import ANYONE, UNKNOWN, Caller, Origin
+from refusal_server.chat.body.nulls import without_nulls
+from refusal_server.chat.body.parsing import parse
 from refusal_server.chat.fields import check_fields
 from refusal_server.chat.grammar.limits import check_grammar
 from refusal_server.chat.rules import check_messages
 from refusal_server.chat.steering_field import SteeringChoice, choose, parse_ask
-from refusal_server.chat.vllm_errors import translate
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.events import EventSink, NoEvents
 from refusal_server.media.guard import MediaGuard
@@ -26,8 +25,6 @@ from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits
 from refusal_server.telemetry.ending import Admitted
 from refusal_server.telemetry.metrics import Metrics, RequestLabels
-
-_FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,7 @@ class ChatIntake:
     ) -> ChatCall:
         """Check a body to the last field; raises :class:`ApiError`."""
         started = time.perf_counter()
+        without_nulls(body)
         origin = self._origin(body, caller, request_id)
         asked = body.pop("steering", None)
         with self._denials.noted(origin, asked, policies.policies):
@@ -113,7 +111,7 @@ class ChatIntake:
         media = time.perf_counter() - media
         choice = choice.bringing({medium for medium, _, _ in media_parts(messages)})
         self._salt(body, caller)
-        request = _parse(body)
+        request = parse(body)
         if body.get("max_tokens") is None and request.max_completion_tokens is None:
             request.max_completion_tokens = self._limits.default_max_tokens
         admission = time.perf_counter() - started - media
@@ -159,26 +157,3 @@ def _check_rights(origin: Origin) -> None:
     if models is not None and origin.model not in models:
         message = "The API key is not for this model."
         raise ApiError(403, message, code="model_not_allowed", param="model")
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    """``messages[1].tool_calls[0]`` for a place in the body, without the parser's own names."""
-    where = ""
-    for part in loc:
-        if isinstance(part, int):
-            where += f"[{part}]"
-        elif _FIELD.fullmatch(part):
-            where += f".{part}" if where else part
-    return where
-
-
-def _parse(body: dict[str, Any]) -> ChatCompletionRequest:
-    try:
-        return ChatCompletionRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = _place(first["loc"])
-        message = f"{where or 'The request'} cannot be read: {first['msg']}."
-        raise bad_request(message, param=where or None) from error
-    except Exception as error:
-        raise translate(error) or bad_request("The request cannot be read.") from error

@@ -7,10 +7,11 @@ surrogates, integers beyond 64 bits and deep or wide structures; here they are a
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,14 @@ def parse_object(raw: bytes, limits: JsonLimits = DEFAULT) -> dict[str, Any]:
     """The JSON object in ``raw``; raises a 400 that says what is wrong, never what was sent."""
     if raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
-    if not raw.strip():
-        raise bad_request("The request body is empty; expected a JSON object.")
-    _check_width(raw, limits)
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened + raw.count(b",") > limits.nodes:
+        _check_width(raw, limits)
     value, beyond = _loaded(raw, limits)
     if not isinstance(value, dict):
         raise bad_request("The request body must be a JSON object.")
-    _check_depth(value, limits)
+    if opened > limits.depth:
+        _check_depth(value, limits)
     if beyond:
         raise _beyond(value)
     if b"\\u" in raw and _SURROGATE.search(raw):
@@ -70,48 +72,70 @@ class _Beyond:
     """Stands for an integer that no 64 bits hold, until its place is known."""
 
 
-def _loaded(raw: bytes, limits: JsonLimits) -> tuple[Any, bool]:
-    """The value, and whether it holds an integer beyond 64 bits."""
-    beyond: list[_Beyond] = []
+class _BeyondError(Exception):
+    """A body holds such an integer."""
 
-    def integer(text: str) -> int | _Beyond:
+
+def _loaded(raw: bytes, limits: JsonLimits) -> tuple[Any, bool]:
+    """The value, its keys and numbers checked; and whether it holds an integer beyond 64 bits."""
+    try:
+        text = raw.decode("utf-8")
+        try:
+            return _decoder(limits, _beyond_raises).decode(text), False
+        except _BeyondError:
+            return _decoder(limits, _beyond_stands).decode(text), True
+    except UnicodeDecodeError as error:
+        raise _not_utf8() from error
+    except RecursionError as error:
+        raise _too_deep(limits) from error
+    except ValueError as error:
+        if not raw.strip():
+            raise bad_request("The request body is empty; expected a JSON object.") from error
+        if b"\0" in raw:
+            # What UTF-16 and UTF-32 look like to a reader of UTF-8.
+            raise _not_utf8() from error
+        position = getattr(error, "pos", None)
+        where = "" if position is None else f" at character {position}"
+        raise bad_request(f"The request body is not valid JSON{where}.") from error
+
+
+@functools.cache
+def _decoder(limits: JsonLimits, beyond: Callable[[], object]) -> json.JSONDecoder:
+    """Made once: a decoder takes longer to make than an ordinary body to read."""
+
+    def integer(text: str) -> object:
         # Longer than any 64-bit integer: not worth the quadratic time of a conversion.
         if len(text) <= _LONGEST_INTEGER and -_INT64 <= (number := int(text)) < _UINT64:
             return number
-        beyond.append(_Beyond())
-        return beyond[-1]
+        return beyond()
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             raise bad_request("The request body has an object that names a key twice.")
-        if found and max(map(len, found)) > limits.key_chars:
+        # Short ones add up to less than one long one: few objects need a closer look.
+        if len("".join(found)) > limits.key_chars and max(map(len, found)) > limits.key_chars:
             raise bad_request(f"The request body has a key of over {limits.key_chars} characters.")
         return found
 
-    try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            parse_int=integer,
-            object_pairs_hook=unique,
-        )
-    except UnicodeDecodeError as error:
-        raise bad_request("The request body is not UTF-8.") from error
-    except RecursionError as error:
-        raise _too_deep(limits) from error
-    except ValueError as error:
-        position = getattr(error, "pos", None)
-        where = "" if position is None else f" at character {position}"
-        raise bad_request(f"The request body is not valid JSON{where}.") from error
-    return value, bool(beyond)
+    return json.JSONDecoder(
+        parse_constant=_no_constant,
+        parse_float=_finite,
+        parse_int=integer,
+        object_pairs_hook=unique,
+    )
+
+
+def _beyond_raises() -> object:
+    raise _BeyondError
+
+
+def _beyond_stands() -> object:
+    return _Beyond()
 
 
 def _check_width(raw: bytes, limits: JsonLimits) -> None:
     """Count values before they are made: a comma or a bracket begins each but the first."""
-    if _marks(raw) <= limits.nodes:
-        return
     # Texts have commas too; a body full of them is counted without its texts.
     if _marks(raw) > _UNREAD_FACTOR * limits.nodes or _marks(_STRINGS.sub(b"", raw)) > limits.nodes:
         raise bad_request(
@@ -172,6 +196,10 @@ def _whole(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _not_utf8() -> ApiError:
+    return bad_request("The request body is not UTF-8.")
 
 
 def _half_a_character(where: str) -> ApiError:

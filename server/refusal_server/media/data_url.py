@@ -9,8 +9,10 @@ from refusal_server.errors import ApiError, bad_request
 
 _SCHEME = "data:"
 _LONGEST_HEAD = 1024
-_HEAD_END = re.compile(r";\s*base64\s*,", re.IGNORECASE)
-_QUOTED = re.compile(r'"[^"]*"')
+# The mark may stand before other parameters.
+_HEAD_END = re.compile(r";\s*base64\s*(?:;[^;,]*)*,", re.IGNORECASE)
+# Recorders of browsers write codecs=vp8,opus without quotes; any other comma ends the head.
+_HEAD = re.compile(r'([^;,"]*)(?:;[^;,"=]*(?:=(?:"[^"]*"|[^;"]*))?)*')
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 
 
@@ -35,11 +37,10 @@ def is_data_url(url: str) -> bool:
 def split(url: str, where: str) -> DataUrl:
     """The parts of a base64 ``data:`` URL, other parameters dropped; raises a 400."""
     end = _HEAD_END.search(url, 0, _LONGEST_HEAD)
-    head = "," if end is None else url[: end.start()].lstrip()[len(_SCHEME) :]
-    # A comma outside quotes ends the head: what follows is not base64.
-    if end is None or "," in _QUOTED.sub("", head):
+    head = end and _HEAD.fullmatch(url[: end.start()].lstrip()[len(_SCHEME) :])
+    if end is None or head is None:
         raise invalid_media("must be a base64 data URL: data:<type>;base64,<data>", where)
-    named = head.partition(";")[0].strip().lower()
+    named = head[1].strip().lower()
     media_type = named if _MEDIA_TYPE.fullmatch(named) else ""
     plain = url.startswith(join(media_type, ""))
     return DataUrl(media_type, url[end.end() :], plain)

@@ -11,7 +11,7 @@ PATH = "/metrics"
 router = APIRouter()
 
 
-@router.get(PATH)
+@router.api_route(PATH, methods=["GET", "HEAD"])
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     service: Service = request.app.state.service

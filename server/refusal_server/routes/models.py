@@ -13,13 +13,14 @@ from refusal_server.http.service import Service
 router = APIRouter()
 
 
-@router.get("/v1/models")
+@router.api_route("/v1/models", methods=["GET", "HEAD"])
+@router.api_route("/v1/models/", methods=["GET", "HEAD"])
 async def list_models(request: Request) -> dict[str, Any]:
     """The served model under each name that the caller may use, and what it takes."""
     return {"object": "list", "data": list(_cards(request).values())}
 
 
-@router.get("/v1/models/{name:path}")
+@router.api_route("/v1/models/{name:path}", methods=["GET", "HEAD"])
 async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
     """One of them; raises a 404 for a name that the caller may not use."""
     card = _cards(request).get(name)

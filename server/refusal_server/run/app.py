@@ -46,14 +46,23 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
         public=public,
     )
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("authorization", "content-type", "x-request-id"),
-            expose_headers=(report.HEADER, "x-request-id", "retry-after"),
-        )
+        _open_to_pages(app, settings.cors_origins)
     return _frame(app, settings)
+
+
+def _open_to_pages(app: FastAPI, origins: Collection[str]) -> None:
+    """Let pages of these origins call, whatever headers their client libraries add."""
+    # Behind the outer one, so that a page may read a 500, too.
+    app.add_middleware(CatchAllMiddleware)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=(report.HEADER, "x-request-id", "retry-after", "x-should-retry"),
+        # Pages of the internet reach a server on this machine or in this network, too.
+        allow_private_network=True,
+    )
 
 
 def build_ops_app(service: Service, settings: Settings) -> FastAPI:

@@ -5,12 +5,15 @@ For decisions, not for rates: no error is known for languages other than English
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
 from refusal_steering.detection.lexical import LexicalDetector
 
 _READ = 160
+# At least what the English detector reads.
+_HEAD = 256
 # Words of inability and regret as models write them in front of a refusal, by a part that each
 # match holds: most texts hold none, and finding that out costs a fiftieth of the search.
 OPENINGS: Mapping[tuple[str, ...], str] = {
@@ -69,9 +72,15 @@ _ENGLISH = LexicalDetector()
 
 def refuses_in_any_language(text: str) -> bool:
     """Whether the first characters of ``text`` read as a refusal."""
-    if _ENGLISH.refuses(text):
+    return _refuses(text.lstrip()[:_HEAD])
+
+
+# An answer is read when it is given, and again with every later turn of its conversation.
+@functools.lru_cache(maxsize=4096)
+def _refuses(head: str) -> bool:
+    if _ENGLISH.refuses(head):
         return True
-    begins = text.lstrip()[:_READ].lower().replace("\u2019", "'")
+    begins = head[:_READ].lower().replace("\u2019", "'")
     for parts, pattern in _IN_ASCII if begins.isascii() else _PATTERNS:
         for part in parts:
             if part in begins and pattern.search(begins):

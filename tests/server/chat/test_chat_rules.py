@@ -45,7 +45,7 @@ def refusal(check: Any, *arguments: Any) -> ApiError:
             "messages[0].content[0].image_url",
         ),
         (
-            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "A"}}]}],
+            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": 7}}]}],
             "messages[0].content[0].input_audio",
         ),
     ],
@@ -68,7 +68,8 @@ CALL: dict[str, Any] = {"type": "function", "function": {"name": "f", "arguments
         ([{"function": {"arguments": "{}"}}], "[0]"),
         ([{"function": {"name": 7}}], "[0]"),
         ([{**CALL, "type": "custom"}], "[0].type"),
-        ([{**CALL, "type": None}], "[0].type"),
+        ([{**CALL, "type": 7}], "[0].type"),
+        ([CALL, {**CALL, "id": 7}], "[1].id"),
     ],
 )
 def test_calls_that_are_none_are_refused_with_the_place(calls: Any, place: str) -> None:
@@ -93,6 +94,15 @@ def test_what_clients_leave_out_of_their_calls_is_completed(sent: Any, read: str
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     check_messages([message])
     assert call == {"id": "1", "type": "function", "function": {"name": "f", "arguments": read}}
+
+
+@pytest.mark.parametrize("key", ["id", "type", "index"])
+def test_a_null_key_of_a_call_is_completed_too(key: str) -> None:
+    call: dict[str, Any] = {**CALL, "id": "1", key: None}
+    check_messages([{"role": "assistant", "tool_calls": [CALL, call]}])
+    assert call.get("type") == "function"
+    assert call["id"] == ("call_1" if key == "id" else "1")
+    assert "index" not in call
 
 
 def test_no_calls_are_no_calls() -> None:

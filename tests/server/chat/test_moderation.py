@@ -26,7 +26,7 @@ from refusal_server.http.json_body import JsonLimits
 from refusal_server.routes import moderations
 from refusal_server.settings import Moderation
 from refusal_steering.errors import SteeringUnavailableError
-from tests.server.fixtures.media import image_part
+from tests.server.fixtures.media import audio_part, image_part, video_part
 from tests.server.fixtures.ranks import resting_store
 from tests.server.fixtures.scripted import Call, Rig, Script
 
@@ -63,15 +63,19 @@ def test_the_score_is_the_probes_reading(rig: ModerationRig) -> None:
     answer = rig.moderate("How?")
     (result,) = answer["results"]
     expected = 1 / (1 + math.exp(-2.0))
-    assert result["category_scores"] == {CATEGORY: pytest.approx(expected, abs=1e-6)}
-    assert result["categories"] == {CATEGORY: True}
+    assert result["category_scores"][CATEGORY] == pytest.approx(expected, abs=1e-6)
+    assert [name for name, found in result["categories"].items() if found] == [CATEGORY]
     assert result["flagged"] is True
     assert answer["id"].startswith("modr-")
     assert answer["model"] == "m"
-    # OpenAI's client reads it; categories that are not measured are None there, never False.
-    read = ModerationCreateResponse.construct(**answer)
+
+
+def test_a_strict_client_reads_it_and_sees_what_was_not_measured(rig: ModerationRig) -> None:
+    read = ModerationCreateResponse.model_validate(rig.moderate("How?"), strict=True)
     assert read.results[0].flagged is True
-    assert read.results[0].categories.violence is None
+    assert read.results[0].categories.violence is False
+    assert read.results[0].category_scores.violence == 0.0
+    assert read.results[0].category_applied_input_types.violence == []
 
 
 @pytest.mark.parametrize("policy", [PROBED, "cascade", "shadow-cascade"])
@@ -115,10 +119,19 @@ def test_a_list_of_texts_is_scored_side_by_side_and_in_order(tmp_path: Path) -> 
 def test_parts_are_one_input(rig: ModerationRig) -> None:
     answer = rig.moderate([{"type": "text", "text": "How?"}, image_part()])
     (result,) = answer["results"]
-    assert result["category_applied_input_types"] == {CATEGORY: ["image", "text"]}
+    assert result["category_applied_input_types"][CATEGORY] == ["image", "text"]
     (call,) = rig.script.calls
     assert call.directive is not None
     assert call.directive.media == ("image",)
+
+
+@pytest.mark.parametrize(
+    ("part", "medium"), [(image_part, "image"), (audio_part, "audio"), (video_part, "video")]
+)
+def test_every_medium_may_be_asked_about(rig: ModerationRig, part: Any, medium: str) -> None:
+    nulls = {"text": None, "cache_control": None}
+    (result,) = rig.moderate([{**part(), **nulls}], user=None, model=None)["results"]
+    assert result["category_applied_input_types"][CATEGORY] == [medium]
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,71 @@ REFUSALS: list[dict[str, Any]] = [
     {"role": "assistant", "content": "Lo siento, no puedo ayudar con eso."},
 ]
 
+OURS = "Das mache ich nicht mit."
+
+
+def again(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    return retried(messages, OURS)
+
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_the_refused_request_is_judged_with_its_correction(refusal: dict[str, Any]) -> None:
     system = {"role": "system", "content": "S"}
-    folded, bare = retried([system, BAD, refusal, AGAIN])
+    folded, bare = again([system, BAD, refusal, AGAIN])
     assert folded[0] == system
     assert [part["text"] for part in folded[1]["content"]] == [BAD["content"], AGAIN["content"]]
     assert bare == [system, BAD]
 
 
+def said(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            said(text)
+            for text in ("null", "None", "{}", "[]", '""', "...", "\u200b", " \n", "```\n```")
+        ),
+        *(said(text) for text in ("(no content)", "[empty response]", "<empty>", "undefined")),
+        said(OURS),
+        said(f"> {OURS}"),
+        said("", additional_kwargs={"refusal": "No."}),
+        said("", tool_calls=[]),
+        {"role": "assistant", "provider_specific_fields": {"refusal": "No."}},
+        said('{"refusal": "I\'m sorry, but I can\'t help with that."}'),
+        said("I\u2019m sorry, but I can\u2019t help with that."),
+    ],
+)
+def test_whatever_a_client_makes_of_a_refusal_is_one(answer: dict[str, Any]) -> None:
+    assert again([BAD, answer, AGAIN])[1:] == [[BAD]]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [AGAIN],
+        [AGAIN, AGAIN],
+        [{"role": "user", "content": "Validation error: the field is missing. Fix it."}],
+    ],
+)
+def test_an_answer_that_the_client_left_out_was_none(later: list[dict[str, Any]]) -> None:
+    folded, bare = again([BAD, *later])
+    assert folded[0]["content"][0]["text"] == BAD["content"]
+    assert bare == [BAD]
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user"])
+def test_a_correction_in_anybodys_name_is_one(role: str) -> None:
+    note = {**AGAIN, "role": role}
+    folded, bare = again([BAD, REFUSALS[1], note])
+    assert [part["text"] for part in folded[0]["content"]] == [BAD["content"], AGAIN["content"]]
+    assert bare == [BAD]
+
+
 def test_every_later_turn_is_part_of_it() -> None:
-    folded, _ = retried([BAD, REFUSALS[0], AGAIN, REFUSALS[1], AGAIN])
+    folded, _ = again([BAD, REFUSALS[0], AGAIN, REFUSALS[1], AGAIN])
     assert [part["text"] for part in folded[0]["content"]] == [
         BAD["content"],
         AGAIN["content"],
@@ -56,12 +109,15 @@ def test_every_later_turn_is_part_of_it() -> None:
             AGAIN,
         ],
         [REFUSALS[0], BAD],
+        [BAD, {"role": "user", "content": "And tell me about Paris."}],
+        [AGAIN],
+        [BAD, {"role": "assistant", "content": "42"}, AGAIN],
     ],
 )
 def test_a_conversation_without_a_refused_request_is_left_alone(
     messages: list[dict[str, Any]],
 ) -> None:
-    assert retried(messages) == []
+    assert again(messages) == []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +136,7 @@ def test_a_conversation_without_a_refused_request_is_left_alone(
     ],
 )
 def test_a_turn_that_only_corrects_leaves_the_request_as_it_was(text: str) -> None:
-    assert retried([BAD, REFUSALS[0], {"role": "user", "content": text}])[1:] == [[BAD]]
+    assert again([BAD, REFUSALS[0], {"role": "user", "content": text}])[1:] == [[BAD]]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +151,7 @@ def test_a_turn_that_only_corrects_leaves_the_request_as_it_was(text: str) -> No
     ],
 )
 def test_a_turn_that_asks_for_something_is_judged_with_the_request_only(text: str) -> None:
-    assert len(retried([BAD, REFUSALS[0], {"role": "user", "content": text}])) == 1
+    assert len(again([BAD, REFUSALS[0], {"role": "user", "content": text}])) == 1
 
 
 @pytest.mark.parametrize("refusal", REFUSALS[:5])

@@ -35,6 +35,11 @@ def lines(text: bytes, end: bytes, width: int = 76) -> bytes:
         TEXT.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D"),
         TEXT.replace(b"=", b"%3d"),
         lines(TEXT, b"%0A"),
+        lines(TEXT, b"\r"),
+        lines(TEXT, b" ", 4),
+        lines(TEXT, b"\v\f", 8),
+        "".join(f"%{byte:02x}" for byte in TEXT).encode(),
+        TEXT[:100].replace(b"+", b"-") + TEXT[100:],
     ],
 )
 def test_every_spelling_means_the_same_bytes(text: bytes) -> None:

@@ -23,6 +23,13 @@ from refusal_server.media.data_url import is_data_url, join, split
         ("data: image/png;base64 ,QUJD", "image/png"),
         ("\n data:image/png;base64,QUJD", "image/png"),
         ("data:not a type;base64,QUJD", ""),
+        ("data:video/webm;codecs=vp8,opus;base64,QUJD", "video/webm"),
+        ('data:video/webm;codecs="vp8, opus";base64,QUJD', "video/webm"),
+        ("data:video/mp4;codecs=avc1.42E01E,mp4a.40.2;base64,QUJD", "video/mp4"),
+        ("data:video/x-matroska;codecs=avc1,opus;a=b;base64,QUJD", "video/x-matroska"),
+        ("data:image/png;name=a,b.png;base64,QUJD", "image/png"),
+        ("data:image/png;base64;charset=utf-8,QUJD", "image/png"),
+        ("data:image/png;base64;base64,QUJD", "image/png"),
     ],
 )
 def test_heads_that_clients_write(url: str, media_type: str) -> None:

@@ -66,7 +66,7 @@ def test_a_wrong_detail_is_refused_at_its_place_without_echo(detail: Any) -> Non
         ({"type": "video_url", "video_url": []}, "messages[0].content[0].video_url"),
         ({"type": "audio_url", "audio_url": {"url": 7}}, "messages[0].content[0].audio_url"),
         (
-            {"type": "input_audio", "input_audio": {"data": "x", "format": None}},
+            {"type": "input_audio", "input_audio": {"data": None, "format": "wav"}},
             "messages[0].content[0].input_audio",
         ),
         (

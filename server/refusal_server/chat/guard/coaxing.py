@@ -7,6 +7,7 @@ the prompt, so what they hide is judged without them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,9 @@ _FORBIDS = (
     *("verweiger", "ablehn", "einschränk", "rechaz", "rehús", "recus", "rifiut", "отказ"),
     *("огранич", "拒绝", "限制", "拒否", "制限", "거절", "거부", "رفض", "मना"),
 )
-
-
+# Characters of the longest prompt that is remembered.
+_REMEMBERED = 8192
+_FORBIDS_IN_ASCII = tuple(filter(str.isascii, _FORBIDS))
 # Longer turns of a user ask for something of their own; "Continue." does not.
 _BRIEF = 32
 
@@ -31,7 +33,7 @@ _BRIEF = 32
 def coaxed(messages: Messages) -> list[dict[str, Any]] | None:
     """The conversation without turns that coax an answer; ``None`` where there are none."""
     kept = list(messages[: _request(messages)])
-    if any(turn["role"] in _SYSTEM and _forbids(_text(turn)) for turn in kept):
+    if any(turn["role"] in _SYSTEM and _forbids(turn) for turn in kept):
         kept = [turn for turn in kept if turn["role"] not in _SYSTEM]
     if len(kept) == len(messages) or not any(turn["role"] == "user" for turn in kept):
         return None
@@ -65,11 +67,22 @@ def _asks(turn: Mapping[str, Any], brief: int) -> bool:
     return turn["role"] in ("tool", "function") or medium or told
 
 
-def _forbids(text: str) -> bool:
-    return any(word in text for word in _FORBIDS)
+def _forbids(turn: Mapping[str, Any]) -> bool:
+    text = _text(turn)
+    return _holds_a_word(text) if len(text) > _REMEMBERED else _remembered(text)
+
+
+def _holds_a_word(text: str) -> bool:
+    text = text.lower()
+    return any(word in text for word in (_FORBIDS_IN_ASCII if text.isascii() else _FORBIDS))
+
+
+# An application sends the same system prompt with every request.
+_remembered = functools.lru_cache(maxsize=512)(_holds_a_word)
 
 
 def _text(turn: Mapping[str, Any]) -> str:
     content = turn.get("content") or ""
-    parts = [{"text": content}] if isinstance(content, str) else content
-    return " ".join(part.get("text") or "" for part in parts).lower()
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text") or "" for part in content)

@@ -47,7 +47,7 @@ class RefusalGuard:
         plain = coaxed(call.messages)
         if plain is not None:
             found.append(plain)
-        return [*found, *retried(call.messages)]
+        return [*found, *retried(call.messages, self._passes.refusal)]
 
     async def _judged(
         self, call: ChatCall, directive: Directive, messages: Messages

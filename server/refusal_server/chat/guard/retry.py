@@ -32,18 +32,31 @@ _CORRECTION = tuple(
     )
 )
 _SPEAKS_OF_FORM = 2
+# Who may ask again: some clients correct in the system's name.
+_ASKING = ("user", "system", "developer")
+_ANSWERS = ("answer", "content", "message", "output", "response", "text")
+# What clients write in place of an answer that has no text.
+_NO_WORDS = re.compile(r"[\W_]+")
+_LONGEST_NOTHING = 32
+_NOTHING = frozenset(
+    {
+        *("", "null", "none", "nil", "undefined", "empty"),
+        *(f"{no}{what}" for no in ("no", "empty") for what in _ANSWERS),
+    }
+)
 
 
-def retried(messages: Messages) -> list[list[dict[str, Any]]]:
+def retried(messages: Messages, refusal: str) -> list[list[dict[str, Any]]]:
     """What a retry asks for, as conversations; none where no request was refused before.
 
-    The conversation up to the first refused request with all later user turns added to it; and,
-    where the last turn only corrects, the same without them.
+    The conversation up to the first refused request with all that was asked later added to it;
+    and, where the last turn only corrects, the same without it. ``refusal`` is the server's own
+    text of a refusal, in whatever words its operator wrote it.
     """
-    place = _refused(messages)
+    place = _refused(messages, refusal)
     if place is None:
         return []
-    later = [message for message in messages[place:] if message["role"] == "user"]
+    later = [message for message in messages[place:] if message["role"] in _ASKING]
     parts = [part for message in later for part in _parts(message)]
     found = [[*messages[:place], {"role": "user", "content": parts}]]
     if _corrects(later[-1]):
@@ -56,23 +69,44 @@ def _corrects(message: Mapping[str, Any]) -> bool:
     return sum(words.search(text) is not None for words in _CORRECTION) >= _SPEAKS_OF_FORM
 
 
-def _refused(messages: Messages) -> int | None:
-    """Place of the first user turn whose answer refuses it, or says nothing at all."""
+def _refused(messages: Messages, refusal: str) -> int | None:
+    """Place of the first user turn whose answer refuses it, or says nothing at all.
+
+    Some clients leave out an answer that was empty: a correction then follows the request.
+    """
     asked: int | None = None
     for place, message in enumerate(messages):
         if message["role"] == "user":
             asked = place
-        elif message["role"] == "assistant" and asked is not None and _refuses(message):
+        elif message["role"] == "assistant" and asked is not None and _refuses(message, refusal):
             later = messages[place + 1 :]
-            return asked if any(turn["role"] == "user" for turn in later) else None
-    return None
+            return asked if any(turn["role"] in _ASKING for turn in later) else None
+    return _left_without_answer(messages)
 
 
-def _refuses(message: Mapping[str, Any]) -> bool:
+def _left_without_answer(messages: Messages) -> int | None:
+    """Place of the first of the user's turns at the end, where the last of them corrects."""
+    first = len(messages)
+    while first and messages[first - 1]["role"] == "user":
+        first -= 1
+    several = len(messages) - first > 1
+    return first if several and _corrects(messages[-1]) else None
+
+
+def _refuses(message: Mapping[str, Any], refusal: str) -> bool:
     if message.get("tool_calls"):
         return False
-    text = " ".join(part.get("text") or part.get("refusal") or "" for part in _parts(message))
-    return not text.strip() or bool(message.get("refusal")) or refuses_in_any_language(text)
+    text = message.get("content") or ""
+    if not isinstance(text, str):
+        text = " ".join(part.get("text") or part.get("refusal") or "" for part in text)
+    if _says_nothing(text) or message.get("refusal") or refusal in text:
+        return True
+    return refuses_in_any_language(text)
+
+
+def _says_nothing(text: str) -> bool:
+    text = text.strip()
+    return len(text) <= _LONGEST_NOTHING and _NO_WORDS.sub("", text).lower() in _NOTHING
 
 
 def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:

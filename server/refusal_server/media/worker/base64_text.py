@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from refusal_server.media.worker.unusable import Unusable
 
-_BLANKS = re.compile(rb"[ \t\r\n\f]+")
+_BLANKS = re.compile(rb"[ \t\r\n\f\v]+")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 

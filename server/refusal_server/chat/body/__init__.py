@@ -1,0 +1,1 @@
+"""What a chat's body is made into before anything is decided about it."""

@@ -1,0 +1,1 @@
+"""What ordinary clients send and expect, by kind: many members of each."""
