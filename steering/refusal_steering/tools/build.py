@@ -122,7 +122,7 @@ def build(
             str(model),
             served_by,
             out,
-            name,
+            None if name is None else model_name(name),
             modalities,
             data,
             rows,
