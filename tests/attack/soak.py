@@ -4,7 +4,7 @@
 
 Good, bad, streamed and aborted requests of several callers while the policy changes. Counted are
 answers with 5xx, unsteered answers where steering was promised, answers that carry another
-request's strength, and the server's memory and file handles before and after.
+request's strength, the memory of each kind of process by minute, and file handles before and after.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import httpx2
 import yaml
 
 from refusal_steering.prompts.contrast_set import load_items, render
+from tests.attack.footprint import Log
 from tests.attack.site import POLICY, Site, attacked
 from tests.attack.structures import BROKEN
 from tests.server.fixtures.live import CHAT, KEY
@@ -33,7 +34,14 @@ from tests.server.fixtures.live import CHAT, KEY
 CALLERS = 8
 STRENGTHS = (1.0, 1.25, 1.5, 2.0)
 _CHANGE_SECONDS = 7.0
+_WARM_SECONDS = 60.0
 _SETTLE_SECONDS = 3.0
+# Growth over the last two thirds of a run, of so many measurements at least.
+_FLAT = 0.02
+_FEWEST = 6
+# Small, so that traffic has written all of it before memory is first measured: pages that were
+# never written are not resident.
+_CACHE = ("--kv-cache-memory-bytes", str(64 * 2**20))
 
 
 @dataclass(slots=True)
@@ -45,28 +53,12 @@ class Tally:
     broken: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """Resident memory in MiB and open files of the server and its children."""
-
-    memory: float
-    files: int
-
-    @classmethod
-    def of(cls, root: int) -> Weight:
-        """Measured now, from /proc."""
-        pids = _family(root)
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-        files = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
-        return cls(pages * 4096 / 2**20, files)
-
-
 def main() -> int:
     """Soak, print the table, and say whether every promise was kept."""
     arguments = _arguments()
     with (
         tempfile.TemporaryDirectory() as folder,
-        attacked(Path(folder), arguments.model) as site,
+        attacked(Path(folder), arguments.model, *_CACHE) as site,
     ):
         text, holds = soak(site, Path(folder) / "policy.yaml", 60.0 * arguments.minutes)
     sys.stdout.write(text)
@@ -76,15 +68,15 @@ def main() -> int:
 
 
 def soak(site: Site, policy: Path, seconds: float) -> tuple[str, bool]:
-    """Traffic for ``seconds``; a Markdown table, and whether every promise was kept."""
+    """Traffic for ``seconds``; Markdown tables, and whether every promise was kept."""
     assert site.process is not None
-    asyncio.run(_traffic(site, policy, Tally(), min(30.0, seconds / 4)))
-    before = Weight.of(site.process.pid)
-    tally = Tally()
-    asyncio.run(_traffic(site, policy, tally, seconds))
-    time.sleep(_SETTLE_SECONDS)
-    after = Weight.of(site.process.pid)
+    asyncio.run(_traffic(site, policy, Tally(), min(_WARM_SECONDS, seconds / 4)))
+    log, tally = Log(site.process.pid), Tally()
+    with log.kept():
+        asyncio.run(_traffic(site, policy, tally, seconds))
+        time.sleep(_SETTLE_SECONDS)
     failed = sum(count for status, count in tally.statuses.items() if status >= 500)
+    before, after = log.seen[0], log.seen[-1]
     rows = [
         ("minutes", f"{seconds / 60:.1f}"),
         ("answers", f"{sum(tally.statuses.values())}"),
@@ -92,13 +84,33 @@ def soak(site: Site, policy: Path, seconds: float) -> tuple[str, bool]:
         ("by status", _told(tally.statuses)),
         ("5xx", f"{failed}"),
         ("promises broken", _told(tally.broken) or "0"),
-        ("memory before and after", f"{before.memory:.0f} and {after.memory:.0f} MiB"),
         ("open files before and after", f"{before.files} and {after.files}"),
         ("requests left behind", f"{site.busy}"),
     ]
     lines = ["| what | seen |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines += ["", *_memory(log)]
     holds = not failed and not tally.broken and not site.busy and after.files <= before.files + 16
-    return "\n".join(lines) + "\n", holds
+    return "\n".join(lines) + "\n", holds and not _growing(log)
+
+
+def _memory(log: Log) -> list[str]:
+    """Resident MiB of each kind of process by minute, and growth over the last two thirds."""
+    roles = list(log.seen[-1].memory)
+    lines = [f"| MiB after | {' | '.join(roles)} |", "|---" * (len(roles) + 1) + "|"]
+    for place, seen in enumerate(log.seen):
+        minute = f"{place} min" if seen is not log.seen[-1] else "the end"
+        lines.append(
+            f"| {minute} | {' | '.join(f'{seen.memory.get(role, 0):.0f}' for role in roles)} |"
+        )
+    growths = " | ".join(f"{100 * log.growth(role):+.1f} %" for role in roles)
+    return [*lines, f"| growth since a third | {growths} |"]
+
+
+def _growing(log: Log) -> list[str]:
+    """Roles whose memory is not flat; of a short run nothing is said."""
+    if len(log.seen) < _FEWEST:
+        return []
+    return [role for role in log.seen[-1].memory if log.growth(role) > _FLAT]
 
 
 async def _traffic(site: Site, policy: Path, tally: Tally, seconds: float) -> None:
@@ -187,21 +199,6 @@ def _judge(tally: Tally, report: dict[str, Any], strength: float, headers: httpx
         tally.broken["another request's strength"] += 1
     if f"version={report['version']}" not in headers["x-steering"]:
         tally.broken["header and report of two versions"] += 1
-
-
-def _family(root: int) -> list[int]:
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(status[1])
-    family = [root]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-    return family
 
 
 def _told(counts: Counter[Any]) -> str:

@@ -19,7 +19,7 @@ DELAY_SECONDS = 1.0
 # Mistakes that cost no time: typing errors, and clients that were not told of a new key.
 FREE = 10
 _FREE_PER_SECOND = FREE / 60.0
-MOST_WAITING = 100
+MOST_WAITING = 2048
 
 
 class WrongKeyCounter(Protocol):
@@ -54,7 +54,7 @@ class WrongKeys:
         self._audit(WrongKey(request_id, door, client))
         if self._is_free():
             return False
-        # Beyond the bound nobody waits: sleeping requests are what an attacker could pile up.
+        # What can be piled up is some 50 MB; connections that send nothing cost as much.
         if self._waiting < MOST_WAITING:
             self._waiting += 1
             try:

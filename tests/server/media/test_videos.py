@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.server.fixtures.odd_media import (
     audio,
     long_gif,
     picture,
+    recording,
     saved,
     usual_scheduling,
     video,
@@ -131,6 +133,64 @@ def test_a_recording_without_duration_is_whole(streamed: bool) -> None:
     assert metadata["duration"] == pytest.approx(1, abs=0.1)
 
 
+STEADY = range(0, 800, 100)
+LIVE = {"live": "1"}
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "times", "more"),
+    [
+        ("webm", "libvpx", STEADY, {"muxer": LIVE, "sound": ("libopus", 48_000)}),
+        ("webm", "libvpx-vp9", STEADY, {"muxer": LIVE, "sound": ("libopus", 48_000)}),
+        ("matroska", "libx264", STEADY, {"muxer": LIVE, "sound": ("libopus", 48_000)}),
+        ("matroska", "libsvtav1", STEADY, {"muxer": LIVE}),
+        ("webm", "libvpx", (0, 2000, 2100, 5000, 9000), {"muxer": LIVE}),
+        ("webm", "libvpx", range(10**7, 10**7 + 800, 100), {"muxer": LIVE}),
+        ("mp4", "libx264", STEADY, {"muxer": FRAGMENTS, "sound": ("aac", 16_000)}),
+        ("mp4", "libvpx-vp9", STEADY, {"muxer": FRAGMENTS}),
+        ("mp4", "libx264", STEADY, {"muxer": {"movflags": "frag_every_frame+empty_moov"}}),
+        ("mp4", "libx264", STEADY, {"muxer": {"movflags": "dash+frag_keyframe+empty_moov"}}),
+        ("mp4", "libx264", range(10**7, 10**7 + 800, 100), {}),
+        ("mp4", "libx264", range(0, 3000, 100), {"encoder": {"bf": "3"}}),
+        ("mpegts", "libx264", range(10**7, 10**7 + 800, 100), {}),
+        ("flv", "libx264", STEADY, {"muxer": {"flvflags": "no_duration_filesize"}}),
+    ],
+)
+def test_what_recorders_and_streamers_write_is_whole(
+    container: str, codec: str, times: Sequence[int], more: dict[str, Any]
+) -> None:
+    raw = recording(container, codec, times, **more)
+    frames, metadata = seen(raw)
+    assert len(frames) == metadata["total_num_frames"] == len(times)
+    assert apart(frames, true_frames(raw)) < 4
+
+
+FIELDS = {"flags": "+ildct+ilme"}
+TOP_FIRST = {**FIELDS, "x264-params": "tff=1"}
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("container", "codec", "pixels", "encoder"),
+    [
+        ("mp4", "libx264", "yuv420p", TOP_FIRST),
+        ("matroska", "libx264", "yuv420p", TOP_FIRST),
+        ("mp4", "mpeg4", "yuv420p", FIELDS),
+        ("matroska", "ffv1", "yuv420p", FIELDS),
+        ("mov", "prores_ks", "yuv422p10le", FIELDS),
+    ],
+)
+def test_interlaced_pictures_are_seen_as_they_are(
+    container: str, codec: str, pixels: str, encoder: dict[str, str], frames: int
+) -> None:
+    times = STEADY[:frames]
+    found, metadata = seen(recording(container, codec, times, pixels=pixels, encoder=encoder))
+    assert len(found) == metadata["total_num_frames"] == max(2, frames)
+    shown = np.stack([picture(64, 48, index) for index in range(frames)])
+    assert apart(found[:frames], shown) < 8
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -140,8 +200,19 @@ def test_a_recording_without_duration_is_whole(streamed: bool) -> None:
         video("mp4", "libsvtav1", frames=1),
         video("gif", "gif", frames=1, pixels="rgb8"),
         video("avi", "mjpeg", frames=1, pixels="yuvj420p"),
+        video("mpegts", "libx264", frames=1),
+        video("h264", "libx264", frames=1),
+        video("flv", "flv", frames=1),
+        video("mov", "prores_ks", frames=1, pixels="yuv422p10le"),
+        video("ivf", "libvpx-vp9", frames=1),
+        video(frames=1, sound=True),
+        recording("webm", "libvpx", (0,), muxer={"live": "1"}),
+        recording("mp4", "libx264", (0,), muxer={"movflags": "frag_keyframe+empty_moov"}),
     ],
-    ids=["h264", "mkv", "vp8", "av1", "gif", "mjpeg"],
+    ids=[
+        *("h264", "mkv", "vp8", "av1", "gif", "mjpeg", "ts", "raw", "flv", "prores", "ivf"),
+        *("sound", "live", "fragment"),
+    ],
 )
 def test_a_video_of_one_frame_is_seen(raw: bytes) -> None:
     frames, metadata = seen(raw)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 import av
@@ -20,17 +21,26 @@ _SLOWEST, _FASTEST = Fraction(1, 100), Fraction(240)
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "14"}
 
 
-def copied(source: Any, packets: Iterable[Any], sound: Sound | None) -> bytes:
+def copied(source: Any, packets: Sequence[Any], sound: Sound | None) -> bytes:
     """The packets of a stream in a container of our own."""
     buffer = io.BytesIO()
     with _opened(buffer) as container:
         stream = container.add_stream_from_template(source)
         speaker = _speaker(container, sound)
+        _complete_durations(packets)
         for packet in packets:
             packet.stream = stream
             container.mux(packet)
         _speak(container, speaker, sound)
     return buffer.getvalue()
+
+
+def _complete_durations(packets: Sequence[Any]) -> None:
+    """Give every packet a length: a last frame that lasts for no time is not shown."""
+    step = 1
+    for packet, following in zip_longest(packets, packets[1:]):
+        step = step if following is None else following.dts - packet.dts
+        packet.duration = packet.duration or step
 
 
 def encoded(

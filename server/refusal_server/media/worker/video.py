@@ -16,6 +16,7 @@ from refusal_server.media.worker.containers import (
     packets,
     video_stream,
 )
+from refusal_server.media.worker.interlacing import progressive
 from refusal_server.media.worker.protocol import Limits
 from refusal_server.media.worker.unusable import Unusable
 
@@ -52,7 +53,7 @@ def read_video(raw: bytes, limits: Limits) -> bytes:
         frames = (frame for packet in packets(container, stream) for frame in decoded(packet))
         rate = mp4.frame_rate(stream, survey.frames)
         bits = int(_FILLED * 8 * room / max(survey.seconds, 1.0))
-        written = mp4.encoded(frames, rate, bits, sound)
+        written = mp4.encoded(progressive(frames), rate, bits, sound)
     if len(written) > room:
         raise Unusable("is too large once it is encoded anew; send MP4 with H.264")
     return written
@@ -85,7 +86,7 @@ def _survey(container: Any, stream: Any, limits: Limits) -> _Survey:
 
 
 def _look_at(frame: Any, survey: _Survey, limits: Limits) -> bool:
-    """Check one frame; whether it has the size of those before it and is whole."""
+    """Check one frame; whether it has the size of those before it, and is whole in one piece."""
     size = (frame.width, frame.height)
     if size != survey.size:
         _check_size(*size, limits)
@@ -96,7 +97,7 @@ def _look_at(frame: Any, survey: _Survey, limits: Limits) -> bool:
     if survey.frames > limits.video_frames or survey.seconds > limits.video_seconds:
         raise _too_long(limits)
     survey.size = survey.size or size
-    return size == survey.size and not frame.is_corrupt
+    return size == survey.size and not frame.is_corrupt and not frame.interlaced_frame
 
 
 def _are_in_order(survey: _Survey) -> bool:
