@@ -22,7 +22,7 @@ from refusal_server.media.worker_pool import limits_of
 from refusal_server.media.worker_process import WorkerGoneError, WorkerProcess
 from refusal_server.settings import Media
 from tests.server.fixtures.media import png, wav
-from tests.server.fixtures.odd_media import endless_jpeg, long_gif, references, video
+from tests.server.fixtures.odd_media import endless_jpeg, long_gif, recording, references, video
 from tests.server.fixtures.watched import watching
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,6 +66,17 @@ def runs(pid: int) -> bool:
 def children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in found]
+
+
+def interlaced() -> bytes:
+    """Fields that a filter with threads of its own makes into pictures."""
+    encoder = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    return recording("mp4", "libx264", range(0, 800, 100), encoder=encoder)
+
+
+def test_a_sealed_worker_may_do_what_interlaced_video_takes(worker: WorkerProcess) -> None:
+    reading = read(worker, "video", interlaced())
+    assert (reading.problem, reading.media_type) == (None, "video/mp4")
 
 
 def endless() -> bytes:
