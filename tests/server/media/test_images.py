@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,41 @@ def test_sixteen_bits_of_grey_are_scaled(factor: int) -> None:
     deep = Image.fromarray(GREY.astype(np.uint16) * np.uint16(factor))
     expected = np.rint(GREY.astype(float) * factor / 257).astype(int)
     assert far(seen(saved(deep, "PNG")), np.stack([expected] * 3, axis=-1)) == 0
+
+
+def deep_png(channels: np.ndarray[Any, Any], colour: int, extra: bytes = b"") -> bytes:
+    """A PNG of 16 bits a channel, as scanners write it; of these, Pillow writes grey only."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    height, width = channels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels.reshape(height, -1))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + extra + data
+
+
+DEEP = GREY.astype(np.uint16) * np.uint16(257)
+FULL = np.full_like(DEEP, 65535)
+TWELVE_BITS = b"\0\0\0\x01sBIT\x0c" + struct.pack(">I", zlib.crc32(b"sBIT\x0c"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        deep_png(DEEP[..., None], 0),
+        deep_png(DEEP[..., None], 0, TWELVE_BITS),
+        deep_png(np.stack([DEEP, FULL], -1), 4),
+        deep_png(np.stack([DEEP] * 3, -1), 2),
+        deep_png(np.stack([DEEP, DEEP, DEEP, FULL], -1), 6),
+        saved(Image.fromarray(DEEP), "PNG", save_all=True, append_images=[Image.fromarray(DEEP)]),
+    ],
+    ids=["grey", "twelve bits", "grey with alpha", "colour", "colour with alpha", "animation"],
+)
+def test_sixteen_bits_look_like_the_same_picture_in_eight(raw: bytes) -> None:
+    assert far(seen(raw), np.stack([GREY.astype(int)] * 3, axis=-1)) == 0
 
 
 def test_all_levels_of_sixteen_bits_keep_their_order() -> None:
