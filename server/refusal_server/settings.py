@@ -35,6 +35,7 @@ from refusal_server.files.yaml_file import (
     read_mapping,
     read_text,
 )
+from refusal_steering.directive import MAX_TOKEN_RISKS
 
 ENV_PREFIX = "REFUSAL_SERVER_"
 # As browsers write them, without the ports that go without saying.
@@ -55,7 +56,8 @@ class Limits(_Section):
     tokens, ``allowed_tokens`` the list of allowed ones. ``json_values`` and ``json_depth`` bound
     the structure of a body. ``grammar_chars``, ``grammar_choices``, ``grammar_repeats`` and
     ``regex_chars`` bound one grammar; ``grammars`` may be on their way to their first token at a
-    time, ``grammars_per_key`` of one API key.
+    time, ``grammars_per_key`` of one API key. ``report_tokens`` are those of the answer in a
+    report, ``token_risks`` how many numbers it may tell of the risk along the prompt.
     """
 
     body_bytes: PositiveInt = 16 * 2**20
@@ -66,6 +68,7 @@ class Limits(_Section):
     default_max_tokens: PositiveInt = 1024
     choices: PositiveInt = 8
     report_tokens: PositiveInt = 256
+    token_risks: int = Field(default=1024, ge=1, le=MAX_TOKEN_RISKS)
     xargs: tuple[str, ...] = ()
     template_arguments: tuple[str, ...] = ("enable_thinking", "thinking", "reasoning_effort")
     stream_interval: PositiveInt = 64

@@ -9,6 +9,7 @@ from typing import Any
 
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.gate.reading import GateReading
 
 
@@ -70,10 +71,14 @@ class Reading:
 
 @dataclass(slots=True)
 class Trace:
-    """All readings of one generated sequence, in order; the first is the last prompt token's."""
+    """All readings of one generated sequence, in order; the first is the last prompt token's.
+
+    ``prompt`` is what it continues, where that is known.
+    """
 
     directive: Directive
     readings: list[Reading] = field(default_factory=list)
+    prompt: PromptTokens | None = None
 
     def add(self, reading: Reading) -> None:
         """Append a reading; a position that preemption made the engine repeat keeps its first."""

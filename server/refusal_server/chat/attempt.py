@@ -20,6 +20,7 @@ from refusal_server.telemetry.metrics import Outcome
 from refusal_server.telemetry.observer import Observer
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.gate.token_texts import TokenTexts
 from refusal_steering.trace import Trace
 from refusal_steering.vllm_plugin.gateway import SteeringContext
 
@@ -46,15 +47,16 @@ class Stopwatch:
 class Attempt:
     """``passed`` is what vLLM sees of the HTTP request, ``watch`` the time of our own code.
 
-    ``report_tokens`` bounds the tokens in a report. ``directive`` and ``context`` are there once
-    the engine may be asked: what the workers are told, ``None`` where nothing is steered, and
-    what they have measured.
+    ``report_tokens`` bounds the tokens in a report, ``texts`` decodes those of the prompt.
+    ``directive`` and ``context`` are there once the engine may be asked: what the workers are
+    told, ``None`` where nothing is steered, and what they have measured.
     """
 
     call: ChatCall
     passed: Request
     observer: Observer
     report_tokens: int
+    texts: TokenTexts
     watch: Stopwatch = field(init=False)
     admitted: Admitted = field(init=False)
     prompt_sha256: str | None = None
@@ -89,7 +91,7 @@ class Attempt:
     def measure(self, traces: Sequence[Trace] | None = None) -> Measurement:
         """What ``traces`` say of this request; without them, what was measured until now."""
         found = self.traces if traces is None else traces
-        return report.measure(self.directive, found, self.call.choice.assessment)
+        return report.measure(self.call.choice, self.directive, found, self.texts)
 
     def report(
         self, measured: Measurement, traces: Sequence[Trace] | None = None
@@ -98,7 +100,9 @@ class Attempt:
         if not self.call.choice.report:
             return None
         found = self.traces if traces is None else traces
-        return report.body(self.call.choice, self.directive, found, measured, self.report_tokens)
+        return report.body(
+            self.call.choice, self.directive, found, measured, self.report_tokens, self.texts
+        )
 
     def header(self, measured: Measurement) -> dict[str, str]:
         """The steering header of the response."""

@@ -158,7 +158,8 @@ def _require_probe(call: ChatCall) -> None:
             code="moderation_unavailable",
             param="steering.policy",
         )
-    if not any(bool(layer.risk_weight.any()) for layer in bundle.layers.values()):
+    probed = any(bool(layer.risk_weight.any()) for layer in bundle.layers.values())
+    if bundle.gate is None and not probed:
         raise _no_probe(call)
 
 

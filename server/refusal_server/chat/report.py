@@ -6,22 +6,26 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from refusal_server.chat.risk import prompt_risk
 from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.chat.steering_field import SteeringChoice
 from refusal_server.telemetry.ending import Admitted, Measurement
 from refusal_steering.directive import Directive
+from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.gate.token_texts import TokenTexts
 from refusal_steering.trace import Trace
 
 HEADER = "x-steering"
 
 
 def measure(
-    directive: Directive | None, traces: Sequence[Trace], assessment: RiskAssessment | None = None
+    choice: SteeringChoice, directive: Directive | None, traces: Sequence[Trace], texts: TokenTexts
 ) -> Measurement:
     """What the device has measured under ``directive``, from the traces of a request's choices.
 
-    The risk is that of ``assessment`` where there is one, else the device's.
+    The risk is that of the choice's assessment where there is one, else the device's.
     """
+    assessment, gate = choice.assessment, _gate(choice)
     measured = [trace for trace in traces if trace.readings]
     risk = measured[0].risk if measured else math.nan
     return Measurement(
@@ -30,6 +34,7 @@ def measure(
         dose=max((trace.dose for trace in measured), default=0.0),
         rows_verified=_rows_verified(directive, measured),
         risk=risk if assessment is None else _told(assessment),
+        gate=prompt_risk.place_of(gate, measured, texts) if gate else None,
     )
 
 
@@ -59,6 +64,7 @@ def body(
     traces: Sequence[Trace],
     measured: Measurement,
     max_tokens: int,
+    texts: TokenTexts,
 ) -> dict[str, Any]:
     """The report object; at most ``max_tokens`` entries of ``tokens`` over all choices.
 
@@ -68,7 +74,7 @@ def body(
     if not choice.told:
         return _withheld(choice)
     policy, bundle, window = choice.policy, choice.policy.bundle, choice.policy.window
-    tokens = _tokens(traces)
+    tokens, gate = _tokens(traces), _gate(choice)
     content = {
         "policy": policy.name,
         "version": choice.version,
@@ -87,6 +93,7 @@ def body(
         if directive is None or directive.shadow
         else sum(trace.blended for trace in traces),
         "window": window.model_dump() if window else None,
+        "gate": prompt_risk.section(gate, traces, measured.gate, texts) if gate else None,
         "tokens": tokens[:max_tokens],
         "tokens_omitted": max(len(tokens) - max_tokens, 0),
     }
@@ -95,6 +102,10 @@ def body(
     if choice.assessment is not None:
         content["risk_pass"] = _risk_pass(choice.assessment)
     return content
+
+
+def _gate(choice: SteeringChoice) -> PromptGate | None:
+    return None if choice.policy.bundle is None else choice.policy.bundle.gate
 
 
 def _withheld(choice: SteeringChoice) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class ChatIntake:
         self._denials = Denials(metrics, events or NoEvents())
         self._salts = CacheSalts()
 
+    @property
+    def token_risks(self) -> int:
+        """The most numbers of the risk along a prompt that a request may ask for."""
+        return self._limits.token_risks
+
     async def admit(
         self,
         body: dict[str, Any],
@@ -97,7 +102,7 @@ class ChatIntake:
         origin = self._origin(body, caller, request_id)
         asked = body.pop("steering", None)
         with self._denials.noted(origin, asked, policies.policies):
-            choice = choose(parse_ask(asked), policies, origin)
+            choice = choose(parse_ask(asked, self._limits.token_risks), policies, origin)
             if body.get("model") in (None, *self._models):
                 _check_rights(origin)
         self._check_model(body.get("model"))

@@ -24,6 +24,7 @@ from refusal_server.errors import internal_error
 from refusal_server.settings import Passes
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
+from refusal_steering.gate.token_texts import Tokenizer, TokenTexts
 from refusal_steering.vllm_plugin.gateway import steering_context
 
 # Other headers that vLLM reads would let a caller pick a rank, a priority or a session.
@@ -33,7 +34,8 @@ _PASSED_HEADERS = (b"x-request-id", b"traceparent", b"tracestate")
 class ChatService:
     """One serving object of vLLM's, its errors made to raise.
 
-    ``thinks`` says that the server's model may think before it answers, unasked.
+    ``thinks`` says that the server's model may think before it answers, unasked. ``tokenizer`` is
+    the model's; without one a report tells no texts of the prompt.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ChatService:
         *,
         thinks: bool = False,
         observer: Observer | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         _raise_stream_errors(serving)
         internal = InternalChat(serving)
@@ -55,10 +58,11 @@ class ChatService:
         self._serving = serving
         self._report_tokens = report_tokens
         self._observer = observer or Observer(metrics)
+        self._texts = TokenTexts(tokenizer)
 
     async def respond(self, call: ChatCall, raw: Request) -> Response:
         """Answer one call; raises :class:`ApiError` before anything was sent."""
-        attempt = Attempt(call, _passed_on(raw), self._observer, self._report_tokens)
+        attempt = Attempt(call, _passed_on(raw), self._observer, self._report_tokens, self._texts)
         try:
             with attempt.watch:
                 attempt.prompt_sha256 = await self._observer.digest(attempt.admitted)

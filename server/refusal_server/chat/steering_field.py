@@ -13,21 +13,25 @@ from refusal_server.errors import ApiError, bad_request
 from refusal_server.files.yaml_file import nearest
 from refusal_server.policy.policy import Policy
 from refusal_server.policy.policy_set import Arm, PolicySet
-from refusal_steering.directive import Directive
+from refusal_steering.directive import MAX_TOKEN_RISKS, Directive
 from refusal_steering.errors import SteeringUnavailableError
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.terms import MEDIA
 
-_KEYS = ("policy", "strength", "report")
+_KEYS = ("policy", "strength", "report", "token_risks")
 
 
 @dataclass(frozen=True, slots=True)
 class SteeringAsk:
-    """What the caller wrote; ``None`` where it left the choice to the policy file."""
+    """What the caller wrote; ``None`` where it left the choice to the policy file.
+
+    ``token_risks`` is how many numbers of the risk along the prompt the report may have.
+    """
 
     policy: str | None = None
     strength: float | None = None
     report: bool = False
+    token_risks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class SteeringChoice:
 
     ``media`` are those that the request brings. ``assessment`` is its risk, for strategies that
     must know it before the answer. ``arm`` is set where a split has drawn the policy. ``told``
-    says whether the caller may read what is measured.
+    says whether the caller may read what is measured; ``token_risks`` how many numbers along the
+    prompt it has asked for.
     """
 
     policy: Policy
@@ -47,6 +52,7 @@ class SteeringChoice:
     assessment: RiskAssessment | None = None
     arm: Arm | None = None
     told: bool = True
+    token_risks: int = 0
 
     def bringing(self, media: Collection[str]) -> SteeringChoice:
         """The same choice for a request with ``media``."""
@@ -94,7 +100,7 @@ class SteeringChoice:
     def probe(self) -> Directive | None:
         """What measures the prompt under this policy's bundle and adds nothing."""
         found = self._directive(0.0 if self.policy.blends else None)
-        return None if found is None else replace(found, strength=0.0, shadow=True)
+        return None if found is None else replace(found, strength=0.0, shadow=True, token_risks=0)
 
     def _directive(self, blend: float | None) -> Directive | None:
         bundle, window = self.policy.bundle, self.policy.window
@@ -109,11 +115,17 @@ class SteeringChoice:
             dose_limit=self.dose_limit,
             blend=blend,
         )
-        return spec.directive(bundle.digest, self.policy.name, self.version)
+        directive = spec.directive(bundle.digest, self.policy.name, self.version)
+        if bundle.gate is None or not self.told:
+            return directive
+        return replace(directive, token_risks=self.token_risks)
 
 
-def parse_ask(value: Any) -> SteeringAsk:
-    """Check the field's shape; raises a 400 that names what is wrong."""
+def parse_ask(value: Any, token_risks: int = MAX_TOKEN_RISKS) -> SteeringAsk:
+    """Check the field's shape; raises a 400 that names what is wrong.
+
+    ``token_risks`` is the most of them that may be asked for.
+    """
     if value is None:
         return SteeringAsk()
     if not isinstance(value, dict):
@@ -128,7 +140,8 @@ def parse_ask(value: Any) -> SteeringAsk:
     report = value.get("report", False)
     if not isinstance(report, bool):
         raise _invalid("report must be true or false", "steering.report")
-    return SteeringAsk(policy, _strength(value.get("strength")), report)
+    risks = _token_risks(value.get("token_risks"), token_risks, report=report)
+    return SteeringAsk(policy, _strength(value.get("strength")), report, risks)
 
 
 def choose(ask: SteeringAsk, policies: PolicySet, origin: Origin = UNKNOWN) -> SteeringChoice:
@@ -158,7 +171,15 @@ def choose(ask: SteeringAsk, policies: PolicySet, origin: Origin = UNKNOWN) -> S
         )
     strength = _bounded(ask.strength, policy)
     told = policy.tells(origin.caller)
-    return SteeringChoice(policy, policies.version, strength, ask.report, arm=arm, told=told)
+    return SteeringChoice(
+        policy,
+        policies.version,
+        strength,
+        ask.report,
+        arm=arm,
+        told=told,
+        token_risks=ask.token_risks,
+    )
 
 
 def _wanted(ask: SteeringAsk, policies: PolicySet, origin: Origin) -> str:
@@ -191,6 +212,22 @@ def _strength(value: Any) -> float | None:
     if not math.isfinite(number) or number < 0:
         raise _invalid("strength must be a finite number, 0 or more", "steering.strength")
     return number
+
+
+def _token_risks(value: Any, most: int, *, report: bool) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise _invalid(
+            f"token_risks must be an integer from 1 to {most}, how many numbers the report may "
+            "tell of the risk along the prompt",
+            "steering.token_risks",
+        )
+    if not report:
+        raise _invalid(
+            "token_risks is told in the report; set report to true", "steering.token_risks"
+        )
+    return value
 
 
 def _bounded(strength: float | None, policy: Policy) -> float:

@@ -25,6 +25,7 @@ CALLER = "@console"
 _KEYS = ("text", "media", "policy", "strength", "max_tokens")
 _MEDIA = {"image": "image_url", "audio": "audio_url", "video": "video_url"}
 _MAX_TOKENS = 1024
+_TOKEN_RISKS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,16 @@ class Trial:
     strength: float | None
     max_tokens: int
 
-    def body(self, policy: Policy, names: Sequence[str]) -> dict[str, Any]:
+    def body(self, policy: Policy, names: Sequence[str], token_risks: int) -> dict[str, Any]:
         """The request that is sent under ``policy``; greedy, so that only the policy differs."""
         parts: list[dict[str, Any]] = [
             {"type": _MEDIA[kind], _MEDIA[kind]: {"url": url}} for kind, url in self.media
         ]
-        steering: dict[str, Any] = {"policy": policy.name, "report": True}
+        steering: dict[str, Any] = {
+            "policy": policy.name,
+            "report": True,
+            "token_risks": token_risks,
+        }
         if self.strength is not None and policy.bundle is not None:
             steering["strength"] = self.strength
         return {
@@ -135,7 +140,8 @@ async def _side(
     try:
         if policy.rule.models and not set(policy.rule.models) & set(service.model.names):
             raise bad_request("The policy is for none of the served models.", param="policy")
-        body = trial.body(policy, service.model.names)
+        risks = min(_TOKEN_RISKS, service.intake.token_risks)
+        body = trial.body(policy, service.model.names, risks)
         call = await service.intake.admit(body, policies, caller, request_id)
         answer = await service.chat.respond(call, _own_request(raw, request_id))
     except ApiError as error:
@@ -165,6 +171,7 @@ def _shown(call: ChatCall, answer: Response) -> dict[str, Any]:
         "risk": report["risk"] if report else None,
         "coefficient": report["coefficient"] if report else None,
         "rows_verified": report["rows_verified"] if report else 0,
+        "gate": report["gate"] if report else None,
         "tokens": _tokens(call, report, tokens) if report else [],
         "omitted": report["tokens_omitted"] if report else 0,
     }

@@ -73,7 +73,7 @@ async def assemble(
         prove=partial(_prove, internal, store),
         policies=store,
         intake=intake,
-        chat=_chat(serving, args, settings, telemetry),
+        chat=_chat(engine, serving, args, settings, telemetry),
         moderation=ModerationService(intake, internal, telemetry.metrics, settings.moderation),
         observer=telemetry.observer,
         exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
@@ -149,7 +149,11 @@ def _intake(
 
 
 def _chat(
-    serving: OpenAIServingChat, args: Namespace, settings: Settings, telemetry: _Telemetry
+    engine: EngineClient,
+    serving: OpenAIServingChat,
+    args: Namespace,
+    settings: Settings,
+    telemetry: _Telemetry,
 ) -> ChatService:
     return ChatService(
         serving,
@@ -158,4 +162,5 @@ def _chat(
         settings.passes,
         thinks=may_think(args),
         observer=telemetry.observer,
+        tokenizer=engine.get_tokenizer(),
     )

@@ -33,12 +33,61 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerPlace:
+    """The pooled score of one probed layer, and where its highest token stands."""
+
+    layer: int
+    score: float
+    position: int
+    modality: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlace:
+    """What the gate has read of a prompt, and the token in which it found the most risk.
+
+    ``opening``, 0 to 1, is what the ``score`` makes of the coefficients. ``position`` is the
+    token's place in the prompt, ``risk`` its own; ``modality`` is what it stands for, ``None``
+    where the prompt is not known; ``text`` is that of a text token, a part of the caller's words.
+    """
+
+    score: float
+    opening: float
+    position: int
+    risk: float
+    modality: str | None
+    text: str | None
+    layers: tuple[LayerPlace, ...]
+
+    def shown(self, *, text: bool) -> dict[str, Any]:
+        """As JSON can carry it, the ``text`` only where it may be told."""
+        content = {
+            "score": round(self.score, 4),
+            "opening": round(self.opening, 4),
+            "position": self.position,
+            "risk": round(self.risk, 4),
+            "modality": self.modality,
+            "layers": [
+                {
+                    "layer": place.layer,
+                    "score": round(place.score, 4),
+                    "position": place.position,
+                    "modality": place.modality,
+                }
+                for place in self.layers
+            ],
+        }
+        return {**content, "text": self.text} if text else content
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What the device measured for one request, over all of its choices.
 
     ``proven`` says whether it measured anything. ``coefficient`` is the largest, in units of the
     residual stream; ``dose`` the largest share of the stream's length; ``rows_verified`` counts
-    rows that steering was added to. ``risk`` is NaN where nothing has told it.
+    rows that steering was added to. ``risk`` is NaN where nothing has told it. ``gate`` is there
+    where the policy's bundle has one.
     """
 
     proven: bool = False
@@ -46,6 +95,7 @@ class Measurement:
     dose: float = 0.0
     rows_verified: int = 0
     risk: float = math.nan
+    gate: GatePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,11 +119,13 @@ class Observer:
             detector=self._lexical.name if outcome in _VERDICTS else None,
             error=ending.failure.code if ending.failure else None,
             modality=labels.modality,
+            gate=None if measured.gate is None else measured.gate.shown(text=False),
             prompt_tokens=usage.prompt if usage else None,
             completion_tokens=usage.completion if usage else None,
             prompt_sha256=ending.prompt_sha256,
             prompt=audit.prompt(request.messages),
             answer=audit.answer([said.head for said in ending.said]),
+            gate_text=audit.token(None if measured.gate is None else measured.gate.text),
         )
 
 

@@ -89,6 +89,19 @@ class PromptGate:
         return float(self.pooling != "attention"), float(self.pooling != "max")
 
     @property
+    def parts(self) -> int:
+        """How many readings of a layer its score is the sum of."""
+        return 2 if self.pooling == "both" else 1
+
+    def token_risk(self, score: float) -> float:
+        """The risk, 0 to 1, of a prompt in which every part of every layer scores ``score``.
+
+        So a token's score compares with the risk of the whole, which is the sigmoid of the pooled
+        score.
+        """
+        return float(torch.tensor(score * self.parts).sigmoid())
+
+    @property
     def digest(self) -> str:
         """Names what is read, hex sha256: gates that differ in their threshold alone share it."""
         named = hashlib.sha256(self.pooling.encode())

@@ -19,6 +19,7 @@ from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
 from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.measured import Tried, listed_cases
+from refusal_steering.pipeline.prompt_risks import prompt_risks
 from refusal_steering.pipeline.trial import Case, Outcome, by_cell
 from refusal_steering.prompts.contrast_set import FORMS, Label
 from refusal_steering.report.gather import (
@@ -33,6 +34,7 @@ from refusal_steering.report.measurements import (
     Conformal,
     Evaluation,
     Measurements,
+    PromptRisk,
     Refused,
     Timing,
     TradeOff,
@@ -63,6 +65,7 @@ def findings(
         coefficients=_coefficients(rows, built),
         trade_off=_trade_off(tried),
         evaluation=tuple(e for o in tried.outcomes for e in _evaluations(cases, o)),
+        prompt_risks=_prompt_risks(target, built),
         calibration=_conformal(built),
         timings=tuple(Timing(stage, seconds) for stage, seconds in built.stages.seconds.items()),
         notes=(*_NOTES, *(f"{name} is left out: {why}" for name, why in built.left_out.items())),
@@ -74,6 +77,15 @@ _NOTES = (
     "Harmless rows of the evaluation leave borderline templates out; `refusal-steering evaluate` "
     "measures them apart, over HTTP, with more requests.",
 )
+
+
+def _prompt_risks(target: CalibrationModel, built: Built) -> tuple[PromptRisk, ...]:
+    """What the gate of the build sees; nothing where there is none."""
+    gate = built.bundles[STRATEGY].gate if STRATEGY in built.bundles else None
+    if gate is None:
+        return ()
+    with built.stages.stage("risk along prompts"):
+        return prompt_risks(target, gate)
 
 
 def _rows(target: CalibrationModel, cases: Sequence[Case]) -> LabelledRows:

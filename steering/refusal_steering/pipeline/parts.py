@@ -25,15 +25,13 @@ _log = logging.getLogger(__name__)
 class Part:
     """One strategy, ready to be saved.
 
-    ``more`` are the fields of its own in the manifest, ``facts`` those of its calibration, and
-    ``notes`` what a user must know of it.
+    ``more`` are the fields of its own in the manifest, ``facts`` those of its calibration.
     """
 
     strategy: str
     spec: SteeringSpec
     more: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
     def recentred(self, offsets: Offsets) -> Part:
         """The same strategy with media offsets."""

@@ -22,8 +22,13 @@ def read_text(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file as a whole; raises :class:`MeasurementsError`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same for bytes."""
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, content)
     except OSError as error:
         raise MeasurementsError(
             f"cannot write {path}: {error.strerror}; name a file in a folder that can be written"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from refusal_steering.errors import MeasurementsError
 from refusal_steering.evaluation.scoring.rate import Rate
@@ -191,6 +191,39 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptRisk:
+    """Risk of every token of one prompt that a gate reads, and what the gate makes of the whole.
+
+    ``threshold`` is the risk at which the gate begins to open. ``request`` is the first token of
+    the request itself and the one behind its last, ``None`` where it was not found.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    label: Label
+    form: Line
+    score: FiniteFloat
+    opening: Share
+    threshold: Share
+    tokens: Annotated[tuple[Line, ...], Field(min_length=1, max_length=4096)]
+    risks: tuple[Share, ...]
+    request: tuple[Count, Count] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.risks):
+            raise MeasurementsError(
+                f"the prompt risk of form {self.form!r} has {len(self.tokens)} tokens and "
+                f"{len(self.risks)} risks; it needs as many of each"
+            )
+
+
+def shown_token(text: str) -> str:
+    """A token's text as a line: what cannot be seen is a sign of its own."""
+    marked = text.replace("\n", "↵").replace("\t", "⇥")
+    return "".join(sign if sign.isprintable() else "·" for sign in marked) or "·"
+
+
+@dataclass(frozen=True, slots=True)
 class Conformal:
     """A threshold set on ``n`` held-out harmless requests so as to keep a budget."""
 
@@ -230,6 +263,7 @@ class Measurements:
     coefficients: tuple[Coefficients, ...] = ()
     trade_off: tuple[TradeOff, ...] = ()
     evaluation: tuple[Evaluation, ...] = ()
+    prompt_risks: tuple[PromptRisk, ...] = ()
     calibration: tuple[Conformal, ...] = ()
     timings: tuple[Timing, ...] = ()
     notes: tuple[Note, ...] = ()

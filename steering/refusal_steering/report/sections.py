@@ -13,6 +13,7 @@ from refusal_steering.report.pictures import (
     coefficient_picture,
     dissolution_picture,
     projection_picture,
+    prompt_risk_picture,
     roc_picture,
     shrinkage_picture,
     trade_off_picture,
@@ -58,6 +59,11 @@ def sections(m: Measurements) -> Iterator[Section]:
         "coefficients",
         "Coefficients",
         _picture(coefficient_picture, "coefficients", m.coefficients),
+    )
+    yield Section(
+        "prompt-risks",
+        "Risk along prompts",
+        _picture(prompt_risk_picture, "prompt-risks", m.prompt_risks),
     )
     yield Section("calibration", "Calibration", table=_table(tables.conformal_table, m.calibration))
     yield Section("timings", "Timings", table=_table(tables.timing_table, m.timings))

@@ -21,6 +21,7 @@ COMMANDS = {
     "golden": ("golden", "Golden refusal vectors from activations (uncentred SVD)."),
     "train": ("train", "OmniSteer adapters from activations."),
     "gate": ("gate", "Train a gate that reads whole prompts, and put it into a bundle."),
+    "risks": ("risks", "Draw what a bundle's gate sees along four prompts."),
     "calibrate": ("calibrate", "Move a bundle's threshold to a budget of harmless requests."),
     "measure": ("measure", "Measure what bundles refuse, and keep it in them."),
     "offsets": ("offsets", "Measure what neutral media add to the residual stream."),

@@ -24,8 +24,10 @@ from refusal_steering.errors import (
     SteeringError,
     SteeringUnavailableError,
 )
+from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.trace import Reading, Trace
 from refusal_steering.vllm_plugin import results
+from refusal_steering.vllm_plugin.media_tokens import PromptReadings
 from refusal_steering.vllm_plugin.protocols import (
     EngineClient,
     EngineCoreOutput,
@@ -47,10 +49,10 @@ class SteeringContext:
     error: SteeringError | None = None
     _tokens: list[int] = field(default_factory=list)
 
-    def expect(self, choices: int) -> None:
-        """Start one trace for each of ``choices`` sequences."""
+    def expect(self, choices: int, prompt: PromptTokens | None = None) -> None:
+        """Start one trace for each of ``choices`` sequences, which continue ``prompt``."""
         if self.directive is not None:
-            self.traces = [Trace(self.directive) for _ in range(choices)]
+            self.traces = [Trace(self.directive, prompt=prompt) for _ in range(choices)]
             self._tokens = [0] * choices
 
     def observe(self, choice: int, reading: Reading | None, new_tokens: int) -> None:
@@ -93,6 +95,7 @@ class SteeringGateway:
         self._generate = engine_client.generate
         self._live: dict[str, SteeringContext | None] = {}
         self._epoch = ReadingEpoch()
+        self._prompts = PromptReadings()
         self._processor = engine_client.output_processor
         self._process_outputs = self._processor.process_outputs
         self._processor.process_outputs = self._tapped_process_outputs
@@ -105,7 +108,11 @@ class SteeringGateway:
         context = current_context()
         if context is not None and context.directive is None:
             context = None
+        # Unsteered requests too: a medium's layout is there only when it is sent first.
+        tokens = self._prompts.tokens(prompt)
         params = _stamped(prompt, sampling_params, context, self._epoch.number)
+        if context is not None:
+            context.expect(params.n, tokens)
         return self._guarded(context, prompt, params, request_id, kwargs)
 
     async def _guarded(
@@ -212,7 +219,6 @@ def _stamped(
     if context is not None and context.directive is not None:
         if hasattr(prompt, "__aiter__"):
             raise DirectiveError("a streamed prompt cannot be steered: its end is not known")
-        context.expect(params.n)
         extra[EXTRA_KEY] = context.directive.to_wire()
     if extra != (params.extra_args or {}):
         params = params.clone()

@@ -257,6 +257,9 @@ class EngineClient(Protocol):
     def errored(self) -> bool:
         """Whether the engine has died."""
 
+    def get_tokenizer(self) -> Any:
+        """The served model's tokenizer."""
+
     async def get_supported_tasks(self) -> tuple[str, ...]:
         """What the model can be asked for."""
 

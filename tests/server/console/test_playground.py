@@ -14,6 +14,7 @@ from tests.server.fixtures.console_rig import (
     ConsoleRig,
     Operator,
 )
+from tests.server.fixtures.gated import SCORES, gated_console
 from tests.server.fixtures.media import (
     data_url,
     mp4,
@@ -137,3 +138,16 @@ def test_a_server_that_drains_plays_no_more(rig: ConsoleRig, operator: Operator)
     rig.health.draining = True
     assert code(operator.play()) == (503, "shutting_down")
     assert operator.get("live")["not_ready"] == "shutting_down"
+
+
+@pytest.mark.parametrize("switch", ["everyone", "nobody"])
+def test_the_operator_is_shown_the_risk_along_the_prompt(tmp_path: Path, switch: str) -> None:
+    found = Operator(gated_console(tmp_path, report_to=switch)).play(policy="gated").json()
+    gate = found["steered"]["gate"]
+    assert (gate["position"], gate["modality"]) == (6, "image")
+    assert len(gate["token_risks"]["risks"]) == len(SCORES)
+    assert found["plain"]["gate"] is None
+
+
+def test_a_bundle_without_a_gate_has_nothing_to_show(operator: Operator) -> None:
+    assert operator.play().json()["steered"]["gate"] is None

@@ -24,6 +24,7 @@ from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits, Media
 from refusal_server.telemetry.ending import Admitted, Measurement
 from refusal_server.telemetry.metrics import Metrics
+from refusal_steering.gate.token_texts import TokenTexts
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.media_reader import HERE
 
@@ -56,7 +57,7 @@ def admitted(choice: SteeringChoice) -> Admitted:
 
 def told(choice: SteeringChoice) -> dict[str, Any]:
     assert choice.directive is not None
-    return report.body(choice, choice.directive, [], NOTHING, 5)
+    return report.body(choice, choice.directive, [], NOTHING, 5, TokenTexts(None))
 
 
 def pick(policies: PolicySet, value: Any = None, **origin: Any) -> SteeringChoice:

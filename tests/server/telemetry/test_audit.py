@@ -16,7 +16,10 @@ from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.audit.log import AuditLog
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.gate.prompt_tokens import PromptTokens
 from tests.server.fixtures.audit_lines import Counts, all_lines
+from tests.server.fixtures.bundles import small_gate, write_bundle
+from tests.server.fixtures.gated import PROMPT, Words, gated_script
 from tests.server.fixtures.scripted import Rig, Script
 
 ANSWER = "An answer that nobody may find in a log."
@@ -28,7 +31,9 @@ class AuditedRig(Rig):
     def __init__(self, folder: Path, script: Script, **audit: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "audit.jsonl"
-        super().__init__(folder, script)
+        write_bundle(folder / "gated", strategy="promptgate", hidden=8, gate=small_gate(8))
+        gated = {"mode": "enforce", "bundle": "gated", "report_to": "nobody"}
+        super().__init__(folder, script, {"gated": gated}, tokenizer=Words())
         settings = Audit(**{"file": str(self.path), **audit})
         self.log = build_audit(settings, self.metrics)
         assert self.log is not None
@@ -111,6 +116,37 @@ def test_prompts_are_written_redacted_and_bounded_if_asked_for(tmp_path: Path) -
     assert line["prompt"].startswith("Mail [email] xxx")
     assert len(line["prompt"]) <= 40
     assert line["answer"] == ANSWER[:40]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_line_says_where_the_risk_was_and_not_what_was_said(tmp_path: Path, stream: bool) -> None:
+    rig = AuditedRig(tmp_path, gated_script())
+    # What the caller is told is a matter of its own.
+    (rig.stream if stream else rig.ask)("gated", steering={"report": False})
+    rig.ask("static")
+    line, plain = rig.lines
+    assert plain["gate"] is None
+    assert "gate_text" not in line
+    assert line["gate"] == {
+        "score": 1.75,
+        "opening": 1.0,
+        "position": 6,
+        "risk": pytest.approx(0.8808),
+        "modality": "image",
+        "layers": [
+            {"layer": 0, "score": 1.5, "position": 4, "modality": "text"},
+            {"layer": 1, "score": 2.0, "position": 6, "modality": "image"},
+        ],
+    }
+
+
+def test_the_text_of_the_token_is_written_where_prompts_are(tmp_path: Path) -> None:
+    script = gated_script()
+    script.prompt = PromptTokens(PROMPT.ids)
+    rig = AuditedRig(tmp_path, script, prompts=True)
+    rig.ask("gated")
+    (line,) = rig.lines
+    assert (line["gate"]["modality"], line["gate_text"]) == ("text", "#")
 
 
 def test_a_full_disk_fails_no_request(tmp_path: Path) -> None:

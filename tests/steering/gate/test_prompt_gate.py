@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
+from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 
 TURN = (7, 8)
 PROBE = TokenProbe.maximum(torch.tensor([1.0, 0.0]), 0.0)
@@ -99,3 +100,14 @@ def test_the_digest_names_what_is_read_and_not_what_it_does() -> None:
         replace(GATE, probes={1: PROBE, 3: PROBE}),
     ):
         assert different.digest != GATE.digest
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_a_tokens_risk_compares_with_the_risk_of_the_whole(pooling: Pooling) -> None:
+    """In a prompt of one token whose value is its score, both are the same."""
+    weight = torch.randn(8, generator=torch.Generator().manual_seed(3))
+    probe = TokenProbe(weight, 0.1, torch.zeros(8), weight, 0.1)
+    gate = PromptGate({0: probe}, pooling, 0.0, 1.0)
+    score = gate.score({0: torch.randn(1, 8, generator=torch.Generator().manual_seed(4))})
+    whole = torch.tensor(score.score).sigmoid()
+    assert gate.token_risk(float(score.risks[0])) == pytest.approx(float(whole), abs=1e-6)

@@ -13,6 +13,7 @@ from refusal_steering.report.measurements import (
     Evaluation,
     Measurements,
     Projections,
+    PromptRisk,
     Refused,
     Roc,
     ShrinkageRow,
@@ -44,6 +45,7 @@ def measurements() -> Measurements:
         coefficients=tuple(_coefficients(rng)),
         trade_off=(_trade_off("omni", 0.9), _trade_off("flat", 0.5), _trade_off("prompt", 0.3)),
         evaluation=tuple(_evaluation()),
+        prompt_risks=tuple(_prompt_risks(rng)),
         calibration=(
             Conformal("omni", 0.05, 412, 0.1371, "at most 5 % of harmless requests steered"),
             Conformal("flat", 0.05, 17, None, "none: too few requests for this budget"),
@@ -51,6 +53,21 @@ def measurements() -> Measurements:
         timings=(Timing("rows", 412.31), Timing("adapters", 38.2), Timing("evaluation", 1271.9)),
         notes=("Answers were judged by the lexical detector.", "Seed 0.\nOne machine."),
     )
+
+
+def _prompt_risks(rng: np.random.Generator) -> list[PromptRisk]:
+    found = []
+    for label in _LABELS:
+        for form, count in (("plain", 12), ("long preamble", 180)):
+            risks = rng.uniform(0.0, 0.2, count)
+            risks[count // 2] = 0.95 if label == "harmful" else 0.3
+            tokens = tuple(f" word{place}" for place in range(count))
+            span = (count // 3, count // 2 + 2)
+            opening = float(label == "harmful")
+            found.append(
+                PromptRisk(label, form, 1.5, opening, 0.6, tokens, tuple(risks.tolist()), span)
+            )
+    return found
 
 
 def _projections(rng: np.random.Generator) -> list[Projections]:

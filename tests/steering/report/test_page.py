@@ -97,7 +97,7 @@ def test_ids_are_unique_and_every_reference_leads_to_one(page: str) -> None:
 def test_every_picture_says_in_words_what_it_shows(page: str) -> None:
     outline = Outline(page)
     pictures = outline.tags.count("svg")
-    assert pictures == outline.tags.count("figure") == outline.tags.count("figcaption") == 7
+    assert pictures == outline.tags.count("figure") == outline.tags.count("figcaption") == 8
     assert outline.values("role").count("img") == pictures
     assert outline.tags.count("caption") == outline.tags.count("table") == 5
 
@@ -120,7 +120,7 @@ def test_figures_of_the_measurements_stand_on_the_page(page: str) -> None:
 
 def test_what_is_absent_is_said_to_be_absent() -> None:
     outline = Outline(render(Measurements("t", "m", "c")))
-    assert outline.text.count("not measured") == outline.tags.count("section") == 11
+    assert outline.text.count("not measured") == outline.tags.count("section") == 12
     assert "figure" not in outline.tags
     assert "table" not in outline.tags
 

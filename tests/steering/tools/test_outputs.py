@@ -58,6 +58,7 @@ COMMANDS: list[tuple[str, bool, Arguments]] = [
     ("collect", False, lambda at, out: (at / "p.jsonl", "--model", "none", "-o", out)),
     ("golden", False, lambda at, out: (at / "rows.safetensors", out)),
     ("offsets", False, lambda at, out: ("--model", "none", "-o", out)),
+    ("risks", False, lambda at, out: (at / "bundle", "--model", at / "none", "-o", out)),
     ("report", False, lambda at, out: (at, out)),
     (
         "evaluate",

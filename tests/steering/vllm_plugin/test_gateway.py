@@ -20,6 +20,7 @@ from refusal_steering.errors import (
     SteeringUnavailableError,
 )
 from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
+from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.trace import Reading
 from refusal_steering.vllm_plugin.gateway import SteeringContext, SteeringGateway, steering_context
 from refusal_steering.vllm_plugin.protocols import EngineClient
@@ -89,11 +90,14 @@ def reading(position: int, rows: int) -> list[Any]:
 
 
 async def run(
-    engine: FakeEngine, directive: Directive | None, extra: dict[str, Any] | None = None
+    engine: FakeEngine,
+    directive: Directive | None,
+    extra: dict[str, Any] | None = None,
+    prompt: Any = "hello",
 ) -> tuple[list[Any], SteeringContext]:
     guarded(engine)
     with steering_context(directive) as context:
-        stream = engine.generate("hello", SamplingParams(extra_args=extra), "id")
+        stream = engine.generate(prompt, SamplingParams(extra_args=extra), "id")
     return [output async for output in stream], context
 
 
@@ -102,6 +106,14 @@ async def test_a_proved_request_passes_and_reports() -> None:
     outputs, context = await run(engine, DIRECTIVE)
     assert len(outputs) == 4 and context.traces[0].rows == 3
     assert engine.seen[0][1] == {EXTRA_KEY: DIRECTIVE.to_wire()}
+    assert context.traces[0].prompt is None
+
+
+async def test_a_trace_knows_its_prompt() -> None:
+    engine = FakeEngine([reading(9, 1)])
+    prompt = {"type": "token", "prompt_token_ids": [7, 8, 9]}
+    _, context = await run(engine, DIRECTIVE, prompt=prompt)
+    assert context.traces[0].prompt == PromptTokens([7, 8, 9])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import { byId, call, el, number } from "./dom.js";
 import { tokenBar } from "./pictures.js";
+import { promptRisks } from "./risks.js";
 
 let policies = [];
 
@@ -28,12 +29,13 @@ const asDataUrl = (file) => new Promise((resolve, reject) => {
   reader.readAsDataURL(file);
 });
 
-async function media() {
+function chosenFiles() {
   const inputs = [...document.querySelectorAll("#trial input[type=file]")];
-  const chosen = inputs.flatMap((input) =>
-    [...input.files].map((file) => ({ kind: input.dataset.kind, file })));
-  return Promise.all(chosen.map(async ({ kind, file }) => ({ kind, url: await asDataUrl(file) })));
+  return inputs.flatMap((input) => [...input.files].map((file) => ({ kind: input.dataset.kind, file })));
 }
+
+const media = (files) =>
+  Promise.all(files.map(async ({ kind, file }) => ({ kind, url: await asDataUrl(file) })));
 
 function bars({ tokens, mode }) {
   const most = Math.max(...tokens.map(({ coefficient }) => Math.abs(coefficient)), 1e-9);
@@ -83,10 +85,10 @@ async function play(event) {
   button.setAttribute("aria-disabled", true);
   status.textContent = "Answering…";
   try {
-    const strength = byId("strength").value;
+    const strength = byId("strength").value, files = chosenFiles();
     const found = await call("data/playground", { method: "POST", body: {
       text: byId("message").value,
-      media: await media(),
+      media: await media(files),
       policy: byId("with").value,
       strength: strength === "" ? null : Number(strength),
       max_tokens: Number(byId("tokens").value),
@@ -95,7 +97,8 @@ async function play(event) {
       ? el("p", { class: "card hint" }, "There is no plain answer to compare with: the policy file "
         + "has no policy of mode off.")
       : answer("Plain", found.plain);
-    byId("answers").replaceChildren(answer("Steered", found.steered), plain);
+    const read = found.steered.gate ? [promptRisks(found.steered.gate, files)] : [];
+    byId("answers").replaceChildren(...read, answer("Steered", found.steered), plain);
     status.textContent = "Done.";
   } catch (error) {
     status.textContent = "";

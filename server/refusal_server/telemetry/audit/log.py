@@ -14,7 +14,7 @@ from refusal_server.telemetry.audit.prompt_digest import PromptDigest
 from refusal_server.telemetry.audit.redaction import Redaction
 from refusal_server.telemetry.audit.writer import AuditWriter, Record
 
-_TEXTS = ("prompt", "answer")
+_TEXTS = ("prompt", "answer", "gate_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Answered:
     """One finished request, as far as the log may know it; numbers may be NaN.
 
     ``prompt_sha256`` is keyed. ``outcome`` is that of the metrics, ``detector`` who said so,
-    ``error`` the code that the caller got. ``prompt`` and ``answer`` are ``None`` unless the
+    ``error`` the code that the caller got, ``gate`` where a bundle's gate found the most risk.
+    ``prompt``, ``answer`` and ``gate_text``, the text of the gate's token, are ``None`` unless the
     operator wants them.
     """
 
@@ -45,11 +46,13 @@ class Answered:
     detector: str | None
     error: str | None
     modality: str
+    gate: Mapping[str, Any] | None
     prompt_tokens: int | None
     completion_tokens: int | None
     prompt_sha256: str | None
     prompt: str | None = None
     answer: str | None = None
+    gate_text: str | None = None
 
 
 class AuditLog:
@@ -76,6 +79,10 @@ class AuditLog:
     def answer(self, heads: Sequence[str]) -> str | None:
         """What may be written of an answer: how its choices begin; ``None`` by default."""
         return self._bounded("\n".join(heads)) if self._prompts else None
+
+    def token(self, text: str | None) -> str | None:
+        """What may be written of a token of a prompt; ``None`` by default."""
+        return text if self._prompts else None
 
     def answered(self, event: Answered) -> None:
         """A request under a policy that steers has ended."""

@@ -8,6 +8,7 @@ larger taken.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from refusal_steering.prompts.risk_question import quoted, reworded, takes_conte
 from refusal_steering.prototypes import RefusalPrototypes, summarise
 from refusal_steering.spec import SteeringSpec
 
+_log = logging.getLogger(__name__)
 _FEWEST = 8
 _SEEN = ("image_url", "video_url")
 _ANSWER_TOKENS = 24

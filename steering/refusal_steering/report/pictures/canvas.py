@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -15,10 +16,12 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from refusal_steering.report.files import write_bytes
 from refusal_steering.report.pictures.palette import FAINT, INK, named
 
 _WIDTH = 5.2
 _LONGEST_LABEL = 28
+_UNDATED: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -81,6 +84,14 @@ class Canvas:
             )
         return Picture(title, caption, _inline(self.figure, self.slug, f"{title}. {caption}"))
 
+    def save(self, path: Path) -> None:
+        """Write the figure to ``path`` on white, the same bytes for the same figure."""
+        self.figure.patch.set(alpha=1, facecolor="white")
+        buffer, kind = io.BytesIO(), path.suffix.removeprefix(".")
+        undated = {"svg": _UNDATED, "png": {"Software": None}}
+        self.figure.savefig(buffer, format=kind, dpi=160, metadata=undated[kind])
+        write_bytes(path, buffer.getvalue())
+
 
 @contextmanager
 def canvas(slug: str, height: float) -> Iterator[Canvas]:
@@ -107,8 +118,7 @@ def _columns(names: Sequence[str]) -> int:
 
 def _inline(figure: Figure, slug: str, description: str) -> Markup:
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
+    figure.savefig(buffer, format="svg", metadata=_UNDATED)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
