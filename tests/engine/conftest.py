@@ -71,18 +71,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFUSAL_STEERING_CACHE", default)) / "tests"
 
 
-# Runs that are played side by side when one of them is asked for: starts take longest.
-PAIRS = (
-    ("eager", "stock"),
+# Runs that are played side by side when one of them is asked for: starts take longest. The first
+# of a group keeps one of two cores busy for about as long as the others the second.
+GROUPS = (
+    ("v2", "v2-stock", "unattached", "stock"),
+    ("eager", "v2-preempted"),
     ("compiled", "stock-compiled"),
-    ("v2", "v2-stock"),
-    ("captured", "chunked"),
-    ("preempted", "v2-preempted"),
+    ("preempted", "captured", "chunked"),
 )
 
 
 class Outcomes:
-    """Outcomes of :func:`_runs` by name; each is played once, when it or its pair is asked for."""
+    """Outcomes of :func:`_runs` by name, each played once: when one of its group is asked for."""
 
     def __init__(self, runs: dict[str, Run], folder: Path):
         self._runs, self._folder = runs, folder
@@ -91,7 +91,7 @@ class Outcomes:
     def __call__(self, name: str) -> Outcome:
         """The outcome of one run."""
         if name not in self._known:
-            names = next((pair for pair in PAIRS if name in pair), (name,))
+            names = next((group for group in GROUPS if name in group), (name,))
             folders = [self._folder / one for one in names]
             played = play_side_by_side([self._runs[one] for one in names], folders)
             self._known |= dict(zip(names, played, strict=True))

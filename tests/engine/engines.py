@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import torch
 
@@ -21,6 +22,7 @@ from tests.engine.spec import Outcome, Run
 ROOT = Path(__file__).resolve().parents[2]
 _LOCK = Path(tempfile.gettempdir()) / "engine.lock"
 _LIMIT_SECONDS = 900
+_BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def play(run: Run, folder: Path) -> Outcome:
@@ -32,17 +34,27 @@ def play(run: Run, folder: Path) -> Outcome:
 def play_side_by_side(runs: Sequence[Run], folders: Sequence[Path]) -> list[Outcome]:
     """Play runs at the same time, each on a core of its own; most of a run is a start on one core.
 
-    One after the other where there are fewer cores, and on a GPU, whose memory vLLM measures.
+    Runs begin in their order, each as soon as a core is free. They are played one after the other,
+    and on all cores, where there is one core only, where ``VLLM_CPU_OMP_THREADS_BIND`` says which
+    to use, and on a GPU, whose memory vLLM measures.
     """
     cores = sorted(os.sched_getaffinity(0))[: len(runs)]
-    if len(runs) == 1 or len(cores) < len(runs) or torch.cuda.is_available():
+    if len(cores) == 1 or _BIND in os.environ or torch.cuda.is_available():
         return [play(run, folder) for run, folder in zip(runs, folders, strict=True)]
-    bound = [
-        replace(run, environment={**run.environment, "VLLM_CPU_OMP_THREADS_BIND": str(core)})
-        for run, core in zip(runs, cores, strict=True)
-    ]
-    with one_engine(), ThreadPoolExecutor(len(runs)) as pool:
-        return list(pool.map(_play, bound, folders))
+    free: SimpleQueue[int] = SimpleQueue()
+    for core in cores:
+        free.put(core)
+
+    def play_on_one(run: Run, folder: Path) -> Outcome:
+        core = free.get()
+        try:
+            bound = {**run.environment, _BIND: str(core)}
+            return _play(replace(run, environment=bound), folder)
+        finally:
+            free.put(core)
+
+    with one_engine(), ThreadPoolExecutor(len(cores)) as pool:
+        return list(pool.map(play_on_one, runs, folders))
 
 
 def _play(run: Run, folder: Path) -> Outcome:

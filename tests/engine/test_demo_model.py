@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import greedy
-from tests.engine.engines import ROOT, play, play_side_by_side
+from tests.engine.engines import ROOT, play_side_by_side
 from tests.engine.spec import Answer, Call, Outcome, Run, Scenario
 from tests.needs import demo_model, need
 
@@ -76,35 +76,36 @@ def idle(plain: tuple[Call, ...], steered: tuple[Call, ...]) -> tuple[Call, ...]
 
 
 @pytest.fixture(scope="module")
-def served(
-    model: Path,
-    plain: tuple[Call, ...],
-    idle: tuple[Call, ...],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> list[Outcome]:
-    """In bfloat16, compiled, as it is served; and stock vLLM beside it."""
-    scenarios = (Scenario("idle", idle, together=False), Scenario("canary", (), script="canary"))
-    ours = _run(model, scenarios, "bfloat16")
-    disabled = {"REFUSAL_STEERING_DISABLE": "1"}
-    twice = (Scenario("plain", plain * 2, together=False),)
-    stock = replace(_run(model, twice, "bfloat16"), attach=False, bundles={}, environment=disabled)
-    folder = tmp_path_factory.mktemp("served")
-    return play_side_by_side([ours, stock], [folder / "steered", folder / "stock"])
-
-
-@pytest.fixture(scope="module")
-def exact(
+def outcomes(
     model: Path,
     plain: tuple[Call, ...],
     steered: tuple[Call, ...],
+    idle: tuple[Call, ...],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Outcome:
-    """In float32."""
-    scenarios = (
+) -> dict[str, Outcome]:
+    """Of the model as it is served (in bfloat16, compiled), of stock vLLM, and in float32."""
+    served = (Scenario("idle", idle, together=False), Scenario("canary", (), script="canary"))
+    twice = (Scenario("plain", plain * 2, together=False),)
+    disabled = {"REFUSAL_STEERING_DISABLE": "1"}
+    stock = _run(model, twice, "bfloat16")
+    exact = (
         Scenario("together", (*steered, *plain)),
         Scenario("alone", steered, together=False),
     )
-    return play(_run(model, scenarios, "float32"), tmp_path_factory.mktemp("exact"))
+    runs = {
+        "served": _run(model, served, "bfloat16"),
+        "stock": replace(stock, attach=False, bundles={}, environment=disabled),
+        "exact": _run(model, exact, "float32"),
+    }
+    folder = tmp_path_factory.mktemp("runs")
+    played = play_side_by_side(list(runs.values()), [folder / name for name in runs])
+    return dict(zip(runs, played, strict=True))
+
+
+@pytest.fixture(scope="module")
+def exact(outcomes: dict[str, Outcome]) -> Outcome:
+    """In float32."""
+    return outcomes["exact"]
 
 
 def _run(model: Path, scenarios: tuple[Scenario, ...], dtype: str) -> Run:
@@ -114,9 +115,9 @@ def _run(model: Path, scenarios: tuple[Scenario, ...], dtype: str) -> Run:
 
 
 def test_idle_zero_and_shadow_equal_stock_vllm(
-    served: list[Outcome], plain: tuple[Call, ...], idle: tuple[Call, ...]
+    outcomes: dict[str, Outcome], plain: tuple[Call, ...], idle: tuple[Call, ...]
 ) -> None:
-    ours, stock = served
+    ours, stock = outcomes["served"], outcomes["stock"]
     assert ours.facts["compiled"] and stock.facts["compiled"]
     answers = stock.scenario("plain")
     # A prompt's first call finds nothing in the prefix cache, and is the plain one of each prompt.
@@ -128,8 +129,8 @@ def test_idle_zero_and_shadow_equal_stock_vllm(
         assert mine.cached == expected.cached
 
 
-def test_the_boot_canaries_pass(served: list[Outcome]) -> None:
-    assert served[0].facts["canary"] == dict.fromkeys(STRATEGIES, "")
+def test_the_boot_canaries_pass(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["served"].facts["canary"] == dict.fromkeys(STRATEGIES, "")
 
 
 def test_mixed_batch_equals_solo_runs(exact: Outcome, steered: tuple[Call, ...]) -> None:

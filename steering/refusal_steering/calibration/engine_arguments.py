@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import typer
 import yaml
 
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 # What decides how the model reads a request; the rest of a server's file is about serving.
 _SHARED = (
     "dtype",
@@ -94,7 +97,7 @@ def _section(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = _expanded(yaml.safe_load(path.read_text(encoding="utf-8")))
         return {name.replace("-", "_"): value for name, value in document["engine"].items()}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise typer.BadParameter(
@@ -104,3 +107,14 @@ def _section(path: Path | None) -> dict[str, Any]:
         raise typer.BadParameter(
             f"{path} is not a server's configuration: its `engine` section holds no settings"
         ) from error
+
+
+def _expanded(value: Any) -> Any:
+    """``${NAME}`` and ``${NAME:-default}`` replaced in every string, as the server does."""
+    if isinstance(value, dict):
+        return {key: _expanded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expanded(inner) for inner in value]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda m: os.environ.get(m[1]) or m[2] or "", value)
+    return value

@@ -1,8 +1,10 @@
-"""Loss constants for OmniSteer adapters: the published three, and one that has no units.
+"""Loss constants for OmniSteer adapters: the published three, and two that have no units.
 
 arXiv 2602.10161 with its released configurations. The published losses weigh the hinge by 1/N
 and the cost of a coefficient by 1, where N is the length of the golden vector; beyond
 N = 1/cost the cost wins and the adapter learns to do nothing. ``scale-free`` measures both in N.
+All of these count projections from zero, where a model may have its harmful rows anywhere;
+``centred`` does not.
 """
 
 from __future__ import annotations
@@ -50,6 +52,19 @@ SCALE_FREE = Preset(
     hinge_in_norms=True,
     coefficient_in_norms=True,
 )
+# Counted from the harmless mean, harmful rows lie about one N along the vector by themselves: they
+# are to reach twice as far, whatever the stream's own offset along the vector is.
+CENTRED = Preset(
+    name="centred",
+    reach=2.0,
+    keep=0.5,
+    harmful_cost=0.01,
+    harmless_cost=0.05,
+    learning_rate=1e-3,
+    hinge_in_norms=True,
+    coefficient_in_norms=True,
+    centred=True,
+)
 QWEN = Preset(
     name="qwen",
     reach=0.3,
@@ -82,5 +97,5 @@ MINICPM = Preset(
 )
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (SCALE_FREE, QWEN, BAICHUAN, MINICPM)
+    preset.name: preset for preset in (SCALE_FREE, CENTRED, QWEN, BAICHUAN, MINICPM)
 }

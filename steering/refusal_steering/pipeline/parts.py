@@ -25,13 +25,15 @@ _log = logging.getLogger(__name__)
 class Part:
     """One strategy, ready to be saved.
 
-    ``more`` are the fields of its own in the manifest, ``facts`` those of its calibration.
+    ``more`` are the fields of its own in the manifest, ``facts`` those of its calibration, and
+    ``notes`` what a user must know of it.
     """
 
     strategy: str
     spec: SteeringSpec
     more: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def recentred(self, offsets: Offsets) -> Part:
         """The same strategy with media offsets."""

@@ -13,7 +13,7 @@ import typer
 
 from refusal_steering.bundle import Strategy
 from refusal_steering.calibration.recentring import check_offsets, load_offsets
-from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
+from refusal_steering.methods.omnisteer_presets import CENTRED, PRESETS
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
@@ -97,7 +97,18 @@ def build(
     ] = None,
     preset: Annotated[
         str, typer.Option(help=f"with --served-by: loss of omnisteer: {', '.join(PRESETS)}")
-    ] = SCALE_FREE.name,
+    ] = CENTRED.name,
+    layer_count: Annotated[
+        int, typer.Option(min=1, help="with --served-by: neighbouring layers that omnisteer steers")
+    ] = MediaPlan().count,
+    ras_budget: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.5,
+            help="with --served-by: share of harmless requests above one half; 0: published base",
+        ),
+    ] = BuildPlan().ras.budget or 0.0,
     engine_args: Annotated[
         str, typer.Option(help="with --served-by: more arguments of vllm.LLM, as JSON")
     ] = "{}",
@@ -131,7 +142,11 @@ def build(
             report,
             force,
         )
-        how = _media_plan(strategy, layers, budget, preset, seed)
+        how = replace(
+            _media_plan(strategy, layers, budget, preset, seed),
+            count=layer_count,
+            ras=replace(BuildPlan().ras, budget=ras_budget or None),
+        )
         raise typer.Exit(build_served(asked, how))
     if data or modalities or strategy or dry_run:
         raise typer.BadParameter(

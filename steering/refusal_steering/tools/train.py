@@ -98,7 +98,7 @@ def train(
     }
     changed: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     how = Training(
-        preset=replace(PRESETS[preset], centred=centred, **changed),
+        preset=replace(PRESETS[preset], centred=centred or PRESETS[preset].centred, **changed),
         width=width,
         epochs=epochs,
         batch_size=batch_size,

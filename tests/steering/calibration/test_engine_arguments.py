@@ -47,6 +47,17 @@ def test_an_engine_is_set_up_as_the_server_is(tmp_path: Path) -> None:
     assert served_settings("{}", None, 77).engine == {"max_model_len": 77}
 
 
+def test_variables_are_replaced_as_the_server_replaces_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINE", "float32")
+    monkeypatch.delenv("OTHER", raising=False)
+    text = "engine: {dtype: '${MINE}', revision: '${OTHER:-main}', tokenizer: 'a${OTHER}b'}"
+    (tmp_path / "c.yaml").write_text(text)
+    found = engine_arguments("{}", tmp_path / "c.yaml")
+    assert found == {"dtype": "float32", "revision": "main", "tokenizer": "ab"}
+
+
 @pytest.mark.parametrize("given", ["{", "[]", "3"])
 def test_what_is_no_object_is_refused(given: str) -> None:
     with pytest.raises(typer.BadParameter, match="JSON"):

@@ -11,6 +11,7 @@ import torch
 from refusal_steering.methods.omnisteer_loss import batch_loss, item_losses
 from refusal_steering.methods.omnisteer_presets import (
     BAICHUAN,
+    CENTRED,
     MINICPM,
     PRESETS,
     QWEN,
@@ -24,6 +25,7 @@ TABLE: dict[str, Callable[[float], tuple[float, float, float, float, float]]] = 
     "baichuan": lambda n: (0.8 * n, 0.4 * n, n, 0.01, 0.02),
     "minicpm": lambda n: (10.0, 3.0, 1.0, 0.005, 0.01),
     "scale-free": lambda n: (0.3 * n, 0.5 * n, n, 0.01 / n, 0.05 / n),
+    "centred": lambda n: (2.0 * n, 0.5 * n, n, 0.01 / n, 0.05 / n),
 }
 
 
@@ -82,17 +84,17 @@ def test_published_pulls_die_beyond_the_inverse_cost(
     assert not pulls(preset, 1.01 * limit, harmful)
 
 
-@pytest.mark.parametrize("preset", [MINICPM, SCALE_FREE])
+@pytest.mark.parametrize("preset", [MINICPM, SCALE_FREE, CENTRED])
 @pytest.mark.parametrize("harmful", [True, False])
 def test_unit_and_scale_free_losses_pull_at_every_length(preset: Preset, harmful: bool) -> None:
     assert all(pulls(preset, norm, harmful) for norm in (0.01, 1.0, 20.0, 192.0, 1e5))
 
 
-def test_only_the_scale_free_loss_is_the_same_at_every_scale() -> None:
+def test_only_losses_in_lengths_of_the_vector_are_the_same_at_every_scale() -> None:
     generator = torch.Generator().manual_seed(1)
     k, along = torch.randn(2, 50, generator=generator) * 10
     harmful = torch.arange(50) % 2 == 0
     for preset in PRESETS.values():
         small = item_losses(k, along, harmful, 7.0, preset)
         large = item_losses(100 * k, 100 * along, harmful, 700.0, preset)
-        assert torch.allclose(small, large, rtol=1e-4) is (preset is SCALE_FREE)
+        assert torch.allclose(small, large, rtol=1e-4) is (preset in (SCALE_FREE, CENTRED))

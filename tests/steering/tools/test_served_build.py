@@ -107,6 +107,7 @@ def test_the_contrast_set_is_planned_in_the_media_of_the_model(
         (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
         (("--offsets", "x"), "for a build of text"),
         (("--preset", "magic"), "unknown preset"),
+        (("--ras-budget", 0.9), "'--ras-budget'"),
         (("--engine-args", "[]"), "expected a JSON object"),
         (("--budget", 0.01), "cannot guarantee a budget"),
     ],

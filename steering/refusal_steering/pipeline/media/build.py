@@ -66,6 +66,7 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
         with built.stages.stage(strategy), built.left_out.unless(strategy):
             part = makers[strategy]()
             built.bundles[strategy] = _saved(model, part, rows, plan, out)
+            built.notes += part.notes
     with built.stages.stage("trial"):
         built.cells += tried(model, requests, built.bundles, work)
     if built.cells:

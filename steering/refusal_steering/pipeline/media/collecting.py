@@ -8,7 +8,6 @@ on disk and 290 MB of memory at a time.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline.media.requests import MediaRequest, Requests
 from refusal_steering.pipeline.media.work import Work
 from refusal_steering.tensor_file import save_tensors
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

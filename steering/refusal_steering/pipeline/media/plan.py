@@ -12,6 +12,7 @@ from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.mars import TrustRegion
+from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.plan import RasPlan
@@ -44,7 +45,7 @@ class MediaPlan:
     told_apart: float = 0.7
     static_dose: float = 0.1
     dose_limit: float = 0.5
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(preset=CENTRED))
     window: Window = field(default_factory=lambda: Window(decode_tokens=None, hold=False))
     mars: TrustRegion = field(default_factory=TrustRegion)
     ras: RasPlan = field(default_factory=RasPlan)
@@ -101,7 +102,7 @@ def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[s
     )
     yield (
         f"time       {2 * parameters * tokens:.1e} floating point operations (2 x {parameters:.1e} "
-        f"parameters x tokens): {_time(2 * parameters * tokens / 2e10)} on two cores of a CPU, "
+        f"parameters x tokens): {_time(2 * parameters * tokens / 1e11)} on two cores of a CPU, "
         f"{_time(2 * parameters * tokens / 2e14)} on a GPU at 200 TFLOP/s; roughly"
     )
 

@@ -8,7 +8,6 @@ then tried once, with the engine.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -34,8 +33,11 @@ from refusal_steering.pipeline.parts import Part
 from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES, neutral_part
 from refusal_steering.spec import SteeringSpec
 
-_log = logging.getLogger(__name__)
 _FEWEST = 8
+_UNFILTERED = (
+    "mars takes all text requests for its frame: too few harmful ones are refused, or too few "
+    "harmless ones answered"
+)
 _PROMPTS = 4
 _MOST_ITEMS = 4
 _TRIED = 16
@@ -70,7 +72,7 @@ def mars_part(model: ServedModel, rows: StoredRows, plan: MediaPlan, work: Work)
         "offset_lengths": {medium: float(one.norm()) for medium, one in offsets.items()},
         "offset_by_count": spread,
     }
-    return Part("mars", spec, facts=facts)
+    return Part("mars", spec, facts=facts, notes=() if filtered else (_UNFILTERED,))
 
 
 def _frame_rows(model: ServedModel, rows: StoredRows, work: Work) -> tuple[list[int], bool]:
@@ -81,7 +83,6 @@ def _frame_rows(model: ServedModel, rows: StoredRows, work: Work) -> tuple[list[
     clear = [at for at in text if (at in refused) == requests.all[at].harmful]
     labels = [requests.all[at].harmful for at in clear]
     if min(sum(labels), len(labels) - sum(labels)) < _FEWEST:
-        _log.warning("mars takes all text requests: the model refuses %d of them", len(refused))
         return text, False
     return clear, True
 

@@ -8,7 +8,6 @@ larger taken.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ from refusal_steering.prompts.risk_question import quoted, reworded, takes_conte
 from refusal_steering.prototypes import RefusalPrototypes, summarise
 from refusal_steering.spec import SteeringSpec
 
-_log = logging.getLogger(__name__)
 _FEWEST = 8
 _SEEN = ("image_url", "video_url")
 _ANSWER_TOKENS = 24

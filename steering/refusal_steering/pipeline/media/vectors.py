@@ -7,7 +7,6 @@ that fails is noise to this model; it is noted, and neither vectors nor adapters
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,6 @@ from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.work import Kept, Work
 
-_log = logging.getLogger(__name__)
 # The last layers write the next token; papers and practice leave them out.
 _USABLE = 0.8
 

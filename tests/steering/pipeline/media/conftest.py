@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import Requests, read_requests
 
 COUNT = 110
-PLAN = MediaPlan(budget=0.1, training=Training(width=32, epochs=2))
+PLAN = MediaPlan(budget=0.1, training=Training(preset=CENTRED, width=32, epochs=2))
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,19 @@ def test_one_strategy_that_cannot_be_is_a_note(
     assert "refuses 0 of" in built.left_out.reasons["ras"]
     assert set(built.bundles) == {"static", "omnisteer", "mars"}
     assert built.bundles["mars"].manifest.calibration["refused_only"] is False
+    assert [note.split(" ")[0] for note in built.notes] == ["mars"]
+
+
+@pytest.mark.parametrize("budget", [0.5, None])
+def test_the_base_of_ras_is_the_published_mean_or_keeps_a_budget(
+    budget: float | None, requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    how = replace(plan, strategies=("ras",), ras=replace(plan.ras, budget=budget))
+    manifest = build_media(FakeModel(), requests, how, tmp_path).bundles["ras"].manifest
+    facts, found = manifest.calibration["risk_pass"], manifest.risk_pass
+    assert found is not None and facts["group"] == "text+image"
+    assert (found.base == pytest.approx(facts["published_base"])) == (budget is None)
+    assert facts["base"] == ("published" if budget is None else "budget 0.5")
 
 
 def test_one_strategy_is_made_alone(requests: Requests, plan: MediaPlan, tmp_path: Path) -> None:
