@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from refusal_steering.detection.broken import is_broken
 
 LEXICAL = "lexical-v3"
+LANGUAGES = "lexical-languages-v1"
 MINILM = "minilm-v2"
 """Names of the detectors: the label ``detector`` of every count that rests on one of them.
 

@@ -1,6 +1,7 @@
 """Whether a text begins with a refusal in any of the languages that served models speak most.
 
-For decisions, not for rates: no error is known for languages other than English.
+For decisions, and for suites that ask in other languages than English. Its errors are known for
+English alone, where it says what the lexical detector says.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import re
 from collections.abc import Mapping
 
+from refusal_steering.detection.detector import LANGUAGES
 from refusal_steering.detection.lexical import LexicalDetector
 
 _READ = 160
@@ -86,3 +88,13 @@ def _refuses(head: str) -> bool:
             if part in begins and pattern.search(begins):
                 return True
     return False
+
+
+class LanguagesDetector:
+    """The lexical detector with the words of other languages, for suites that ask in these."""
+
+    name = LANGUAGES
+
+    def refuses(self, head: str) -> bool:
+        """Whether ``head`` begins with the words of a refusal."""
+        return refuses_in_any_language(head)

@@ -10,8 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from refusal_steering import __version__
-from refusal_steering.detection.detector import verdict_on
-from refusal_steering.detection.lexical import LexicalDetector
+from refusal_steering.detection.detector import Detector, verdict_on
 from refusal_steering.evaluation.scoring import grade
 from refusal_steering.evaluation.scoring.coherence import is_degenerate
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
@@ -23,7 +22,6 @@ from refusal_steering.evaluation.suites.suites import Suite
 FORMAT = 1
 
 _LIBRARIES = ("openai", "sacrebleu", "scipy")
-_LEXICAL = LexicalDetector()
 
 
 def collect(
@@ -50,16 +48,26 @@ def collect(
         },
         "settings": settings,
         "chrf": signature(),
-        "detectors": [_LEXICAL.name, *([judge] if judge else [])],
+        "detectors": [
+            *{suite.detector.name: None for suite in suites},
+            *([judge] if judge else []),
+        ],
         "baseline": arms[0].name,
         "suites": [suite.to_json() for suite in suites],
         "summary": [
             _summary(arm, suite.name, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name])
-            | _scores(pairs[arm.name, suite.name], pairs[arms[0].name, suite.name], judge)
+            | _scores(
+                suite.detector, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name], judge
+            )
             for suite in suites
             for arm in arms
         ],
-        "answers": [_answer(pair) for group in pairs.values() for pair in group],
+        "answers": [
+            _answer(pair, suite.detector)
+            for arm in arms
+            for suite in suites
+            for pair in pairs[arm.name, suite.name]
+        ],
     }
 
 
@@ -91,9 +99,11 @@ def _fidelity(pairs: Sequence[Pair], baseline: Sequence[Pair]) -> dict[str, Any]
     }
 
 
-def _scores(pairs: Sequence[Pair], baseline: Sequence[Pair], judge: str | None) -> dict[str, Any]:
-    new, old = grade.graded_by(_LEXICAL, pairs), grade.graded_by(_LEXICAL, baseline)
-    scores = {_LEXICAL.name: _score(Score(new), Score(old))}
+def _scores(
+    detector: Detector, pairs: Sequence[Pair], baseline: Sequence[Pair], judge: str | None
+) -> dict[str, Any]:
+    new, old = grade.graded_by(detector, pairs), grade.graded_by(detector, baseline)
+    scores = {detector.name: _score(Score(new), Score(old))}
     if judge is None:
         return {"scores": scores, "judge": None}
     new, old = grade.graded_by_judge(pairs), grade.graded_by_judge(baseline)
@@ -110,7 +120,7 @@ def _score(new: Score, old: Score) -> dict[str, Any]:
     return new.to_json() | {"against_baseline": against}
 
 
-def _answer(pair: Pair) -> dict[str, Any]:
+def _answer(pair: Pair, detector: Detector) -> dict[str, Any]:
     case, outcome = pair
     text = outcome.reply.text
     return {
@@ -119,7 +129,7 @@ def _answer(pair: Pair) -> dict[str, Any]:
         "form": case.form,
         "label": case.label,
         "request": case.request,
-        "verdict": None if text is None else verdict_on(text, _LEXICAL),
+        "verdict": None if text is None else verdict_on(text, detector),
         "degenerate": None if text is None else is_degenerate(text),
         **{key: value for key, value in outcome.to_json().items() if key not in ("suite", "id")},
     }

@@ -26,7 +26,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines.append(f"> {words}")
     for suite in results["suites"]:
         rows = [row for row in results["summary"] if row["suite"] == suite["name"]]
-        for detector in results["detectors"]:
+        for detector in rows[0]["scores"]:
             lines += [
                 "",
                 f"**{suite['name']}**, detector `{detector}`",

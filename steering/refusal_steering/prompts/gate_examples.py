@@ -11,6 +11,7 @@ from importlib import resources
 from refusal_steering.prompts.contrast_set import FORMS, Item, render, trained_templates
 from refusal_steering.prompts.families.about_harm import ABOUT_HARM
 from refusal_steering.prompts.families.conversation import Conversation, Family, Request, Turn
+from refusal_steering.prompts.families.genres import GENRES
 from refusal_steering.prompts.families.long_texts import long_tasks
 from refusal_steering.prompts.families.operators import SYSTEM_PROMPTS
 from refusal_steering.prompts.families.several_turns import SEVERAL_TURNS
@@ -19,6 +20,7 @@ from refusal_steering.prompts.gate_labels import GateLabel, GateLabels
 from refusal_steering.prompts.json_lines import parse_json_lines
 
 FAMILIES: tuple[Family, ...] = (*SINGLE_TURN, *SEVERAL_TURNS)
+"""Shapes of a request; ``GENRES`` are texts that contain it."""
 _FRAMES = 8
 # A system prompt stands before this share of the conversations.
 _WITH_SYSTEM = 0.2
@@ -42,7 +44,7 @@ class GateExamples:
 
     @classmethod
     def draw(cls, items: Iterable[Item], seed: int, families: int = 3) -> GateExamples:
-        """Every train and tune item plainly, in one attack form and in ``families`` families.
+        """Every train and tune item plainly, in an attack form, a genre and ``families`` families.
 
         Harmful items also stand in one task about harm each, which is harmless. Requests in other
         languages and long harmless texts come with it. Held-out items are left out.
@@ -57,7 +59,11 @@ class GateExamples:
             )
             for task in long_tasks()
         ]
-        return cls(tuple(_with_system(example, rng) for example in found))
+        drawn = [_with_system(example, rng) for example in found]
+        # Drawn last, so that the rows of the others, once read, stay what they are.
+        further = [_in_genre(item, rng) for item in usable]
+        further += [_spoken(item, rng) for item in language_items("more_languages.jsonl")]
+        return cls((*drawn, *(_with_system(example, rng) for example in further)))
 
     @property
     def labels(self) -> GateLabels:
@@ -75,12 +81,12 @@ class GateExamples:
         return hashlib.sha256(repr(self.all).encode()).hexdigest()
 
 
-def language_items() -> tuple[Item, ...]:
-    """Requests in other languages than English, for training and tuning.
+def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
+    """Requests in other languages than English, for training and tuning; one of two files.
 
     A hash of the id splits them as it does the contrast set; what would be held out there trains.
     """
-    data = resources.files("refusal_steering.prompts") / "data" / "languages.jsonl"
+    data = resources.files("refusal_steering.prompts") / "data" / name
     return tuple(Item(**row) for _, row in parse_json_lines(data.read_bytes(), data.name))
 
 
@@ -100,6 +106,11 @@ def _of_item(item: Item, families: int, rng: random.Random) -> list[GateExample]
         about = _example(item, family.name, family.wrap(request, rng))
         found.append(replace(about, label=replace(about.label, harmful=False)))
     return found
+
+
+def _in_genre(item: Item, rng: random.Random) -> GateExample:
+    family = rng.choice(GENRES)
+    return _example(item, family.name, family.wrap(Request.of(item, rng.randrange(_FRAMES)), rng))
 
 
 def _spoken(item: Item, rng: random.Random) -> GateExample:

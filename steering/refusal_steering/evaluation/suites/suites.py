@@ -7,11 +7,14 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from refusal_steering.detection.detector import Detector
+from refusal_steering.detection.languages import LanguagesDetector
+from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Case, Label, Message, parse_label
 from refusal_steering.evaluation.suites.checksums import SourceFile
@@ -43,7 +46,8 @@ SUITES = ("contrast", "unseen", "file", "omnibench", *PUBLIC_SETS)
 class Suite:
     """Cases and where they came from; ``available`` is how many there were before a limit.
 
-    ``expected`` is how many a whole copy of a public set gives.
+    ``expected`` is how many a whole copy of a public set gives. ``in_languages`` is whether
+    requests are in other languages than English too.
     """
 
     name: str
@@ -52,6 +56,12 @@ class Suite:
     sources: tuple[SourceFile, ...]
     available: int
     expected: int | None = None
+    in_languages: bool = False
+
+    @property
+    def detector(self) -> Detector:
+        """Tells refusals from answers without a judge."""
+        return LanguagesDetector() if self.in_languages else LexicalDetector()
 
     def to_json(self) -> dict[str, Any]:
         """For the results file; ``cases_sha256`` covers every message that is sent."""
@@ -118,7 +128,7 @@ def _unseen(spec: SuiteSpec, limit: int | None) -> Suite:
         for case in unseen_cases(half)
     ]
     source = SourceFile(f"unseen:{half}", contrast_set.digest(), "as known")
-    return _suite(f"unseen:{half}", spec, drafts, (source,), limit)
+    return replace(_suite(f"unseen:{half}", spec, drafts, (source,), limit), in_languages=True)
 
 
 def _messages(case: UnseenCase) -> tuple[Message, ...]:
