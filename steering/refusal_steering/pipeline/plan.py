@@ -19,8 +19,8 @@ from refusal_steering.prompts.prompt_file import says_something
 # Where directions and adapters sit, as shares of the depth: between the middle, where harm is
 # told apart best, and the last quarter, where the answer is settled.
 _DEPTHS = (0.58, 0.63, 0.71)
-# Where the prompt gate reads. A single layer's probe can be fooled by one token; three are not.
-_READ_DEPTHS = (0.42, 0.5, 0.58)
+# Where the prompt gate reads. A single layer's probe can be fooled by one token; four are not.
+_READ_DEPTHS = (0.33, 0.42, 0.5, 0.58)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class RasPlan:
 class GatePlan:
     """The prompt gate: what it reads, how it is trained, and the push that it opens.
 
-    ``layers`` are the probed ones; ``None`` takes three by depth. ``budget`` is the share of
+    ``layers`` are the probed ones; ``None`` takes four by depth. ``budget`` is the share of
     everyday harmless requests that may open it at all. ``dose`` is what an open gate adds, as a
     share of the residual stream's length. ``families`` is how many families of wording each request
     is put into.
@@ -50,8 +50,8 @@ class GatePlan:
 
     layers: tuple[int, ...] | None = None
     recipe: GateRecipe = field(default_factory=GateRecipe)
-    budget: float = 0.02
-    dose: float = 0.25
+    budget: float = 0.04
+    dose: float = 0.3
     families: int = 3
 
     def read_layers(self, num_layers: int, first_steered: int) -> tuple[int, ...]:

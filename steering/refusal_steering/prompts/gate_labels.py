@@ -11,6 +11,9 @@ from torch import Tensor
 
 ABOUT = "about: "
 """Families with this prefix are harmless tasks about harm."""
+LANGUAGE = "language-"
+"""Families with this prefix are requests in one other language than English."""
+_OF_A_LANGUAGE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,20 @@ class GateLabels:
         mask[list(chosen.values())] = True
         return mask
 
-    @property
-    def weight(self) -> Tensor:
-        """Weights that make every family count alike within a label."""
+    def weight(self, about: float) -> Tensor:
+        """Weights that make families count alike within a label, but for two kinds.
+
+        ``about`` is the weight of a family of harmless tasks about harm. A language has few items,
+        which a gate would learn by heart at full weight.
+        """
         cells = Counter((label.family, label.harmful) for label in self.all)
-        return torch.tensor([1.0 / cells[label.family, label.harmful] for label in self.all])
+        shares = {family: _share(family, about) for family, _ in cells}
+        return torch.tensor(
+            [shares[label.family] / cells[label.family, label.harmful] for label in self.all]
+        )
+
+
+def _share(family: str, about: float) -> float:
+    if family.startswith(LANGUAGE):
+        return _OF_A_LANGUAGE
+    return about if family.startswith(ABOUT) else 1.0

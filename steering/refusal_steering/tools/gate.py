@@ -52,8 +52,6 @@ def gate(
     decode_tokens: Annotated[
         int | None, typer.Option(min=0, help="answer tokens to steer (the bundle's)")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="of training")] = _RECIPE.steps,
-    ridge: Annotated[float, typer.Option(min=0.0, help="on probes")] = _RECIPE.ridge,
     width: Annotated[
         float | None, typer.Option(help="of the opening, in score (default: by rounding)")
     ] = None,
@@ -69,7 +67,7 @@ def gate(
 
     Raises ``SteeringError`` where bundle, rows and model do not belong together.
     """
-    recipe = replace(_RECIPE, pooling=pooling, steps=steps, ridge=ridge, seed=seed)
+    recipe = replace(_RECIPE, pooling=pooling, seed=seed)
     chosen = layer_numbers(layers)
     plan = replace(_PLAN, layers=chosen, recipe=recipe, budget=budget, dose=dose)
     bundle_out(out, force=force)

@@ -65,7 +65,12 @@ def test_a_gate_of_the_plan_is_trained_and_saved(
     corpus = replace(shipped, items=shipped.items[::8])
     base = BuildPlan(layers=(2, 3), budget=0.3)
     assert base.gate is not None
-    recipe = replace(base.gate.recipe, steps=10)
+    recipe = base.gate.recipe
+    recipe = replace(
+        recipe,
+        maximum=replace(recipe.maximum, steps=10),
+        attention=replace(recipe.attention, steps=10),
+    )
     gate = replace(base.gate, recipe=recipe, budget=0.1, families=1)
     plan = replace(base, gate=gate, recipe=replace(base.recipe, steps=100, members=1))
     target = ModelFolder.open(model).load()

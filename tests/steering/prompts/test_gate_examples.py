@@ -6,12 +6,11 @@ import re
 from collections import defaultdict
 
 import pytest
-import torch
 
 from refusal_steering.evaluation.suites.unseen.half import unseen_cases
 from refusal_steering.prompts.contrast_set import load_items
 from refusal_steering.prompts.gate_examples import FAMILIES, GateExamples, language_items
-from refusal_steering.prompts.gate_labels import ABOUT
+from refusal_steering.prompts.gate_labels import ABOUT, LANGUAGE
 
 ITEMS = {item.id: item for item in load_items()}
 
@@ -89,12 +88,16 @@ def test_a_task_about_harm_is_harmless_and_its_request_is_not(examples: GateExam
     assert all(ITEMS[x.item_id].harmful for x in about)
 
 
-def test_families_of_a_label_weigh_alike(examples: GateExamples) -> None:
-    weight, labels = examples.labels.weight, examples.labels.all
+def test_families_weigh_alike_but_for_tasks_about_harm_and_languages(
+    examples: GateExamples,
+) -> None:
+    weight, labels = examples.labels.weight(0.1), examples.labels.all
     sums: dict[tuple[str, bool], float] = defaultdict(float)
     for label, own in zip(labels, weight.tolist(), strict=True):
         sums[label.family, label.harmful] += own
-    torch.testing.assert_close(torch.tensor(list(sums.values())), torch.ones(len(sums)))
+    for (family, _), found in sums.items():
+        expected = 0.1 if family.startswith(ABOUT) else 0.3 if family.startswith(LANGUAGE) else 1
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_example_of_every_item_is_chosen(examples: GateExamples) -> None:

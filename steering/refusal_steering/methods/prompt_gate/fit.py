@@ -34,7 +34,7 @@ def fit_gate(
     """
     labels, read = index.labels, index.read
     learning, tuning = read & ~labels.tuning, read & labels.tuning
-    probes = train_probes(rows, labels.harmful, labels.weight, learning, recipe)
+    probes = train_probes(rows, labels, learning, recipe)
     scores = torch.full((len(read),), torch.nan)
     scores[tuning] = pooled_scores(rows, probes, recipe.pooling, tuning)
     threshold = conformal_threshold(scores, labels, read, budget)

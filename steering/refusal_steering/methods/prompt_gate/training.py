@@ -1,14 +1,16 @@
 """Training of token probes under a loss on the pooled score of each prompt.
 
 A prompt is a bag of tokens with one label. For every layer by itself, the logit of a prompt is its
-pooled score (maximum, attention, or their sum) and the loss is cross entropy; what serves is the
-mean of the layers' scores.
+pooled score, and the loss is cross entropy; what serves is the mean of the layers' scores. Where
+the score has both parts, maximum and attention are trained each by itself and averaged: trained
+together, the attention explains the training wordings and the maximum learns little.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from refusal_steering.calibration.token_rows.row_files import TokenRows
 from refusal_steering.gate.prompt_gate import Pooling, TokenProbe
 from refusal_steering.methods.adapter import Standardiser
 from refusal_steering.methods.prompt_gate.pooled import bags, pool
+from refusal_steering.prompts.gate_labels import GateLabels
 
 _log = logging.getLogger(__name__)
 # Token rows that mean and deviation are measured over.
@@ -24,35 +27,64 @@ _SAMPLE = 12_000
 
 
 @dataclass(frozen=True, slots=True)
+class PartRecipe:
+    """How one part of the score is trained, the maximum or the attention.
+
+    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm:
+    a maximum cannot take back what one token says, so it learns little from them but to be blind.
+    """
+
+    steps: int
+    learning_rate: float
+    ridge: float
+    about: float
+
+
+@dataclass(frozen=True, slots=True)
 class GateRecipe:
     """How token probes are trained.
 
-    ``batch`` is in prompts. ``ridge`` is on standardised weights. The last ``averaged`` share of
-    the steps is averaged. ``query_scale`` is the spread of the first attention queries.
+    ``batch`` is in prompts. The last ``averaged`` share of the steps is averaged. ``query_scale``
+    is the spread of the first attention queries.
     """
 
     pooling: Pooling = "both"
-    steps: int = 900
+    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1))
+    attention: PartRecipe = field(default_factory=lambda: PartRecipe(400, 3e-3, 0.02, 1.0))
     batch: int = 96
-    learning_rate: float = 3e-3
     bias_rate: float = 3e-2
-    ridge: float = 0.002
     averaged: float = 0.4
     query_scale: float = 1e-3
     seed: int = 0
 
+    @property
+    def parts(self) -> Mapping[Pooling, PartRecipe]:
+        """What is trained, by the pooling that it is trained under."""
+        known: dict[Pooling, PartRecipe] = {"max": self.maximum, "attention": self.attention}
+        return known if self.pooling == "both" else {self.pooling: known[self.pooling]}
+
 
 def train_probes(
-    rows: TokenRows, harmful: Tensor, weight: Tensor, learning: Tensor, recipe: GateRecipe
+    rows: TokenRows, labels: GateLabels, learning: Tensor, recipe: GateRecipe
 ) -> dict[int, TokenProbe]:
     """A probe for every layer of ``rows``, from the prompts under the mask ``learning`` [N].
 
-    ``harmful`` [N] are the labels and ``weight`` [N] the weights of prompts; each label counts
-    half. Probes are independent of each other, and nothing but the learning prompts enters them.
+    Each label counts half. Probes are independent of each other, and nothing but the learning
+    prompts enters them.
     """
-    places = learning.nonzero().flatten()
-    bagged = _Bagged(rows.starts, places, harmful[places], _halves(weight[places], harmful[places]))
-    return {layer: _train(hidden, bagged, recipe) for layer, hidden in rows.layers.items()}
+    places, harmful = learning.nonzero().flatten(), labels.harmful[learning]
+    bagged = {
+        pooling: _Bagged(
+            rows.starts, places, harmful, _halves(labels.weight(part.about)[places], harmful)
+        )
+        for pooling, part in recipe.parts.items()
+    }
+    return {
+        layer: _mean(
+            {at: _train(hidden, bagged[at], at, part, recipe) for at, part in recipe.parts.items()}
+        )
+        for layer, hidden in rows.layers.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,34 +123,50 @@ class _Probe(nn.Module):
         return torch.stack((self.biases[0], torch.zeros(()), self.biases[1]))
 
 
-def _train(hidden: Tensor, bagged: _Bagged, recipe: GateRecipe) -> TokenProbe:
+def _mean(parts: Mapping[Pooling, TokenProbe]) -> TokenProbe:
+    """The probe whose pooled score is the mean of the parts'."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    highest, attended = parts["max"], parts["attention"]
+    return TokenProbe(
+        weight=highest.weight / 2,
+        bias=highest.bias / 2,
+        query=attended.query,
+        value=attended.value / 2,
+        value_bias=attended.value_bias / 2,
+    )
+
+
+def _train(
+    hidden: Tensor, bagged: _Bagged, pooling: Pooling, part: PartRecipe, recipe: GateRecipe
+) -> TokenProbe:
     generator = torch.Generator().manual_seed(recipe.seed)
     standardise = bagged.standardiser(hidden, generator)
     probe = _Probe(hidden.shape[1], recipe)
     optimiser = torch.optim.Adam(
         [
-            {"params": [probe.columns], "lr": recipe.learning_rate},
+            {"params": [probe.columns], "lr": part.learning_rate},
             {"params": [probe.biases], "lr": recipe.bias_rate},
         ]
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, part.steps)
     mean = torch.optim.swa_utils.AveragedModel(probe)
     loss = torch.zeros(())
-    for step in range(recipe.steps):
+    for step in range(part.steps):
         order = torch.randperm(len(bagged.places), generator=generator)
         chosen = order[: recipe.batch].sort().values
         rows, mask = bags(hidden, bagged.starts, bagged.places[chosen])
-        logits = pool(standardise(rows) @ probe.columns + probe.offsets, mask, recipe.pooling)
+        logits = pool(standardise(rows) @ probe.columns + probe.offsets, mask, pooling)
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits, bagged.harmful[chosen].float(), reduction="none"
         )
-        ridge = recipe.ridge * probe.columns.square().sum()
+        ridge = part.ridge * probe.columns.square().sum()
         loss = (losses * bagged.shares[chosen]).mean() + ridge
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step >= int(recipe.steps * (1 - recipe.averaged)):
+        if step >= int(part.steps * (1 - recipe.averaged)):
             mean.update_parameters(probe)
     _log.info("gate probe: last loss %.3f", float(loss.detach()))
     return _folded(mean.module, standardise)

@@ -7,11 +7,13 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from refusal_steering.calibration.token_rows.row_files import TokenRows
 from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 from refusal_steering.methods.prompt_gate.pooled import pooled_scores
-from refusal_steering.methods.prompt_gate.training import GateRecipe, train_probes
+from refusal_steering.methods.prompt_gate.training import GateRecipe, PartRecipe, train_probes
+from refusal_steering.prompts.gate_labels import GateLabel, GateLabels
 from tests.steering.methods.prompt_gate.bags import SIZE, random_rows, with_harm
 
 PROMPTS = 120
@@ -19,8 +21,21 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 ALL = torch.ones(PROMPTS, dtype=torch.bool)
 HARMFUL = torch.arange(PROMPTS) % 3 == 0
 LEARNING = torch.arange(PROMPTS) < 80
-WEIGHT = torch.ones(PROMPTS)
-RECIPE = GateRecipe(steps=60, batch=32, learning_rate=0.03)
+PART = PartRecipe(steps=60, learning_rate=0.03, ridge=0.002, about=1.0)
+RECIPE = GateRecipe(maximum=PART, attention=PART, batch=32)
+
+
+def labels_of(harmful: Tensor) -> GateLabels:
+    """Prompts of one family, each an item of its own."""
+    return GateLabels(
+        tuple(
+            GateLabel(f"item-{place}", "plain", bool(one), False, False)
+            for place, one in enumerate(harmful)
+        )
+    )
+
+
+LABELS = labels_of(HARMFUL)
 
 
 def random_probe(seed: int) -> TokenProbe:
@@ -50,8 +65,9 @@ def test_nothing_to_score_is_no_score() -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_one_token_of_a_prompt_is_enough(pooling: Pooling) -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
-    recipe = replace(RECIPE, pooling=pooling, steps=200)
-    probes = train_probes(rows, HARMFUL, WEIGHT, LEARNING, recipe)
+    part = replace(PART, steps=200)
+    recipe = replace(RECIPE, pooling=pooling, maximum=part, attention=part)
+    probes = train_probes(rows, LABELS, LEARNING, recipe)
     scores = pooled_scores(rows, probes, pooling, ~LEARNING)
     harmful = HARMFUL[~LEARNING]
     assert float(scores[harmful].min()) > float(scores[~harmful].quantile(0.9))
@@ -65,8 +81,7 @@ def same(one: dict[int, TokenProbe], two: dict[int, TokenProbe]) -> bool:
 def test_training_is_the_same_every_time_and_depends_on_the_seed() -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
     one, two, other = (
-        train_probes(rows, HARMFUL, WEIGHT, LEARNING, replace(RECIPE, seed=seed))
-        for seed in (0, 0, 1)
+        train_probes(rows, LABELS, LEARNING, replace(RECIPE, seed=seed)) for seed in (0, 0, 1)
     )
     assert same(one, two) and not same(one, other)
 
@@ -74,26 +89,46 @@ def test_training_is_the_same_every_time_and_depends_on_the_seed() -> None:
 @pytest.mark.parametrize("prompt", [0, 100])
 def test_only_learning_prompts_enter_probes_and_their_standardiser(prompt: int) -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
-    before = train_probes(rows, HARMFUL, WEIGHT, LEARNING, RECIPE)
+    before = train_probes(rows, LABELS, LEARNING, RECIPE)
     start, end = rows.starts[prompt : prompt + 2].tolist()
     changed = {at: hidden.clone() for at, hidden in rows.layers.items()}
     for hidden in changed.values():
         hidden[start:end] = 1e4
-    after = train_probes(TokenRows(changed, rows.starts), HARMFUL, WEIGHT, LEARNING, RECIPE)
+    after = train_probes(TokenRows(changed, rows.starts), LABELS, LEARNING, RECIPE)
     assert same(before, after) == (not bool(LEARNING[prompt]))
 
 
 def test_labels_of_other_prompts_do_not_enter() -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
-    before = train_probes(rows, HARMFUL, WEIGHT, LEARNING, RECIPE)
+    before = train_probes(rows, LABELS, LEARNING, RECIPE)
     flipped = torch.where(LEARNING, HARMFUL, ~HARMFUL)
-    assert same(before, train_probes(rows, flipped, WEIGHT, LEARNING, RECIPE))
+    after = train_probes(rows, labels_of(flipped), LEARNING, RECIPE)
+    for at in before:
+        torch.testing.assert_close(before[at].weight, after[at].weight, rtol=1e-3, atol=1e-4)
 
 
-def test_a_weight_counts_within_its_label_only() -> None:
+def test_both_is_the_mean_of_its_two_parts() -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
-    heavy = torch.where(HARMFUL, 8 * WEIGHT, WEIGHT)
-    before = train_probes(rows, HARMFUL, WEIGHT, LEARNING, RECIPE)
-    after = train_probes(rows, HARMFUL, heavy, LEARNING, RECIPE)
+    scores = {
+        pooling: pooled_scores(
+            rows,
+            train_probes(rows, LABELS, LEARNING, replace(RECIPE, pooling=pooling)),
+            pooling,
+            ALL,
+        )
+        for pooling in POOLINGS
+    }
+    torch.testing.assert_close(scores["both"], (scores["max"] + scores["attention"]) / 2)
+
+
+def test_a_label_counts_half_whatever_its_families_weigh() -> None:
+    rows = with_harm(random_rows(PROMPTS), HARMFUL)
+    light = GateLabels(
+        tuple(
+            replace(label, family="language-de") if label.harmful else label for label in LABELS.all
+        )
+    )
+    before = train_probes(rows, LABELS, LEARNING, RECIPE)
+    after = train_probes(rows, light, LEARNING, RECIPE)
     for at in before:
         torch.testing.assert_close(before[at].weight, after[at].weight, rtol=1e-3, atol=1e-4)
