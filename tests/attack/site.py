@@ -18,7 +18,7 @@ import yaml
 
 from tests.server.fixtures.live import CHAT, KEY, ROOT, launched
 
-BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "omnisteer"
+BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "promptgate"
 POLICY: dict[str, Any] = {
     "default": "main",
     "policies": {

@@ -101,7 +101,7 @@ def test_shadow_measures_harm_and_changes_nothing(demo: httpx2.Client) -> None:
     assert risk(harmful) > risk(everyday) + 0.4
 
 
-@pytest.mark.parametrize("policy", ["static", "mars", "ras", "cascade"])
+@pytest.mark.parametrize("policy", ["omnisteer", "static", "mars", "ras", "cascade"])
 def test_every_strategy_answers_with_its_own_report(demo: httpx2.Client, policy: str) -> None:
     for harmful in (True, False):
         for answer in ask_all(demo, harmful=harmful, policy=policy):
