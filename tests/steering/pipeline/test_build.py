@@ -79,7 +79,7 @@ def test_a_gate_of_the_plan_is_trained_and_saved(
     found = bundle.manifest.gate
     assert found is not None and found.guarantee is not None and built.gate is not None
     assert bundle.digest == built.bundles["promptgate"].digest
-    assert found.layers == (2,) and found.guarantee.share == 0.1
+    assert found.layers == gate.read_layers(4, 2) and found.guarantee.share == 0.1
     assert bundle.gate is not None and bundle.gate.digest == built.gate.opened.gate.digest
     facts = bundle.manifest.calibration["prompt_gate"]
     index = TokenIndex.load(tmp_path / "rows")
