@@ -98,10 +98,12 @@ async function play(event) {
         + "has no policy of mode off.")
       : answer("Plain", found.plain);
     const read = found.steered.gate ? [promptRisks(found.steered.gate, files)] : [];
-    byId("answers").replaceChildren(...read, answer("Steered", found.steered), plain);
+    byId("along").replaceChildren(...read);
+    byId("answers").replaceChildren(answer("Steered", found.steered), plain);
     status.textContent = "Done.";
   } catch (error) {
     status.textContent = "";
+    byId("along").replaceChildren();
     byId("answers").replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   } finally {
     button.setAttribute("aria-disabled", false);

@@ -49,7 +49,7 @@ function legend(threshold) {
   return el("div", { class: "risk-legend" },
     el("span", { class: "hint" }, "Risk"),
     el("ul", { "aria-label": "Colours of risk" }, ...steps),
-    el("span", { class: "hint" }, `The gate begins to open at ${number(threshold)}. `
+    el("span", { class: "hint" }, `A prompt at the gate's threshold has ${number(threshold)}; one token above it need not open the gate. `
       + "A higher bar is a higher risk; the frame marks the highest."));
 }
 
@@ -88,6 +88,6 @@ export function promptRisks(gate, files) {
     }
   }
   const drawn = along?.texts ? media(along, files) : [];
-  return el("figure", { class: "card wide", id: "prompt-risks" }, ...content, says,
+  return el("figure", { class: "card", id: "prompt-risks" }, ...content, says,
     drawn.length ? el("div", { class: "risk-media" }, ...drawn) : null);
 }

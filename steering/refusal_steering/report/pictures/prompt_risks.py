@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from refusal_steering.report.measurements import PromptRisk
 from refusal_steering.report.pictures.canvas import Canvas, Picture, canvas, shown
@@ -14,10 +15,9 @@ from refusal_steering.report.pictures.palette import FAINT, LABEL_COLOURS
 
 _TITLE = "Risk along the prompt"
 _CAPTION = (
-    "A bar for every token that the gate reads, 1 is harm. The dashed line is where the gate begins"
-    " to open, the shaded tokens are the request itself, and the highest token is named: a harmful "
-    "request should rise above the line where it is said, also inside a wrapper, and nothing else "
-    "should."
+    "A bar for every token that the gate reads, 1 is harm; the highest is named, and the request "
+    "itself is shaded. The dashed line is the risk of a prompt whose score is the threshold; a "
+    "single token above it need not open a gate that pools attention too."
 )
 
 
@@ -57,6 +57,7 @@ def _draw(axes: Axes, prompt: PromptRisk) -> None:
     axes.set_title(f"{prompt.label}, {shown(prompt.form)}: gate open by {prompt.opening:.2f}")
     axes.set_ylim(0, 1.25)
     axes.set_yticks((0, 0.5, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.01)
     most = max(places, key=lambda place: prompt.risks[place])
     axes.annotate(
