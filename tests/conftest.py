@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ settings.load_profile("any machine")
 
 # A file for the same lines, so that `make test` can say them last, after all of its runs.
 LEFT_OUT = "REFUSAL_TESTS_LEFT_OUT"
+OUR_LOGGERS = ("refusal_server", "refusal_steering", "uvicorn", "uvicorn.access")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +47,19 @@ def _scheduled_as_before() -> Iterator[None]:
     policy = os.sched_getscheduler(0)
     yield
     assert os.sched_getscheduler(0) == policy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging; later tests read it by caplog."""
+    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    disabled = logging.root.manager.disable
+    yield
+    logging.disable(disabled)
+    for one, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        one.handlers[:], one.propagate = handlers, propagate
+        one.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
