@@ -14,7 +14,12 @@ from tests.behaviour import fresh
 
 # These read rows with packages that the project itself does not need.
 NEED_MORE = {"build": "calibrate", "calibrate": "calibrate", "report": "calibrate"}
-NEED_MORE |= {"evaluate": "evaluate", "gate": "calibrate"}
+NEED_MORE |= {
+    "evaluate": "evaluate",
+    "gate": "calibrate",
+    "risks": "calibrate",
+    "train": "calibrate",
+}
 ADVICE = re.compile(
     r"refusal-steering: `(\w+)` needs \w+, which is not installed; the extra `(\w+)` brings it: "
     r"(\S+)/python -m pip install 'refusal-steering\[\2\]'\n"

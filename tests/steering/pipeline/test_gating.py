@@ -96,7 +96,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
-SHORT = ("--steps", 80, "--budget", 0.05)
+SHORT = ("--budget", 0.05)
 
 
 def test_rows_and_a_bundle_become_a_gated_bundle(
@@ -159,7 +159,7 @@ def test_options_reach_the_gate(chat: CalibrationModel, model: Path, tmp_path: P
     known = saved(tmp_path / "static", "static")
     rows_of(chat, tmp_path / "rows")
     kept = ("--adapters", "--layers", "1,2", "--pooling", "max", "--width", 0.3)
-    more = ("--decode-tokens", 9, "--name", "mine", "--steps", 80, "--budget", 0.2)
+    more = ("--decode-tokens", 9, "--name", "mine", "--budget", 0.2)
     run(known, tmp_path / "rows", "--model", model, "-o", tmp_path / "out", *kept, *more)
     bundle = load_bundle(tmp_path / "out")
     found = bundle.manifest.gate
@@ -210,6 +210,6 @@ def test_a_build_reads_what_is_missing_and_keeps_it(
 
 
 def test_layers_are_read_by_depth_up_to_the_first_steered_one() -> None:
-    assert GatePlan().read_layers(24, 14) == (10, 12, 14)
-    assert GatePlan().read_layers(24, 11) == (10, 11)
+    assert GatePlan().read_layers(24, 14) == (8, 10, 12, 14)
+    assert GatePlan().read_layers(24, 11) == (8, 10, 11)
     assert GatePlan(layers=(5, 3)).read_layers(24, 14) == (3, 5)
