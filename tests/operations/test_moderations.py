@@ -40,8 +40,9 @@ def test_openais_client_reads_the_answer(site: Site) -> None:
         score = (result.category_scores.model_extra or {})[CATEGORY]
         assert 0.0 <= score <= 1.0
         assert (result.categories.model_extra or {})[CATEGORY] is result.flagged is (score >= 0.5)
-        # What nobody measures is not said to be harmless.
-        assert result.categories.violence is None
+        # Strict clients want every category; what nobody measures has read no input.
+        assert result.categories.violence is False and result.category_scores.violence == 0.0
+        assert result.category_applied_input_types.violence == []
 
 
 def test_a_score_is_the_risk_of_the_chat_with_the_same_message(site: Site) -> None:
@@ -57,7 +58,10 @@ def test_a_picture_is_scored_with_its_text(site: Site) -> None:
     response = moderate(site, parts)
     assert response.status_code == 200, response.text
     (result,) = response.json()["results"]
-    assert result["category_applied_input_types"] == {CATEGORY: ["image", "text"]}
+    applied = result["category_applied_input_types"]
+    assert {name: kinds for name, kinds in applied.items() if kinds} == {
+        CATEGORY: ["image", "text"]
+    }
     chat = site.callers.chat(messages=message(image_part()), steering=UNMOVED).json()
     score = result["category_scores"][CATEGORY]
     assert score == pytest.approx(chat["steering"]["risk"], abs=1e-3)
