@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.attack.beside import beside
+
 MINUTE = 60.0
 _MIB = 2**20
 _PAGE = 4096
@@ -56,14 +58,9 @@ class Log:
     @contextmanager
     def kept(self) -> Iterator[Log]:
         """Measure for the time of the block, and once more at its end."""
-        thread = threading.Thread(target=self._run, daemon=True)
-        thread.start()
-        try:
+        with beside(self._run, self._stop):
             yield self
-        finally:
-            self._stop.set()
-            thread.join()
-            self.seen.append(Footprint.of(self.root))
+        self.seen.append(Footprint.of(self.root))
 
     def growth(self, role: str) -> float:
         """By what share a role's memory has grown since the first third of the measurements."""

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import yaml
 
+from tests.attack.beside import beside
 from tests.server.fixtures.live import CHAT, KEY, ROOT, launched
 
 BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "promptgate"
@@ -81,13 +82,8 @@ class Pulse:
     @contextmanager
     def taken(self) -> Iterator[Pulse]:
         """Ask for ``/live`` again and again for the time of the block."""
-        thread = threading.Thread(target=self._beat, daemon=True)
-        thread.start()
-        try:
+        with beside(self._beat, self._stop):
             yield self
-        finally:
-            self._stop.set()
-            thread.join()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,9 @@ from refusal_server.policy.policy_set import PolicySet
 from refusal_server.settings import Limits
 from refusal_server.telemetry.ending import Admitted
 from refusal_server.telemetry.metrics import Metrics, RequestLabels
+
+# What templates write into the prompt before the first turn.
+_BEFORE_TURNS = ("tools", "documents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,9 @@ class ChatIntake:
         media = time.perf_counter()
         modality = await self._guard.check(messages)
         media = time.perf_counter() - media
-        choice = choice.bringing({medium for medium, _, _ in media_parts(messages)})
+        choice = choice.bringing(
+            {medium for medium, _, _ in media_parts(messages)}, from_start=_begins_elsewhere(body)
+        )
         self._salt(body, caller)
         request = parse(body)
         if body.get("max_tokens") is None and request.max_completion_tokens is None:
@@ -144,6 +150,16 @@ class ChatIntake:
         if model not in self._models:
             message = f"The model does not exist; this server has {', '.join(self._models)}."
             raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def _begins_elsewhere(body: Mapping[str, Any]) -> bool:
+    """Whether a caller's words stand before the first user turn.
+
+    These are a system prompt, an answer put there, and descriptions of tools, which templates write
+    into the system prompt.
+    """
+    opened = body["messages"][0].get("role") != "user"
+    return opened or any(body.get(key) for key in _BEFORE_TURNS)
 
 
 def _check_measurable(body: dict[str, Any], choice: SteeringChoice) -> None:

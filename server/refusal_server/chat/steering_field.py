@@ -41,7 +41,8 @@ class SteeringChoice:
     ``media`` are those that the request brings. ``assessment`` is its risk, for strategies that
     must know it before the answer. ``arm`` is set where a split has drawn the policy. ``told``
     says whether the caller may read what is measured; ``token_risks`` how many numbers along the
-    prompt it has asked for.
+    prompt it has asked for. ``from_start`` is whether the caller has put something before the first
+    user turn, which a gate must read too.
     """
 
     policy: Policy
@@ -53,10 +54,13 @@ class SteeringChoice:
     arm: Arm | None = None
     told: bool = True
     token_risks: int = 0
+    from_start: bool = False
 
-    def bringing(self, media: Collection[str]) -> SteeringChoice:
-        """The same choice for a request with ``media``."""
-        return replace(self, media=tuple(medium for medium in MEDIA if medium in media))
+    def bringing(self, media: Collection[str], *, from_start: bool = False) -> SteeringChoice:
+        """The same choice for a request with ``media``, and with words before its first turn."""
+        kinds = tuple(medium for medium in MEDIA if medium in media)
+        read = from_start and self.policy.rule.system_prompts == "read"
+        return replace(self, media=kinds, from_start=read)
 
     def assessed(self, assessment: RiskAssessment) -> SteeringChoice:
         """The same choice for a request whose risk is known."""
@@ -116,9 +120,12 @@ class SteeringChoice:
             blend=blend,
         )
         directive = spec.directive(bundle.digest, self.policy.name, self.version)
-        if bundle.gate is None or not self.told:
+        if bundle.gate is None:
             return directive
-        return replace(directive, token_risks=self.token_risks)
+        risks = self.token_risks if self.told else 0
+        return replace(
+            directive, token_risks=risks, count_from=0 if self.from_start else directive.count_from
+        )
 
 
 def parse_ask(value: Any, token_risks: int = MAX_TOKEN_RISKS) -> SteeringAsk:

@@ -129,9 +129,9 @@ def parse_model(text: str, kind: type[Model], source: str, known: Iterable[str])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` or nothing."""
+    """`` Did you mean 'x'?`` or nothing, as for a known name in the wrong place."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
+    return f" Did you mean {matches[0]!r}?" if matches and matches[0] != name else ""
 
 
 def first_problem(error: ValidationError, known: Iterable[str]) -> str:

@@ -50,6 +50,9 @@ class PolicyRule(_Frozen):
     ``selectable`` lets callers name it, whatever their default. ``models`` are
     the served names that it is for; without the field it is for all. ``report_to`` says who is
     told risks and coefficients: every caller, those whose key has the right, or nobody.
+    ``system_prompts`` says whether a gate reads what stands before the first user turn, if the
+    caller has put anything there; ``trusted`` is for callers whose system prompts are the
+    operator's own.
     """
 
     mode: Mode
@@ -64,6 +67,7 @@ class PolicyRule(_Frozen):
     models: tuple[str, ...] | None = Field(default=None, min_length=1)
     split: TrafficSplit | None = None
     report_to: ReportTo = "everyone"
+    system_prompts: Literal["read", "trusted"] = "read"
     description: str = ""
 
     @property

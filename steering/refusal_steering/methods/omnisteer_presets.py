@@ -9,7 +9,7 @@ All of these count projections from zero, where a model may have its harmful row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,7 @@ SCALE_FREE = Preset(
 )
 # Counted from the harmless mean, harmful rows lie about one N along the vector by themselves: they
 # are to reach twice as far, whatever the stream's own offset along the vector is.
-CENTRED = Preset(
-    name="centred",
-    reach=2.0,
-    keep=0.5,
-    harmful_cost=0.01,
-    harmless_cost=0.05,
-    learning_rate=1e-3,
-    hinge_in_norms=True,
-    coefficient_in_norms=True,
-    centred=True,
-)
+CENTRED = replace(SCALE_FREE, name="centred", reach=2.0, centred=True)
 QWEN = Preset(
     name="qwen",
     reach=0.3,

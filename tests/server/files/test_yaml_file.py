@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from refusal_server.files.yaml_file import FileError, parse_mapping, parse_model
+from refusal_server.files.yaml_file import FileError, nearest, parse_mapping, parse_model
 from refusal_server.files.yaml_place import YamlPlaces
 
 TEXT = "default: a\npolicies:\n  a:\n    mode: off\n    models: [m]\n"
@@ -93,3 +93,8 @@ def test_a_place_that_is_there_has_its_own_line() -> None:
     assert places.line(("policies", "a", "strength")) == 3
     assert places.line(("nowhere",)) is None
     assert YamlPlaces("").line(("default",)) is None
+
+
+def test_a_known_name_in_the_wrong_place_is_not_suggested_for_itself() -> None:
+    assert nearest("size", ["name", "size"]) == ""
+    assert nearest("siez", ["name", "size"]) == " Did you mean 'size'?"
