@@ -62,6 +62,7 @@ STEERING_STATUSES = {
             "invalid_residual_rows",
             "invalid_token_rows",
             "missing_extra",
+            "model_unavailable",
             "no_canary",
             "speech_unavailable",
             "suite_unavailable",

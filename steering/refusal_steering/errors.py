@@ -71,6 +71,12 @@ class EvaluationError(SteeringError):
     code = "invalid_evaluation"
 
 
+class ModelUnavailableError(SteeringError):
+    """A model's name that stands neither for a folder here nor for a model that the hub gives."""
+
+    code = "model_unavailable"
+
+
 class SuiteUnavailableError(EvaluationError):
     """The data of a suite is neither on this machine nor available from the hub."""
 

@@ -21,6 +21,7 @@ from refusal_steering.tools.canaries import (
     model_for_canary,
 )
 from refusal_steering.tools.checks import bundle_out
+from refusal_steering.tools.models import TemplateArguments
 
 
 def calibrate(
@@ -29,6 +30,7 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the new bundle")],
     budget: Annotated[float, typer.Option(help="share of harmless requests to touch")] = 0.05,
     model: Annotated[Path | None, typer.Option(help="model folder, for a new canary")] = None,
+    template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Shift the gate so that at most a share of harmless requests is touched at all.
@@ -46,7 +48,7 @@ def calibrate(
     check_sizes(rows.model, known.manifest.model)
     tuning = rows.in_split("tune")
     check_budget(budget, int((tuning & ~rows.harmful).sum()))
-    target = model_for_canary(model, known.manifest.model)
+    target = model_for_canary(model, known.manifest.model, template_args)
     harmless_tuning = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
     layers, threshold = within_budget(known.layers, harmless_tuning, budget)
     manifest = known.manifest.model_dump(

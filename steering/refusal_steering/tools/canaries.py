@@ -27,14 +27,19 @@ def check_sizes(found: ModelIdentity, wanted: ModelIdentity) -> None:
         )
 
 
-def model_for_canary(path: Path | None, wanted: ModelIdentity) -> CalibrationModel | None:
-    """The model in ``path``, which must have the sizes of ``wanted``; ``None`` without a path."""
+def model_for_canary(
+    path: Path | None, wanted: ModelIdentity, template_arguments: str
+) -> CalibrationModel | None:
+    """The model in ``path``, which must have the sizes of ``wanted``; ``None`` without a path.
+
+    ``template_arguments`` are those of its chat template, as JSON.
+    """
     if path is None:
         return None
     # Loads transformers, which takes seconds and is needed with a model only.
     from refusal_steering.tools.models import open_model
 
-    folder = open_model(path)
+    folder = open_model(path, template_arguments)
     check_sizes(folder.identity(), wanted)
     return folder.load()
 

@@ -25,7 +25,12 @@ from refusal_steering.evaluation.suites.media import with_files
 from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
 from refusal_steering.tools.checks import file_out
 from refusal_steering.tools.engines import facts_of, running
-from refusal_steering.tools.models import TemplateArguments, check_files_of, check_texts, open_model
+from refusal_steering.tools.models import (
+    TemplateArguments,
+    check_available,
+    check_texts,
+    open_model,
+)
 
 Engine = Literal["vllm", "transformers"]
 
@@ -76,7 +81,7 @@ def _through_vllm(
 ) -> tuple[Tensor, tuple[int, int]]:
     conversations = [with_files(row.messages, root) for row in rows]
     longest = settings.engine["max_model_len"]
-    check_files_of(model)
+    check_available(model)
     check_texts(model, settings.template_arguments, conversations, longest)
     facts = facts_of(model, settings)
     with running(facts, settings, steered=False) as engine:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from refusal_steering.calibration.engine_arguments import ServedSettings
-from refusal_steering.tools.models import check_files_of
+from refusal_steering.tools.models import check_available
 
 if TYPE_CHECKING:
     from refusal_steering.engine import EngineFacts
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def facts_of(model: str, settings: ServedSettings, name: str | None = None) -> EngineFacts:
     """What vLLM says of ``model`` before it is loaded; a folder's files are checked first."""
-    check_files_of(model)
+    check_available(model)
     # Loads vLLM, which takes seconds.
     from refusal_steering.vllm_plugin.model_facts import model_facts
 

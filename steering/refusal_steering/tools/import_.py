@@ -27,6 +27,7 @@ from refusal_steering.importers.steering_vectors import read_steering_vectors
 from refusal_steering.methods.risk_probe import with_trained_probe
 from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
 from refusal_steering.tools.checks import bundle_out
+from refusal_steering.tools.models import TemplateArguments
 
 _SIGNED = "signed: the adapters may also weaken refusal, below what the unsteered model does"
 
@@ -83,6 +84,7 @@ def import_(
     num_layers: Annotated[
         int | None, typer.Option(min=1, help="decoder layers of the model, where no folder is")
     ] = None,
+    template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Read files of another tool without running code from them and write a bundle.
@@ -112,7 +114,7 @@ def import_(
     )
     if probe:
         draft = replace(draft, layers=with_trained_probe(draft.layers, ActivationFile.load(probe)))
-    canary = canary_on(model_for_canary(model, draft.model), draft.spec)
+    canary = canary_on(model_for_canary(model, draft.model, template_args), draft.spec)
     bundle = draft.save(out, name, canary)
     _report(draft, found, signed, canary)
     typer.echo(f"wrote {out}, digest {bundle.digest}")

@@ -27,6 +27,7 @@ from refusal_steering.methods.risk_probe import with_trained_probe
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
 from refusal_steering.tools.checks import bundle_out
+from refusal_steering.tools.models import TemplateArguments
 
 # The paper steers three to six neighbouring layers of 28; every further one costs twice.
 _LAYERS = 3
@@ -77,6 +78,7 @@ def train(
     model: Annotated[
         Path | None, typer.Option(help="folder of the model, to measure the boot canary")
     ] = None,
+    template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Train one adapter per layer on the unsteered rows and write a bundle.
@@ -88,7 +90,7 @@ def train(
     check_bundle_name(name)
     bundle_out(out, force=force)
     file, golden = ActivationFile.load(activations), load_golden(vectors)
-    target = model_for_canary(model, file.model)
+    target = model_for_canary(model, file.model, template_args)
     given = {
         "reach": reach,
         "keep": keep,

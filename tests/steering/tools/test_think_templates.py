@@ -14,6 +14,7 @@ from refusal_steering.calibration.model_folder import ModelFolder
 from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.methods.ras import RISK_PROMPTS, similarities
 from refusal_steering.prototypes import summarise
+from refusal_steering.tools.canaries import model_for_canary
 from tests.steering.tools.command_line import CommandLine
 from tests.steering.tools.damage import damaged, written
 
@@ -82,6 +83,19 @@ def test_the_commands_warn_and_take_arguments(
     quiet = command("collect", *arguments, "--template-args", QUIET)
     assert quiet.status == 0 and not any("think" in line for line in quiet.err)
     assert out.read_bytes() != first
+
+
+@pytest.mark.parametrize("given", [{}, {"enable_thinking": False}])
+def test_a_canary_is_measured_behind_the_same_template(
+    templated: Made, given: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = templated(SWITCH)
+    identity = ModelFolder.open(folder).identity()
+    target = model_for_canary(folder, identity, json.dumps(given))
+    assert target is not None and target.encode("words") == ModelFolder.open(
+        folder, given
+    ).load().encode("words")
+    assert ("think before it answers" in capsys.readouterr().err) == (not given)
 
 
 @pytest.mark.parametrize(
