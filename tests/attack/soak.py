@@ -39,6 +39,7 @@ _SETTLE_SECONDS = 3.0
 # Growth over the last two thirds of a run, of so many measurements at least.
 _FLAT = 0.02
 _FEWEST = 6
+_LENGTHS = 320
 # Small, so that traffic has written all of it before memory is first measured: pages that were
 # never written are not resident.
 _CACHE = ("--kv-cache-memory-bytes", str(64 * 2**20))
@@ -60,11 +61,26 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         attacked(Path(folder), arguments.model, *_CACHE) as site,
     ):
+        meet_every_length(site)
         text, holds = soak(site, Path(folder) / "policy.yaml", 60.0 * arguments.minutes)
     sys.stdout.write(text)
     if arguments.out is not None:
         arguments.out.write_text(text, encoding="utf-8")
     return 0 if holds else 1
+
+
+def meet_every_length(site: Site) -> None:
+    """One request of every length up to some hundred tokens.
+
+    On a CPU oneDNN compiles matrix multiplications for every number of rows in a batch and keeps
+    1,024 of them, so the worker grows until traffic has met as many; this is not what a soak is to
+    find.
+    """
+    for length in range(_LENGTHS):
+        # The number first, so that none finds the words of another in the prefix cache.
+        content = f"{length}{' a' * length}"
+        messages = [{"role": "user", "content": content}]
+        site.post(json.dumps({"messages": messages, "max_tokens": 1}).encode())
 
 
 def soak(site: Site, policy: Path, seconds: float) -> tuple[str, bool]:

@@ -47,7 +47,8 @@ class GateExamples:
         """Every train and tune item plainly, in an attack form, a genre and ``families`` families.
 
         Harmful items also stand in one task about harm each, which is harmless. Requests in other
-        languages and long harmless texts come with it. Held-out items are left out.
+        languages and long harmless texts come with it. Held-out items are left out. Twins in other
+        languages train only: so many of them would set the threshold alone.
         """
         rng = random.Random(seed)
         usable = [item for item in items if item.split != "held"]
@@ -63,7 +64,9 @@ class GateExamples:
         # Drawn last, so that the rows of the others, once read, stay what they are.
         further = [_in_genre(item, rng) for item in usable]
         further += [_spoken(item, rng) for item in language_items("more_languages.jsonl")]
-        return cls((*drawn, *(_with_system(example, rng) for example in further)))
+        drawn += [_with_system(example, rng) for example in further]
+        taught = [_trains(_spoken(item, rng)) for item in language_items("language_twins.jsonl")]
+        return cls((*drawn, *(_with_system(example, rng) for example in taught)))
 
     @property
     def labels(self) -> GateLabels:
@@ -82,7 +85,7 @@ class GateExamples:
 
 
 def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
-    """Requests in other languages than English, for training and tuning; one of two files.
+    """Requests in other languages than English, of one of three files.
 
     A hash of the id splits them as it does the contrast set; what would be held out there trains.
     """
@@ -125,6 +128,10 @@ def _example(item: Item, family: str, conversation: Sequence[Turn]) -> GateExamp
     borderline = item.domain == "borderline"
     label = GateLabel(item.id, family, item.harmful, item.split == "tune", borderline)
     return GateExample(label, tuple(conversation))
+
+
+def _trains(example: GateExample) -> GateExample:
+    return replace(example, label=replace(example.label, tuning=False))
 
 
 def _with_system(example: GateExample, rng: random.Random) -> GateExample:

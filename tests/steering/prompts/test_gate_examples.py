@@ -14,6 +14,8 @@ from refusal_steering.prompts.gate_labels import ABOUT, LANGUAGE
 
 ITEMS = {item.id: item for item in load_items()}
 
+LANGUAGE_FILES = ("languages.jsonl", "more_languages.jsonl")
+
 
 @pytest.fixture(scope="module")
 def examples() -> GateExamples:
@@ -113,3 +115,20 @@ def test_requests_in_other_languages_are_of_six_and_both_labels() -> None:
     assert len(kinds) >= 6
     for found in kinds.values():
         assert {(True, False), (False, False)} <= found
+
+
+def test_twins_in_other_languages_train_and_set_no_threshold(examples: GateExamples) -> None:
+    twins = {item.id for item in language_items("language_twins.jsonl")}
+    others = {item.id for name in LANGUAGE_FILES for item in language_items(name)}
+    assert not twins & others
+    labels = [label for label in examples.labels.all if label.item_id in twins]
+    assert len(labels) == len(twins) and not any(label.tuning for label in labels)
+
+
+def test_every_harmful_request_of_a_language_has_a_harmless_twin() -> None:
+    items = {item.id: item for item in language_items("language_twins.jsonl")}
+    assert len({item.text for item in items.values()}) == len(items)
+    for item in items.values():
+        if item.harmful:
+            twin = items[item.id.replace("harmful", "harmless")]
+            assert (twin.domain, twin.harmful) == (item.domain, False)
