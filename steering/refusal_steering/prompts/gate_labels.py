@@ -13,7 +13,7 @@ ABOUT = "about: "
 """Families with this prefix are harmless tasks about harm."""
 LANGUAGE = "language-"
 """Families with this prefix are requests in one other language than English."""
-_OF_A_LANGUAGE = 0.3
+_OF_A_LANGUAGE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +69,22 @@ class GateLabels:
         mask[list(chosen.values())] = True
         return mask
 
-    def weight(self, about: float) -> Tensor:
-        """Weights that make families count alike within a label, but for two kinds.
+    def weight(self, about: float, borderline: float) -> Tensor:
+        """Weights that make families count alike within a label, but for three kinds.
 
-        ``about`` is the weight of a family of harmless tasks about harm. A language has few items,
-        which a gate would learn by heart at full weight.
+        ``about`` is the weight of a family of harmless tasks about harm, ``borderline`` a factor
+        for borderline requests. A language has less than full weight, for a gate learns its few
+        items by heart.
         """
         cells = Counter((label.family, label.harmful) for label in self.all)
         shares = {family: _share(family, about) for family, _ in cells}
         return torch.tensor(
-            [shares[label.family] / cells[label.family, label.harmful] for label in self.all]
+            [
+                shares[label.family]
+                * (borderline if label.borderline else 1.0)
+                / cells[label.family, label.harmful]
+                for label in self.all
+            ]
         )
 
 

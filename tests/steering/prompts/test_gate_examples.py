@@ -93,13 +93,20 @@ def test_a_task_about_harm_is_harmless_and_its_request_is_not(examples: GateExam
 def test_families_weigh_alike_but_for_tasks_about_harm_and_languages(
     examples: GateExamples,
 ) -> None:
-    weight, labels = examples.labels.weight(0.1), examples.labels.all
+    weight, labels = examples.labels.weight(0.1, 1.0), examples.labels.all
     sums: dict[tuple[str, bool], float] = defaultdict(float)
     for label, own in zip(labels, weight.tolist(), strict=True):
         sums[label.family, label.harmful] += own
     for (family, _), found in sums.items():
-        expected = 0.1 if family.startswith(ABOUT) else 0.3 if family.startswith(LANGUAGE) else 1
+        expected = 0.1 if family.startswith(ABOUT) else 0.6 if family.startswith(LANGUAGE) else 1
         assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_borderline_requests_weigh_by_a_factor(examples: GateExamples) -> None:
+    labels = examples.labels
+    before, after = labels.weight(0.1, 1.0), labels.weight(0.1, 1.5)
+    for label, one, other in zip(labels.all, before.tolist(), after.tolist(), strict=True):
+        assert other == pytest.approx(one * (1.5 if label.borderline else 1.0))
 
 
 def test_one_example_of_every_item_is_chosen(examples: GateExamples) -> None:

@@ -2,7 +2,7 @@
 
 A prompt is a bag of tokens with one label. For every layer by itself, the logit of a prompt is its
 pooled score, and the loss is cross entropy; what serves is the mean of the layers' scores. Where
-the score has both parts, maximum and attention are trained each by itself and averaged: trained
+the score has both parts, maximum and attention are trained each by itself and mixed: trained
 together, the attention explains the training wordings and the maximum learns little.
 """
 
@@ -30,27 +30,31 @@ _SAMPLE = 12_000
 class PartRecipe:
     """How one part of the score is trained, the maximum or the attention.
 
-    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm:
-    a maximum cannot take back what one token says, so it learns little from them but to be blind.
+    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm,
+    ``borderline`` that of requests that sound harmful: a maximum cannot take back what one token
+    says, so it learns little from them but to be blind.
     """
 
     steps: int
     learning_rate: float
     ridge: float
     about: float
+    borderline: float
 
 
 @dataclass(frozen=True, slots=True)
 class GateRecipe:
     """How token probes are trained.
 
-    ``batch`` is in prompts. The last ``averaged`` share of the steps is averaged. ``query_scale``
-    is the spread of the first attention queries.
+    ``mix`` is the share of the maximum in a score that has both parts. ``batch`` is in prompts.
+    The last ``averaged`` share of the steps is averaged. ``query_scale`` is the spread of the first
+    attention queries.
     """
 
     pooling: Pooling = "both"
-    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1))
-    attention: PartRecipe = field(default_factory=lambda: PartRecipe(400, 3e-3, 0.02, 1.0))
+    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 1.0))
+    attention: PartRecipe = field(default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 1.5))
+    mix: float = 0.6
     batch: int = 96
     bias_rate: float = 3e-2
     averaged: float = 0.4
@@ -75,13 +79,17 @@ def train_probes(
     places, harmful = learning.nonzero().flatten(), labels.harmful[learning]
     bagged = {
         pooling: _Bagged(
-            rows.starts, places, harmful, _halves(labels.weight(part.about)[places], harmful)
+            rows.starts,
+            places,
+            harmful,
+            _halves(labels.weight(part.about, part.borderline)[places], harmful),
         )
         for pooling, part in recipe.parts.items()
     }
     return {
-        layer: _mean(
-            {at: _train(hidden, bagged[at], at, part, recipe) for at, part in recipe.parts.items()}
+        layer: _mixed(
+            {at: _train(hidden, bagged[at], at, part, recipe) for at, part in recipe.parts.items()},
+            recipe.mix,
         )
         for layer, hidden in rows.layers.items()
     }
@@ -123,17 +131,20 @@ class _Probe(nn.Module):
         return torch.stack((self.biases[0], torch.zeros(()), self.biases[1]))
 
 
-def _mean(parts: Mapping[Pooling, TokenProbe]) -> TokenProbe:
-    """The probe whose pooled score is the mean of the parts'."""
+def _mixed(parts: Mapping[Pooling, TokenProbe], share: float) -> TokenProbe:
+    """The probe whose pooled score has ``share`` of the maximum's and the rest of the attention's.
+
+    One part alone is itself.
+    """
     if len(parts) == 1:
         return next(iter(parts.values()))
     highest, attended = parts["max"], parts["attention"]
     return TokenProbe(
-        weight=highest.weight / 2,
-        bias=highest.bias / 2,
+        weight=share * highest.weight,
+        bias=share * highest.bias,
         query=attended.query,
-        value=attended.value / 2,
-        value_bias=attended.value_bias / 2,
+        value=(1 - share) * attended.value,
+        value_bias=(1 - share) * attended.value_bias,
     )
 
 

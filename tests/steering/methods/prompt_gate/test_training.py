@@ -21,7 +21,7 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 ALL = torch.ones(PROMPTS, dtype=torch.bool)
 HARMFUL = torch.arange(PROMPTS) % 3 == 0
 LEARNING = torch.arange(PROMPTS) < 80
-PART = PartRecipe(steps=60, learning_rate=0.03, ridge=0.002, about=1.0)
+PART = PartRecipe(steps=60, learning_rate=0.03, ridge=0.002, about=1.0, borderline=1.0)
 RECIPE = GateRecipe(maximum=PART, attention=PART, batch=32)
 
 
@@ -107,18 +107,20 @@ def test_labels_of_other_prompts_do_not_enter() -> None:
         torch.testing.assert_close(before[at].weight, after[at].weight, rtol=1e-3, atol=1e-4)
 
 
-def test_both_is_the_mean_of_its_two_parts() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_both_is_the_mix_of_its_two_parts(share: float) -> None:
     rows = with_harm(random_rows(PROMPTS), HARMFUL)
     scores = {
         pooling: pooled_scores(
             rows,
-            train_probes(rows, LABELS, LEARNING, replace(RECIPE, pooling=pooling)),
+            train_probes(rows, LABELS, LEARNING, replace(RECIPE, pooling=pooling, mix=share)),
             pooling,
             ALL,
         )
         for pooling in POOLINGS
     }
-    torch.testing.assert_close(scores["both"], (scores["max"] + scores["attention"]) / 2)
+    expected = share * scores["max"] + (1 - share) * scores["attention"]
+    torch.testing.assert_close(scores["both"], expected)
 
 
 def test_a_label_counts_half_whatever_its_families_weigh() -> None:
