@@ -22,7 +22,8 @@ from refusal_steering.detection.languages import refuses_in_any_language
 from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.prompts.contrast_set import load_items, render
 from tests.attack.options import OPTIONS, PLACES, REVEALING, Change
-from tests.attack.site import Pulse, Site, attacked
+from tests.attack.pulse import pulse_taken
+from tests.attack.site import Site, attacked
 from tests.attack.structures import BROKEN, HEAVY
 
 TOKENS, AT_ONCE = 24, 8
@@ -62,13 +63,13 @@ def attack(
 ) -> Iterator[Row]:
     """Every attack in turn; ``repeat`` is how often each broken body is sent."""
     prompts = harmful(requests)
-    with Pulse(site.ops).taken() as pulse:
+    with pulse_taken(site.ops) as pulse:
         yield from _revealing(site, prompts[0])
         yield from (_broken(site, name, body, repeat) for name, body in BROKEN.items())
         yield from (_heavy(site, name, make()) for name, make in HEAVY.items())
         yield _slots(site)
         yield from _options(site, prompts, options)
-    alive = f"slowest {pulse.slowest:.2f} s, {pulse.failed} failed"
+    alive = f"slowest of {pulse.count}: {pulse.slowest:.2f} s, {pulse.failed} failed"
     yield Row(LIVENESS, alive, pulse.slowest < 0.5 and not pulse.failed)
 
 

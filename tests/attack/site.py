@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +14,6 @@ from typing import Any
 import httpx2
 import yaml
 
-from tests.attack.beside import beside
 from tests.server.fixtures.live import CHAT, KEY, ROOT, launched
 
 BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "promptgate"
@@ -58,32 +55,6 @@ class Site:
     def ready(self) -> bool:
         """Whether the server says that it answers."""
         return httpx2.get(f"{self.ops}/ready", timeout=60).status_code == 200
-
-
-@dataclass(slots=True)
-class Pulse:
-    """The slowest answer of ``/live`` while a block ran, in seconds."""
-
-    url: str
-    slowest: float = 0.0
-    failed: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def _beat(self) -> None:
-        with httpx2.Client(base_url=self.url, timeout=30) as client:
-            while not self._stop.wait(0.05):
-                started = time.monotonic()
-                try:
-                    client.get("/live").raise_for_status()
-                except httpx2.HTTPError:
-                    self.failed += 1
-                self.slowest = max(self.slowest, time.monotonic() - started)
-
-    @contextmanager
-    def taken(self) -> Iterator[Pulse]:
-        """Ask for ``/live`` again and again for the time of the block."""
-        with beside(self._beat, self._stop):
-            yield self
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import contextlib
 import json
 import socket
 
+from tests.attack.pulse import pulse_taken
 from tests.attack.rows.row import HELLO, Row, Target, answered, refused
-from tests.attack.site import Pulse
 from tests.attack.structures import BROKEN, HEAVY
 from tests.server.fixtures.live import KEY
 
@@ -92,7 +92,7 @@ def _broken(target: Target) -> str:
 
 
 def _structures(target: Target) -> str:
-    with Pulse(target.ops).taken() as pulse:
+    with pulse_taken(target.ops) as pulse:
         seen = refused([target.post(make()) for make in HEAVY.values()], 400, 413)
     assert pulse.slowest < 0.5, f"/live took {pulse.slowest:.2f} s"
     assert not pulse.failed, f"/live failed {pulse.failed} times"
