@@ -81,7 +81,7 @@ def _through_vllm(
 ) -> tuple[Tensor, tuple[int, int]]:
     conversations = [with_files(row.messages, root) for row in rows]
     longest = settings.engine["max_model_len"]
-    check_available(model)
+    check_available(model, settings.engine.get("hf_token"))
     check_texts(model, settings.template_arguments, conversations, longest)
     facts = facts_of(model, settings)
     with running(facts, settings, steered=False) as engine:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def facts_of(model: str, settings: ServedSettings, name: str | None = None) -> EngineFacts:
     """What vLLM says of ``model`` before it is loaded; a folder's files are checked first."""
-    check_available(model)
+    check_available(model, settings.engine.get("hf_token"))
     # Loads vLLM, which takes seconds.
     from refusal_steering.vllm_plugin.model_facts import model_facts
 

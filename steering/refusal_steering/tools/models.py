@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,18 +45,19 @@ def open_model(path: Path, template_arguments: str = "{}") -> ModelFolder:
     return folder
 
 
-def check_available(model: str) -> None:
+def check_available(model: str, token: str | None = None) -> None:
     """Raise where vLLM could not load ``model``: before it tries, which takes minutes.
 
     ``ModelFolderError`` for a folder; :class:`ModelUnavailableError` for a name of which neither
-    the hub's cache on this machine nor the hub itself has anything.
+    the hub's cache on this machine nor the hub itself, asked with ``token``, has anything.
     """
     if _is_path(model):
         from refusal_steering.calibration.model_folder import check_files
 
         check_files(Path(model))
-    else:
-        _check_hub(model)
+    elif "://" not in model and not os.environ.get("VLLM_USE_MODELSCOPE"):
+        # Of other stores vLLM knows more than we do. A GGUF's name may end with a quantisation.
+        _check_hub(model.partition(":")[0], token)
 
 
 def check_texts(
@@ -82,7 +84,7 @@ def check_texts(
         chat.check_length(texts, longest, f"row {number}")
 
 
-def _check_hub(name: str) -> None:
+def _check_hub(name: str, token: str | None) -> None:
     # In every set-up, for transformers needs it; takes half a second to load.
     from huggingface_hub import model_info, try_to_load_from_cache
     from huggingface_hub.errors import (
@@ -95,7 +97,7 @@ def _check_hub(name: str) -> None:
     try:
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return
-        model_info(name, timeout=_HUB_SECONDS)
+        model_info(name, timeout=_HUB_SECONDS, token=token)
     except HFValidationError as error:
         raise ModelUnavailableError(
             f"{name!r} is neither a folder on this machine nor a name of the hub, such as "

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
+from refusal_steering.tools.models import check_available
 from tests.steering.tools.command_line import CommandLine
 
 NAME = "somebody/some-model"
@@ -38,15 +39,21 @@ def commands(tmp_path: Path) -> Commands:
     }
 
 
-def hub(monkeypatch: pytest.MonkeyPatch, raised: Exception, found: object = None) -> None:
-    """The hub's client raises ``raised``; its cache knows ``found``."""
+def hub(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception | None, found: object = None
+) -> list[str | None]:
+    """The hub's client raises ``raised``; its cache knows ``found``. The tokens it is given."""
+    tokens: list[str | None] = []
 
-    def model_info(name: str, *, timeout: float) -> None:
+    def model_info(name: str, *, timeout: float, token: str | None) -> None:
         assert name == NAME and timeout <= 10
-        raise raised
+        tokens.append(token)
+        if raised is not None:
+            raise raised
 
     monkeypatch.setattr(huggingface_hub, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: found)
+    return tokens
 
 
 @pytest.mark.parametrize("name", ["collect", "offsets"])
@@ -75,7 +82,21 @@ def test_what_is_neither_a_folder_nor_a_name(
 
 
 def test_a_model_in_the_cache_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    from refusal_steering.tools.models import check_available
-
-    hub(monkeypatch, AssertionError("the hub was asked"), found="config.json")
+    assert not hub(monkeypatch, None, found="config.json")
     check_available(NAME)
+
+
+def test_the_hub_is_asked_with_the_engines_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = hub(monkeypatch, None)
+    check_available(NAME, "hf_secret")
+    check_available(f"{NAME}:Q4_K_M")
+    assert tokens == ["hf_secret", None]
+
+
+@pytest.mark.parametrize("model", ["s3://bucket/model", "gs://bucket/model", "az://a/b"])
+def test_other_stores_are_left_to_vllm(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = hub(monkeypatch, None)
+    check_available(model)
+    monkeypatch.setenv("VLLM_USE_MODELSCOPE", "True")
+    check_available(NAME)
+    assert not tokens
