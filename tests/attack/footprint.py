@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.attack.beside import beside
-
 MINUTE = 60.0
 _MIB = 2**20
 _PAGE = 4096
@@ -58,8 +56,13 @@ class Log:
     @contextmanager
     def kept(self) -> Iterator[Log]:
         """Measure for the time of the block, and once more at its end."""
-        with beside(self._run, self._stop):
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        try:
             yield self
+        finally:
+            self._stop.set()
+            thread.join()
         self.seen.append(Footprint.of(self.root))
 
     def growth(self, role: str) -> float:
