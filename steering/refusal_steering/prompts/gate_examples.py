@@ -47,8 +47,8 @@ class GateExamples:
         """Every train and tune item plainly, in an attack form, a genre and ``families`` families.
 
         Harmful items also stand in one task about harm each, which is harmless. Requests in other
-        languages and long harmless texts come with it. Held-out items are left out. Twins in other
-        languages train only: so many of them would set the threshold alone.
+        languages and long harmless texts come with it. Held-out items are left out. Twins train
+        only: so many of them would set the threshold alone.
         """
         rng = random.Random(seed)
         usable = [item for item in items if item.split != "held"]
@@ -65,8 +65,12 @@ class GateExamples:
         further = [_in_genre(item, rng) for item in usable]
         further += [_spoken(item, rng) for item in language_items("more_languages.jsonl")]
         drawn += [_with_system(example, rng) for example in further]
-        taught = [_trains(_spoken(item, rng)) for item in language_items("language_twins.jsonl")]
-        return cls((*drawn, *(_with_system(example, rng) for example in taught)))
+        taught = [_spoken(item, rng) for item in language_items("language_twins.jsonl")]
+        drawn += [_with_system(_trains(example), rng) for example in taught]
+        for item in borderline_twins():
+            taught = [*_of_item(item, families, rng), _in_genre(item, rng)]
+            drawn += [_with_system(_trains(example), rng) for example in taught]
+        return cls(tuple(drawn))
 
     @property
     def labels(self) -> GateLabels:
@@ -89,6 +93,15 @@ def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
 
     A hash of the id splits them as it does the contrast set; what would be held out there trains.
     """
+    return _items(name)
+
+
+def borderline_twins() -> tuple[Item, ...]:
+    """Harmless requests that sound like the contrast set's harmful training items, one for each."""
+    return _items("borderline_twins.jsonl")
+
+
+def _items(name: str) -> tuple[Item, ...]:
     data = resources.files("refusal_steering.prompts") / "data" / name
     return tuple(Item(**row) for _, row in parse_json_lines(data.read_bytes(), data.name))
 

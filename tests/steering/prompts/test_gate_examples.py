@@ -9,7 +9,12 @@ import pytest
 
 from refusal_steering.evaluation.suites.unseen.half import unseen_cases
 from refusal_steering.prompts.contrast_set import load_items
-from refusal_steering.prompts.gate_examples import FAMILIES, GateExamples, language_items
+from refusal_steering.prompts.gate_examples import (
+    FAMILIES,
+    GateExamples,
+    borderline_twins,
+    language_items,
+)
 from refusal_steering.prompts.gate_labels import ABOUT, LANGUAGE
 
 ITEMS = {item.id: item for item in load_items()}
@@ -139,3 +144,22 @@ def test_every_harmful_request_of_a_language_has_a_harmless_twin() -> None:
         if item.harmful:
             twin = items[item.id.replace("harmful", "harmless")]
             assert (twin.domain, twin.harmful) == (item.domain, False)
+
+
+def test_every_harmful_training_item_has_a_borderline_twin_that_only_trains(
+    examples: GateExamples,
+) -> None:
+    twins = {twin.id: twin for twin in borderline_twins()}
+    trained = {
+        f"twin-of-{item.id}" for item in ITEMS.values() if item.harmful and item.split == "train"
+    }
+    assert set(twins) == trained
+    assert len({twin.text for twin in twins.values()}) == len(twins)
+    assert not {twin.text for twin in twins.values()} & {item.text for item in ITEMS.values()}
+    families = defaultdict(set)
+    for label in examples.labels.all:
+        if label.item_id in twins:
+            assert (label.harmful, label.tuning, label.borderline) == (False, False, True)
+            families[label.item_id].add(label.family)
+    assert set(families) == set(twins)
+    assert all("plain" in found and len(found) > 3 for found in families.values())
