@@ -11,7 +11,7 @@ from refusal_steering.errors import SteeringError
 _SAMPLE = "How do I boil an egg?"
 _ANSWER = "Put it into boiling water."
 # Templates of reasoning models take one of these names.
-THINKING_OFF = {"enable_thinking": False, "thinking": False}
+THINKING_OFF: Mapping[str, Any] = {"enable_thinking": False, "thinking": False}
 _THINK_BLOCKS = (
     ("<think>", "</think>"),
     ("<seed:think>", "</seed:think>"),
@@ -29,6 +29,14 @@ class UnreadablePromptError(SteeringError):
     """A prompt that is too long for the model, or in tokens that it does not know."""
 
     code: ClassVar[str] = "unreadable_prompt"
+
+
+def quiet(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` of a chat template with thinking off, unless they say otherwise.
+
+    A server asks its risk pass like that, so calibration reads every request like that.
+    """
+    return {**THINKING_OFF, **arguments}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,8 @@ class Chat:
         tail = text[text.rindex(_SAMPLE) :]
         if any(tail.count(opening) > tail.count(end) for opening, end in _THINK_BLOCKS):
             return True
-        quiet = Chat(self.tokenizer, {**self.arguments, **THINKING_OFF})
-        return quiet.render(_asking(_SAMPLE)) != text
+        off = Chat(self.tokenizer, {**self.arguments, **THINKING_OFF})
+        return off.render(_asking(_SAMPLE)) != text
 
     def check_prompts(self, prompts: Sequence[str], longest: int, vocabulary: int) -> None:
         """Raise :class:`UnreadablePromptError` for a prompt that a model cannot be given.

@@ -13,6 +13,8 @@ from typing import Any
 import typer
 import yaml
 
+from refusal_steering.calibration.chat import quiet
+
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 # What decides how the model reads a request; the rest of a server's file is about serving.
 _SHARED = (
@@ -51,7 +53,8 @@ class ServedSettings:
 def served_settings(given: str, path: Path | None, max_model_len: int) -> ServedSettings:
     """Settings of the server's file ``path`` under the JSON object ``given`` of the command line.
 
-    ``max_model_len`` holds where neither names one. Raises ``typer.BadParameter``.
+    ``max_model_len`` holds where neither names one. Thinking is off unless the server's defaults
+    turn it on. Raises ``typer.BadParameter``.
     """
     section = _section(path)
     engine = {
@@ -65,7 +68,7 @@ def served_settings(given: str, path: Path | None, max_model_len: int) -> Served
         engine,
         template,
         section.get("chat_template_content_format", "auto"),
-        section.get("default_chat_template_kwargs") or {},
+        quiet(section.get("default_chat_template_kwargs") or {}),
     )
 
 

@@ -92,10 +92,16 @@ def check_files(path: Path) -> None:
     _check_weights(path)
 
 
-def chat_of(path: Path, template_arguments: Mapping[str, Any]) -> Chat:
-    """The tokenizer of a model's folder with its chat template; raises the same."""
+def chat_of(
+    path: Path, template_arguments: Mapping[str, Any], *, trust_remote_code: bool = False
+) -> Chat:
+    """The tokenizer of a model's folder with its chat template; raises the same.
+
+    Code that comes with the model runs only with ``trust_remote_code``.
+    """
     with _telling("its tokenizer", path):
-        return Chat(AutoTokenizer.from_pretrained(path), dict(template_arguments))
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return Chat(tokenizer, dict(template_arguments))
 
 
 def _check_folder(path: Path) -> None:

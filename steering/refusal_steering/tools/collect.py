@@ -80,9 +80,8 @@ def _through_vllm(
     rows: Sequence[PromptRow], root: Path, model: str, settings: ServedSettings
 ) -> tuple[Tensor, tuple[int, int]]:
     conversations = [with_files(row.messages, root) for row in rows]
-    longest = settings.engine["max_model_len"]
     check_available(model, settings.engine.get("hf_token"))
-    check_texts(model, settings.template_arguments, conversations, longest)
+    check_texts(model, settings, conversations)
     facts = facts_of(model, settings)
     with running(facts, settings, steered=False) as engine:
         found = every_row(engine, conversations)

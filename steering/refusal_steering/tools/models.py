@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refusal_steering.calibration.engine_arguments import json_object
+from refusal_steering.calibration.engine_arguments import ServedSettings, json_object
 from refusal_steering.errors import ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -22,24 +23,35 @@ TemplateArguments = Annotated[
     str,
     typer.Option(
         "--template-args",
-        help="arguments of the chat template, as JSON, such as '{\"enable_thinking\": false}'",
+        help="arguments of the chat template, as JSON; thinking is off unless they turn it on",
     ),
 ]
 
 
 def open_model(path: Path, template_arguments: str = "{}") -> ModelFolder:
-    """The folder of a model, with a warning where its template lets it think first."""
+    """The folder of a model, whose template is told to let it think only by the arguments.
+
+    Says so where that matters: where the model thinks all the same, and where a server must be told
+    the same.
+    """
     # Loads transformers, which takes seconds.
+    from refusal_steering.calibration.chat import quiet
     from refusal_steering.calibration.model_folder import ModelFolder
 
     arguments = json_object(template_arguments, "the chat template's arguments")
-    folder = ModelFolder.open(path, arguments)
+    folder = ModelFolder.open(path, quiet(arguments))
     if folder.chat.thinks:
         typer.echo(
             f"warning: the chat template of {path} has the model think before it answers, so what "
-            "is measured is the start of a thought; give --template-args "
-            "'{\"enable_thinking\": false}' (or what the template calls it), and serve the model "
-            "with the same default_chat_template_kwargs",
+            "is measured is the start of a thought; give --template-args with what turns it off in "
+            "this template, and serve the model with the same default_chat_template_kwargs",
+            err=True,
+        )
+    elif replace(folder.chat, arguments=arguments).thinks:
+        typer.echo(
+            "note: thinking is off in what is measured here; serve the model with "
+            "default_chat_template_kwargs that turn it off too, such as "
+            "'{\"enable_thinking\": false}'",
             err=True,
         )
     return folder
@@ -61,24 +73,25 @@ def check_available(model: str, token: str | None = None) -> None:
 
 
 def check_texts(
-    model: str,
-    arguments: Mapping[str, Any],
-    conversations: Sequence[Sequence[Mapping[str, Any]]],
-    longest: int,
+    model: str, settings: ServedSettings, conversations: Sequence[Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Raise ``UnreadablePromptError`` for a conversation of more than ``longest`` tokens.
+    """Raise ``UnreadablePromptError`` for a conversation that is too long for the settings.
 
-    Only the words of the messages count, and only those of a model in a folder are looked at.
+    Only the words of the messages count, and only a tokenizer in a folder is asked. Its own code
+    runs where the settings trust it.
     """
-    if not _is_path(model):
+    source = settings.engine.get("tokenizer") or model
+    if not _is_path(source):
         return
     from refusal_steering.calibration.model_folder import chat_of
 
-    chat = chat_of(Path(model), arguments)
-    # A processor's own template is vLLM's to find.
-    if not chat.tokenizer.chat_template:
+    trusted = bool(settings.engine.get("trust_remote_code"))
+    chat = chat_of(Path(source), settings.template_arguments, trust_remote_code=trusted)
+    # A template of the server's, or of a processor, is vLLM's to read.
+    if settings.template or not chat.tokenizer.chat_template:
         return
-    chat.check(model)
+    chat.check(source)
+    longest: int = settings.engine["max_model_len"]
     for number, messages in enumerate(conversations, 1):
         texts = [{**message, "content": _words(message.get("content"))} for message in messages]
         chat.check_length(texts, longest, f"row {number}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from refusal_steering.calibration.chat import THINKING_OFF
 from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
@@ -55,8 +54,6 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     for strategy in plan.strategies:
         bundle_out(asked.out / strategy, force=asked.force)
     settings = served_settings(asked.engine_args, asked.served_by, _CONTEXT)
-    quiet = {**THINKING_OFF, **settings.template_arguments}
-    settings = replace(settings, template_arguments=quiet)
     facts = facts_of(asked.model, settings, asked.name)
     media, notes = _media(asked, facts)
     drawn = None if asked.data else _rendering(asked, plan, media)

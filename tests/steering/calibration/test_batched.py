@@ -91,6 +91,22 @@ def test_blended_batches_equal_the_reference(target: CalibrationModel, own_share
     assert blended != answer_all(target, PROMPTS, STEPS)
 
 
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_a_dose_limit_binds_in_batches_as_in_the_reference(
+    target: CalibrationModel, hold: bool, strength: float
+) -> None:
+    strong = {at: LayerSteering.static(one.direction, 40.0) for at, one in layers().items()}
+    limited = SteeringSpec(strong, hold=hold, dose_limit=0.2, strength=strength)
+    answers = answer_all(target, PROMPTS, STEPS, limited)
+    assert answers == reference_answers(target, limited)
+    assert answers != answer_all(target, PROMPTS, STEPS, replace(limited, dose_limit=None))
+    hidden = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(1))
+    moved = BatchSteering(limited).steer(1, hidden) - hidden
+    lengths, bound = moved.norm(dim=-1), 0.2 * hidden.norm(dim=-1)
+    assert bool((lengths <= bound + 1e-4).all()) and bool((lengths > 0.99 * bound).any())
+
+
 def test_collected_rows_are_those_of_a_full_pass(target: CalibrationModel) -> None:
     rows = collect(target, PROMPTS, [0, 2])
     for at, prompt in enumerate(PROMPTS):

@@ -42,7 +42,8 @@ def test_an_engine_is_set_up_as_the_server_is(tmp_path: Path) -> None:
         "seed": 3,
     }
     assert found.template == str(tmp_path / "mine.jinja")
-    assert (found.content_format, found.template_arguments) == ("openai", {"enable_thinking": True})
+    assert found.content_format == "openai"
+    assert found.template_arguments == {"enable_thinking": True, "thinking": False}
     assert served_settings('{"max_model_len": 64}', DEMO, 9).engine["max_model_len"] == 64
     assert served_settings("{}", None, 77).engine == {"max_model_len": 77}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.surprise import answer_ids, prime, surprise
 from refusal_steering.reference import ReferenceSteering, steered
 from refusal_steering.spec import SteeringSpec
+from tests.steering.chat_tokenizer import END, SPECIAL, ChatTokenizer
 
 COEFFICIENT = 3.0
 
@@ -34,3 +37,13 @@ def test_surprise_equals_the_reference(target: CalibrationModel, dose_limit: flo
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     used = [value for of_layer in state.coefficients.values() for value in of_layer.values()]
     assert len(used) == 4 and (min(used) < COEFFICIENT) == (dose_limit is not None)
+
+
+def test_a_refusal_ends_with_what_ends_a_turn_and_not_with_the_end_of_text() -> None:
+    """Gemma's answers end with a token of its own; its tokenizer names another."""
+    tokenizer = ChatTokenizer()
+    configured = SimpleNamespace(eos_token_id=[tokenizer.eos_token_id, SPECIAL[END]])
+    target = CalibrationModel(SimpleNamespace(generation_config=configured), tokenizer)
+    *words, end = answer_ids(target, "no never").tolist()
+    assert words == tokenizer("no never")["input_ids"]
+    assert end == SPECIAL[END] != tokenizer.eos_token_id

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from refusal_steering.calibration.chat import Chat, ChatTemplateError
+from refusal_steering.calibration.activation_file import ActivationFile
+from refusal_steering.calibration.chat import THINKING_OFF, Chat, ChatTemplateError, quiet
 from refusal_steering.calibration.model_folder import ModelFolder
 from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.methods.ras import RISK_PROMPTS, similarities
 from refusal_steering.prototypes import summarise
 from refusal_steering.tools.canaries import model_for_canary
+from refusal_steering.tools.models import open_model
 from tests.steering.tools.command_line import CommandLine
 from tests.steering.tools.damage import damaged, written
 
@@ -30,7 +33,7 @@ DEEPSEEK = (
 )
 OPT_IN = OPEN + "{% if enable_thinking %}<think>\n{% endif %}"
 BRACKETS = OPEN + "[THINK]"
-QUIET = '{"enable_thinking": false}'
+LOUD = '{"enable_thinking": true}'
 
 THINKING: list[tuple[str, str, dict[str, object], bool]] = [
     ("none", OPEN, {}, False),
@@ -65,9 +68,9 @@ def test_whether_a_template_thinks(
 
 def test_arguments_reach_every_prompt(templated: Made) -> None:
     folder = templated(SWITCH)
-    quiet = ModelFolder.open(folder, {"enable_thinking": False}).load()
-    ids = quiet.encode("words")
-    assert quiet.tokenizer.decode(ids).endswith("<think>\n\n</think>\n\n")
+    silent = ModelFolder.open(folder, {"enable_thinking": False}).load()
+    ids = silent.encode("words")
+    assert silent.tokenizer.decode(ids).endswith("<think>\n\n</think>\n\n")
     assert len(ids) > len(ModelFolder.open(folder).load().encode("words"))
 
 
@@ -77,15 +80,26 @@ def test_the_commands_warn_and_take_arguments(
     folder, out = templated(SWITCH), tmp_path / "rows.safetensors"
     (tmp_path / "p.jsonl").write_text(json.dumps({"label": "harmful", "prompt": "x"}))
     arguments = (tmp_path / "p.jsonl", "--model", folder, "-o", out, "--engine", "transformers")
-    warned = command("collect", *arguments)
+    told = command("collect", *arguments)
+    assert told.status == 0 and any("thinking is off" in line for line in told.err)
+    first = ActivationFile.load(out).layer(0)
+    silent = command("collect", *arguments, "--template-args", '{"enable_thinking": false}')
+    assert silent.status == 0 and not any("think" in line for line in silent.err)
+    assert torch.equal(ActivationFile.load(out).layer(0), first)
+    warned = command("collect", *arguments, "--template-args", LOUD)
     assert warned.status == 0 and any("think before it answers" in line for line in warned.err)
-    first = out.read_bytes()
-    quiet = command("collect", *arguments, "--template-args", QUIET)
-    assert quiet.status == 0 and not any("think" in line for line in quiet.err)
-    assert out.read_bytes() != first
+    assert not torch.equal(ActivationFile.load(out).layer(0), first)
 
 
-@pytest.mark.parametrize("given", [{}, {"enable_thinking": False}])
+def test_requests_are_read_with_thinking_off_as_the_risk_pass_is(templated: Made) -> None:
+    folder = templated(SWITCH)
+    target = open_model(folder).load()
+    asked = replace(target, template_arguments={**target.template_arguments, **THINKING_OFF})
+    assert target.encode("words") == asked.encode("words")
+    assert open_model(folder, LOUD).load().encode("words") != asked.encode("words")
+
+
+@pytest.mark.parametrize("given", [{}, {"enable_thinking": True}])
 def test_a_canary_is_measured_behind_the_same_template(
     templated: Made, given: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,9 +107,9 @@ def test_a_canary_is_measured_behind_the_same_template(
     identity = ModelFolder.open(folder).identity()
     target = model_for_canary(folder, identity, json.dumps(given))
     assert target is not None and target.encode("words") == ModelFolder.open(
-        folder, given
+        folder, quiet(given)
     ).load().encode("words")
-    assert ("think before it answers" in capsys.readouterr().err) == (not given)
+    assert ("think before it answers" in capsys.readouterr().err) == bool(given)
 
 
 @pytest.mark.parametrize(
