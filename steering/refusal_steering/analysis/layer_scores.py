@@ -37,14 +37,12 @@ class LayerScores:
     best: int
 
 
-def layer_scores(
-    sample: LabelledRows, frame: TextFrame | None = None, usable: float = 0.8
-) -> LayerScores:
-    """Scores from the reference form's rows; candidates are the first ``usable`` share of layers.
+def layer_scores(sample: LabelledRows, frame: TextFrame, usable: float = 0.8) -> LayerScores:
+    """Scores of the reference form's rows; candidates are the first ``usable`` share of layers.
 
-    A layer where the frame's two means are the same is no candidate either.
+    ``frame`` is of other rows than ``sample``: its own rows come apart in every layer of a wide
+    model, whatever they are. A layer where its two means are the same is no candidate.
     """
-    frame = frame or TextFrame.of(sample)
     harmful = sample.members(sample.reference, True)
     harmless = sample.members(sample.reference, False)
     places = frame.place(sample.rows).cpu()

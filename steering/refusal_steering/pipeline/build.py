@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from refusal_steering.analysis.layer_scores import layer_scores
 from refusal_steering.analysis.phenomena import LabelledRows
 from refusal_steering.analysis.separability import auroc
 from refusal_steering.bundle import (
@@ -33,17 +30,16 @@ from refusal_steering.methods.ras import (
     similarities,
 )
 from refusal_steering.pipeline.gating import STRATEGY, FittedGate, collected_gate, token_index
-from refusal_steering.pipeline.parts import LeftOut, Part, Region, adding, blending, gated
+from refusal_steering.pipeline.parts import LeftOut, Part, adding, blending, gated
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.requests import refuse_swapped
 from refusal_steering.pipeline.stages import Stages
 from refusal_steering.pipeline.strategies import (
     Adaptive,
     adaptive_layers,
-    grey_zone,
     refusal_directions,
-    trust_region_layer,
 )
+from refusal_steering.pipeline.text_region import labelled_rows, text_region
 from refusal_steering.prompts.contrast_set import render
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.prompts.examples import Example, Examples
@@ -107,7 +103,7 @@ def build(
         adaptive = adaptive_layers(examples, rows, directions, plan)
     parts = adding(adaptive, plan)
     with stages.stage("trust region"):
-        region = _mars(target, examples, sample, plan, left_out)
+        region = text_region(target, examples, sample, plan, left_out)
     parts.append(region.part(plan))
     with stages.stage("prototypes and risk pass"), left_out.unless("ras", "cascade"):
         parts += blending(adaptive, region, *_ras(target, examples, plan))
@@ -143,31 +139,7 @@ def _sample(target: CalibrationModel, examples: Examples, depth: int) -> Labelle
         if clear or taken.get(key, 0) < _SAMPLE:
             taken[key] = taken.get(key, 0) + 1
             chosen.append(example)
-    found = collect(target, [example.prompt for example in chosen], range(depth))
-    return LabelledRows(
-        torch.stack([found[layer] for layer in range(depth)]),
-        torch.tensor([example.item.harmful for example in chosen]),
-        tuple(example.form for example in chosen),
-    )
-
-
-def _mars(
-    target: CalibrationModel,
-    examples: Examples,
-    sample: LabelledRows,
-    plan: BuildPlan,
-    left_out: LeftOut,
-) -> Region:
-    """The best layer by text alone, its steering, and its grey zone."""
-    best = layer_scores(sample).best
-    _log.info("MARS steers layer %d", best)
-    needed = (examples.clear & ~examples.tuning) | (examples.tuning & examples.one_per_item)
-    chosen = examples.where(needed)
-    rows = collect(target, chosen.prompts, [best])[best]
-    layer, zone = trust_region_layer(chosen, rows, plan), None
-    with left_out.unless("cascade"):
-        zone = grey_zone(layer, chosen, rows, plan)
-    return Region(best, layer, zone)
+    return labelled_rows(target, chosen, depth)
 
 
 def _ras(

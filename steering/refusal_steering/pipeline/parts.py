@@ -62,15 +62,20 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """MARS's layer ``at``, and the risks that the cascade looks at, where there are any."""
+    """MARS's layer ``at``, and the risks that the cascade looks at, where there are any.
+
+    ``area`` is how well tuning requests of text are told apart there.
+    """
 
     at: int
+    area: float
     layer: LayerSteering
     zone: GreyZone | None
 
     def part(self, plan: BuildPlan) -> Part:
         """The strategy ``mars``."""
-        return Part("mars", _adds({self.at: self.layer}, plan.mars_window, plan))
+        spec = _adds({self.at: self.layer}, plan.mars_window, plan)
+        return Part("mars", spec, facts={"layer_area_on_tuning_rows": self.area})
 
 
 def _adds(layers: Mapping[int, LayerSteering], window: Window, plan: BuildPlan) -> SteeringSpec:

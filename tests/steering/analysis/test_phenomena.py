@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.analysis.dissolution import dissolution
-from refusal_steering.analysis.layer_scores import layer_scores
+from refusal_steering.analysis.layer_scores import LayerScores, layer_scores
 from refusal_steering.analysis.phenomena import LabelledRows, PhenomenaError, TextFrame
 from refusal_steering.analysis.separability import (
     POOLED,
@@ -34,6 +34,11 @@ def text_rows(seed: int = 0, gap: float = 1.0) -> tuple[Tensor, Tensor]:
 def two_forms(plain: Tensor, other: Tensor, harmful: Tensor) -> LabelledRows:
     names = ("plain",) * plain.shape[1] + ("image",) * other.shape[1]
     return LabelledRows(torch.cat([plain, other], dim=1), harmful.repeat(2), names)
+
+
+def own_scores(sample: LabelledRows, usable: float = 0.8) -> LayerScores:
+    """Scores of a sample in its own frame, where only their arithmetic matters."""
+    return layer_scores(sample, TextFrame.of(sample), usable)
 
 
 def about_the_harmless_mean(rows: Tensor, harmful: Tensor, turn: Tensor) -> Tensor:
@@ -149,7 +154,7 @@ def test_a_layer_without_direction_is_nan_and_never_chosen() -> None:
     rows[0] = 1.0
     sample = LabelledRows(rows, harmful, ("plain",) * 2 * EACH)
     assert all(math.isnan(curve.positions[0]) for curve in dissolution(sample))
-    scores = layer_scores(sample)
+    scores = own_scores(sample)
     assert math.isnan(scores.total[0])
     assert scores.best != 0
     with pytest.raises(PhenomenaError, match="no direction"):
@@ -205,17 +210,27 @@ def test_roc_curves_hold_the_areas_they_name() -> None:
 def test_the_layer_with_the_widest_gap_wins() -> None:
     rows, harmful = text_rows(gap=0.5)
     rows[2, harmful] += 20.0 * torch.linspace(-1, 1, HIDDEN)
-    scores = layer_scores(LabelledRows(rows, harmful, ("plain",) * 2 * EACH), usable=1.0)
+    scores = own_scores(LabelledRows(rows, harmful, ("plain",) * 2 * EACH), usable=1.0)
     assert scores.best == 2
     assert scores.margin[2] == max(scores.margin) > 0
     assert scores.consistency[2] == max(scores.consistency)
     assert sum(scores.total) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_noise_in_a_wide_model_scores_nothing_outside_of_its_own_rows() -> None:
+    """In 512 dimensions 40 rows of noise come apart along the difference of their own means."""
+    generator = torch.Generator().manual_seed(0)
+    learning, tuning = torch.randn(2, LAYERS, 80, 512, generator=generator)
+    labels = torch.arange(80) < 40
+    made, held = (LabelledRows(rows, labels, ("plain",) * 80) for rows in (learning, tuning))
+    assert min(own_scores(made).separability) > 0.99
+    assert max(layer_scores(held, TextFrame.of(made)).separability) < 0.7
+
+
 def test_late_layers_are_no_candidates() -> None:
     rows, harmful = text_rows(gap=0.5)
     rows[-1, harmful] += 20.0 * torch.linspace(-1, 1, HIDDEN)
-    scores = layer_scores(LabelledRows(rows, harmful, ("plain",) * 2 * EACH), usable=0.8)
+    scores = own_scores(LabelledRows(rows, harmful, ("plain",) * 2 * EACH), usable=0.8)
     assert [math.isnan(total) for total in scores.total] == [False] * 4 + [True]
     assert scores.best < LAYERS - 1
 
@@ -224,8 +239,8 @@ def test_scores_do_not_depend_on_the_length_of_the_stream() -> None:
     rows, harmful = text_rows()
     names = ("plain",) * 2 * EACH
     scales = torch.tensor([3.0, 0.1, 7.0, 1.0, 50.0])[:, None, None]
-    one = layer_scores(LabelledRows(rows, harmful, names))
-    other = layer_scores(LabelledRows(rows * scales, harmful, names))
+    one = own_scores(LabelledRows(rows, harmful, names))
+    other = own_scores(LabelledRows(rows * scales, harmful, names))
     assert other.margin == pytest.approx(one.margin)
     assert other.consistency == pytest.approx(one.consistency)
     assert other.best == one.best
