@@ -13,7 +13,6 @@ ABOUT = "about: "
 """Families with this prefix are harmless tasks about harm."""
 LANGUAGE = "language-"
 """Families with this prefix are requests in one other language than English."""
-_OF_A_LANGUAGE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +68,14 @@ class GateLabels:
         mask[list(chosen.values())] = True
         return mask
 
-    def weight(self, about: float, borderline: float) -> Tensor:
+    def weight(self, about: float, borderline: float, language: float) -> Tensor:
         """Weights that make families count alike within a label, but for three kinds.
 
-        ``about`` is the weight of a family of harmless tasks about harm, ``borderline`` a factor
-        for borderline requests. A language has less than full weight, for a gate learns its few
-        items by heart.
+        ``about`` is the weight of a family of harmless tasks about harm, ``language`` that of one
+        other language than English, and ``borderline`` a factor for borderline requests.
         """
         cells = Counter((label.family, label.harmful) for label in self.all)
-        shares = {family: _share(family, about) for family, _ in cells}
+        shares = {family: _share(family, about, language) for family, _ in cells}
         return torch.tensor(
             [
                 shares[label.family]
@@ -88,7 +86,7 @@ class GateLabels:
         )
 
 
-def _share(family: str, about: float) -> float:
+def _share(family: str, about: float, language: float) -> float:
     if family.startswith(LANGUAGE):
-        return _OF_A_LANGUAGE
+        return language
     return about if family.startswith(ABOUT) else 1.0

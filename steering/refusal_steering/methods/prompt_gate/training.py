@@ -30,9 +30,10 @@ _SAMPLE = 12_000
 class PartRecipe:
     """How one part of the score is trained, the maximum or the attention.
 
-    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm,
-    ``borderline`` that of requests that sound harmful: a maximum cannot take back what one token
-    says, so it learns little from them but to be blind.
+    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm: a
+    maximum cannot take back what one token says, so it learns little from them but to be blind.
+    ``borderline`` is the weight of requests that sound harmful, ``language`` that of a language
+    other than English, whose few requests an attention learns by heart.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class PartRecipe:
     ridge: float
     about: float
     borderline: float
+    language: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,11 @@ class GateRecipe:
     """
 
     pooling: Pooling = "both"
-    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 1.0))
-    attention: PartRecipe = field(default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 1.5))
-    mix: float = 0.6
+    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 2.0, 1.2))
+    attention: PartRecipe = field(
+        default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 0.5, 0.6)
+    )
+    mix: float = 0.65
     batch: int = 96
     bias_rate: float = 3e-2
     averaged: float = 0.4
@@ -82,7 +86,7 @@ def train_probes(
             rows.starts,
             places,
             harmful,
-            _halves(labels.weight(part.about, part.borderline)[places], harmful),
+            _halves(labels.weight(part.about, part.borderline, part.language)[places], harmful),
         )
         for pooling, part in recipe.parts.items()
     }

@@ -21,7 +21,9 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 ALL = torch.ones(PROMPTS, dtype=torch.bool)
 HARMFUL = torch.arange(PROMPTS) % 3 == 0
 LEARNING = torch.arange(PROMPTS) < 80
-PART = PartRecipe(steps=60, learning_rate=0.03, ridge=0.002, about=1.0, borderline=1.0)
+PART = PartRecipe(
+    steps=60, learning_rate=0.03, ridge=0.002, about=1.0, borderline=1.0, language=1.0
+)
 RECIPE = GateRecipe(maximum=PART, attention=PART, batch=32)
 
 
