@@ -11,6 +11,7 @@ from openai import AsyncOpenAI, OpenAIError
 
 from refusal_steering.errors import EndpointError
 from refusal_steering.evaluation.case import Message
+from refusal_steering.evaluation.suites.media import with_bytes
 
 _SHOWN = 300
 _HEADER = "x-steering"
@@ -87,12 +88,19 @@ class Endpoint:
     async def raw(
         self, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any]
     ) -> dict[str, Any] | str:
-        """The answer's JSON object, or the reason why there is none, as a string."""
+        """The answer's JSON object, or the reason why there is none, as a string.
+
+        Files that parts name are read now, so that as many lie in memory as requests are open.
+        """
         async with self._slots:
+            try:
+                sent = with_bytes(messages)
+            except OSError as error:
+                return f"a medium of the request cannot be read: {error}"
             try:
                 answer: Any = await self._client.chat.completions.with_raw_response.create(
                     model=self.model,
-                    messages=[*messages],  # type: ignore[list-item]
+                    messages=sent,  # type: ignore[arg-type]
                     max_tokens=max_tokens,
                     temperature=0.0,
                     extra_body=dict(extra),

@@ -16,7 +16,9 @@ from refusal_steering.evaluation.scoring.coherence import is_degenerate
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
 from refusal_steering.evaluation.scoring.grade import Pair
 from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
+from refusal_steering.evaluation.scoring.rubrics import RUBRICS
 from refusal_steering.evaluation.scoring.score import METRICS, Score
+from refusal_steering.evaluation.scoring.utility import utility
 from refusal_steering.evaluation.suites.suites import Suite
 
 FORMAT = 1
@@ -56,9 +58,7 @@ def collect(
         "suites": [suite.to_json() for suite in suites],
         "summary": [
             _summary(arm, suite.name, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name])
-            | _scores(
-                suite.detector, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name], judge
-            )
+            | _scores(suite, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name], judge)
             for suite in suites
             for arm in arms
         ],
@@ -74,7 +74,6 @@ def collect(
 def _summary(
     arm: Arm, suite: str, pairs: Sequence[Pair], baseline: Sequence[Pair]
 ) -> dict[str, Any]:
-    choices = grade.right_choices(pairs)
     return {
         "suite": suite,
         "arm": arm.name,
@@ -87,7 +86,7 @@ def _summary(
         "touched": grade.touched(pairs),
         "coherence": grade.coherence(pairs),
         "fidelity": _fidelity(pairs, baseline),
-        "right_choices": choices.to_json() if choices else None,
+        "utility": utility(pairs),
     }
 
 
@@ -100,15 +99,18 @@ def _fidelity(pairs: Sequence[Pair], baseline: Sequence[Pair]) -> dict[str, Any]
 
 
 def _scores(
-    detector: Detector, pairs: Sequence[Pair], baseline: Sequence[Pair], judge: str | None
+    suite: Suite, pairs: Sequence[Pair], baseline: Sequence[Pair], judge: str | None
 ) -> dict[str, Any]:
+    detector, rubric = suite.detector, suite.rubric
     new, old = grade.graded_by(detector, pairs), grade.graded_by(detector, baseline)
     scores = {detector.name: _score(Score(new), Score(old))}
     if judge is None:
         return {"scores": scores, "judge": None}
-    new, old = grade.graded_by_judge(pairs), grade.graded_by_judge(baseline)
+    new, old = (grade.graded_by_judge(one, rubric) for one in (pairs, baseline))
     scores[judge] = _score(Score(new), Score(old))
     judged = {
+        "rule": RUBRICS[rubric].rule,
+        "scores": grade.scores(pairs),
         "rulings": grade.rulings(pairs),
         "harmless_replies": grade.harmlessness(pairs).to_json(),
     }

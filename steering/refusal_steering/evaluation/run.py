@@ -21,10 +21,11 @@ from refusal_steering.evaluation.results import collect
 from refusal_steering.evaluation.scoring.coherence import Perplexity, PerplexityMeter
 from refusal_steering.evaluation.scoring.judge import Judge
 from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
+from refusal_steering.evaluation.scoring.rubric_name import RubricName
 from refusal_steering.evaluation.settings import Settings, fingerprint
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
-from refusal_steering.evaluation.table import markdown
+from refusal_steering.evaluation.tables.markdown import markdown
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ async def _evaluate(settings: Settings, suites: list[Suite]) -> dict[str, Any]:
         endpoint = await stack.enter_async_context(Endpoint(settings.access))
         judge = None
         if settings.judge is not None:
-            judge = Judge(await stack.enter_async_context(Endpoint(settings.judge)))
+            server = await stack.enter_async_context(Endpoint(settings.judge))
+            judge = Judge(server, settings.judge_media)
         meter = None
         if settings.perplexity:
             meter = PerplexityMeter(endpoint, settings.arms[0].policy)
@@ -99,11 +101,13 @@ class _Asker:
         self._meter = meter
         self._max_tokens = max_tokens
         self._journal = journal
+        self._rubrics: dict[str, RubricName] = {}
 
     async def run(self, arms: Sequence[Arm], suites: Sequence[Suite]) -> list[Outcome]:
         """Outcomes of all arms and cases, those of the journal among them."""
         done = {(outcome.arm, *outcome.key): outcome for outcome in self._journal.finished}
         work = [(arm, case) for arm in arms for suite in suites for case in suite.cases]
+        self._rubrics = {suite.name: suite.rubric for suite in suites}
         left = [(arm, case) for arm, case in work if (arm.name, *case.key) not in done]
         fresh = await self._ask_all(left, len(work))
         done |= {(outcome.arm, *outcome.key): outcome for outcome in fresh}
@@ -132,7 +136,7 @@ class _Asker:
         judgement, perplexity = None, Perplexity("off")
         if reply.text is not None:
             if self._judge is not None:
-                judgement = await self._judge(case, reply.text)
+                judgement = await self._judge(case, reply.text, self._rubrics[case.suite])
             if self._meter is not None:
                 perplexity = await self._meter(case, reply.text)
         return Outcome(arm.name, case.suite, case.id, reply, judgement, perplexity)

@@ -23,7 +23,7 @@ class Settings:
     ``system_prompt`` is one more arm: the baseline with that text before every request.
     ``again`` is another, the baseline once more: what differs there differs by itself, such as by
     the company in a batch. ``judge`` is the server of the judge, ``perplexity`` whether to ask
-    for it at all.
+    for it at all. ``judge_media`` shows the judge the media of a request.
     """
 
     access: Access
@@ -34,6 +34,7 @@ class Settings:
     limit: int | None = None
     max_tokens: int = 256
     judge: Access | None = None
+    judge_media: bool = False
     perplexity: bool = True
     again: bool = False
     data_dir: Path | None = None
@@ -70,6 +71,7 @@ class Settings:
             "max_tokens": self.max_tokens,
             "temperature": 0.0,
             "judge": {"url": self.judge.url, "model": judge_model} if self.judge else None,
+            "judge_media": self.judge_media,
             "perplexity": self.perplexity,
         }
 

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from refusal_steering.errors import EvaluationError
+from refusal_steering.evaluation.arms.system_prompt import REFUSE_HARM_NAME, load_system_prompt
 from refusal_steering.evaluation.endpoint import Access
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.run import journal_path
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.suites.suites import SUITES
-from refusal_steering.evaluation.system_prompt import REFUSE_HARM_NAME, load_system_prompt
-from refusal_steering.evaluation.table import markdown as table
+from refusal_steering.evaluation.tables.markdown import markdown as table
 from refusal_steering.tools.checks import file_out
 
 KEY, JUDGE_KEY = "REFUSAL_SERVER_API_KEY", "REFUSAL_JUDGE_API_KEY"

@@ -9,7 +9,8 @@ import pytest
 from refusal_steering.errors import EndpointError
 from refusal_steering.evaluation.case import Case, user
 from refusal_steering.evaluation.endpoint import Access, Endpoint, Reply, read_reply
-from refusal_steering.evaluation.scoring.judge import Judge, parse_ruling
+from refusal_steering.evaluation.scoring.judge import Judge
+from refusal_steering.evaluation.scoring.rubrics import read_ruling
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Fail, FakeServer, Hang, Raw
 from tests.steering.evaluation.texts import ANSWER, REFUSAL
@@ -118,7 +119,7 @@ RULINGS = {
 
 @pytest.mark.parametrize("text", RULINGS)
 async def test_only_one_word_is_a_ruling(text: str) -> None:
-    found = parse_ruling(text)
+    found = read_ruling(text)
     assert found.ruling == RULINGS[text]
     assert (found.gibberish is None) == (found.ruling is not None)
 
@@ -128,7 +129,7 @@ async def test_a_judge_that_fails_rules_nothing(
     serve: Serve, said: str | Fail | Hang | Raw
 ) -> None:
     async with Endpoint(access(serve(lambda _: said), said)) as endpoint:
-        found = await Judge(endpoint)(CASE, ANSWER)
+        found = await Judge(endpoint)(CASE, ANSWER, "three-way")
     assert found.ruling is None
     assert (found.error is None) == isinstance(said, str)
 
@@ -137,6 +138,6 @@ async def test_the_judge_sees_request_and_answer(serve: Serve) -> None:
     server = serve(lambda _: "SAFE")
     async with Endpoint(Access(server.url, retries=0)) as endpoint:
         judge = Judge(endpoint)
-        assert (await judge(CASE, ANSWER)).ruling == "safe"
+        assert (await judge(CASE, ANSWER, "three-way")).ruling == "safe"
         assert judge.name == "judge:fake"
     assert CASE.request in server.seen[0].text and ANSWER in server.seen[0].text

@@ -6,7 +6,6 @@ import pytest
 import sacrebleu
 
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature, similarity
-from refusal_steering.evaluation.scoring.grade import chosen_letter
 from tests.steering.evaluation.texts import ANSWER, REFUSAL
 
 
@@ -28,23 +27,3 @@ def test_answers_are_compared_key_by_key() -> None:
     found = Fidelity.between(before, after)
     assert (found.n, found.identical) == (2, 1)
     assert Fidelity.between({}, after) == Fidelity(0, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("B", "B"),
-        ("C. Paris is the capital.", "C"),
-        ("(D) because", "D"),
-        ("The correct answer is A.", "A"),
-        ("Answer: B", "B"),
-        ("A\n\nThe reason", "A"),
-        ("Because it is so, B", None),
-        ("I'm sorry, but I can't help.", None),
-        ("A good answer needs more words.", None),
-        ("**C**", "C"),
-        ("", None),
-    ],
-)
-def test_letter_of_an_answer(text: str, letter: str | None) -> None:
-    assert chosen_letter(text) == letter

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
-from refusal_steering.evaluation.suites.media import with_files
+from refusal_steering.evaluation.suites.media import with_bytes, with_files
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.omnibench import build
@@ -45,7 +45,7 @@ def test_every_rendered_case_is_asked_once(write: Callable[..., Path], tmp_path:
 def test_images_and_videos_become_data_urls(write: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "rendered"
     build(write(NESTED), folder, SILENT)
-    contents = {case.form: case.messages[0]["content"] for case in load(folder).cases}
+    contents = {case.form: with_bytes(case.messages)[0]["content"] for case in load(folder).cases}
     for combo, kind, head in (("t2i", "image", "image/png"), ("t2v", "video", "video/mp4")):
         medium, text = contents[combo]
         before, _, data = medium[f"{kind}_url"]["url"].partition(",")
@@ -61,7 +61,7 @@ def test_images_and_videos_become_data_urls(write: Callable[..., Path], tmp_path
 def test_speech_becomes_input_audio(write: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "rendered"
     build(write(NESTED), folder, ["a2i", "t2va"])
-    contents = {case.form: case.messages[0]["content"] for case in load(folder).cases}
+    contents = {case.form: with_bytes(case.messages)[0]["content"] for case in load(folder).cases}
     image, audio = contents["a2i"]
     assert (image["type"], audio["type"]) == ("image_url", "input_audio")
     assert audio["input_audio"]["format"] == "wav"

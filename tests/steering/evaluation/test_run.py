@@ -194,7 +194,7 @@ def test_multiple_choice_is_marked(serve: Serve, tmp_path: Path) -> None:
     table = tmp_path / "table.md"
     wanted = settings(serve(lambda _: "B. One."), tmp_path, suites=(f"mmlu:{path}",))
     results = evaluate(replace(wanted, markdown=table))
-    right = summary(results, "steer")["right_choices"]
+    right = summary(results, "steer")["utility"]["right"]
     assert (right["hits"], right["n"]) == (1, 3)
     assert "33.3 %" in table.read_text()
 

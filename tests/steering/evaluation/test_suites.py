@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.evaluation.expected import Choice
 from refusal_steering.evaluation.suites.checksums import known_digests
-from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS
+from refusal_steering.evaluation.suites.public.sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from refusal_steering.prompts.contrast_set import FORMS, load_items
@@ -143,7 +144,9 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC_SETS)
 def test_a_set_that_is_not_at_hand_says_where_to_put_it(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SuiteUnavailableError, match=f"DIR/{name}/.*--data-dir") as caught:
+    with pytest.raises(
+        SuiteUnavailableError, match=f"DIR/{PUBLIC_SETS[name].place}/.*--data-dir"
+    ) as caught:
         load(name, tmp_path)
     assert PUBLIC_SETS[name].home in str(caught.value)
 
@@ -200,7 +203,7 @@ def test_the_hub_is_asked_at_the_pinned_commit(
 def test_multiple_choice(tmp_path: Path) -> None:
     row = {"question": "Two and two?", "choices": ["3", "4", "5"], "answer": 1}
     (case,) = load(f"mmlu:{write_jsonl(tmp_path / 'mmlu.jsonl', [row])}").cases
-    assert case.choice == "B" and case.label == "harmless"
+    assert case.expected == Choice("B", ("3", "4", "5")) and case.label == "harmless"
     assert "A. 3\nB. 4\nC. 5\n" in case.request
 
 
@@ -241,7 +244,7 @@ def test_media_in_files(tmp_path: Path) -> None:
 def test_a_medium_outside_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(PNG)
     row = {"question": "x", "video_path": "../secret.png"}
-    path = write_jsonl(tmp_path / "set" / "harmful.jsonl", [row])
+    path = write_jsonl(tmp_path / "set" / "harmful_data.jsonl", [row])
     with pytest.raises(EvaluationError, match="outside"):
         load(f"video-safetybench:{path}")
 

@@ -11,14 +11,14 @@ import typer
 from typer.testing import CliRunner
 
 from refusal_steering.errors import EvaluationError
-from refusal_steering.evaluation.endpoint import Access
-from refusal_steering.evaluation.run import evaluate
-from refusal_steering.evaluation.settings import Settings
-from refusal_steering.evaluation.system_prompt import (
+from refusal_steering.evaluation.arms.system_prompt import (
     REFUSE_HARM,
     REFUSE_HARM_NAME,
     load_system_prompt,
 )
+from refusal_steering.evaluation.endpoint import Access
+from refusal_steering.evaluation.run import evaluate
+from refusal_steering.evaluation.settings import Settings
 from refusal_steering.tools.evaluate import evaluate as command
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask

@@ -11,7 +11,7 @@ from refusal_steering.evaluation.run import evaluate
 from refusal_steering.evaluation.scoring.coherence import Perplexity
 from refusal_steering.evaluation.scoring.grade import touched
 from refusal_steering.evaluation.scoring.outcome import Outcome
-from refusal_steering.evaluation.table import markdown
+from refusal_steering.evaluation.tables.markdown import markdown
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask
 from tests.steering.evaluation.scripted import settings, steered

@@ -8,7 +8,7 @@ from typing import Any
 
 from refusal_steering.evaluation.endpoint import Reply
 from refusal_steering.evaluation.scoring.coherence import Perplexity
-from refusal_steering.evaluation.scoring.judge import Judgement
+from refusal_steering.evaluation.scoring.judgement import Judgement
 
 
 @dataclass(frozen=True, slots=True)

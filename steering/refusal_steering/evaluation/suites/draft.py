@@ -7,42 +7,56 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from refusal_steering.evaluation.case import Case, Content, Label, Message, user
+from refusal_steering.evaluation.expected import Expected, ShortAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """``build`` makes the content of the user message, or all turns of a conversation.
 
-    Only chosen drafts are built.
+    Only chosen drafts are built. The other fields are those of :class:`Case`.
     """
 
     id: str
     form: str
     label: Label
     build: Callable[[], Content | tuple[Message, ...]]
-    choice: str | None = None
+    expected: Expected | None = None
+    intent: str | None = None
 
     def case(self, suite: str) -> Case:
         """The finished case."""
         built = self.build()
         messages = built if isinstance(built, tuple) else user(built)
-        return Case(self.id, suite, self.form, self.label, messages, self.choice)
+        return Case(self.id, suite, self.form, self.label, messages, self.expected, self.intent)
 
 
 def pick(drafts: Sequence[Draft], limit: int | None, seed: int = 0) -> list[Draft]:
     """At most ``limit`` drafts by chance, evenly over forms and labels, in their old order.
 
-    The same seed picks the same drafts, so that runs can be compared case by case.
+    The same seed picks the same drafts, so that runs can be compared case by case. Questions that
+    belong in pairs are picked in pairs, as far as the limit goes.
     """
     if limit is None or limit >= len(drafts):
         return list(drafts)
-    order = random.Random(seed).sample(range(len(drafts)), len(drafts))
+    units = _units(drafts)
+    order = random.Random(seed).sample(range(len(units)), len(units))
     turn: dict[tuple[str, str], int] = {}
     ranks = []
     for place in order:
-        group = (drafts[place].form, drafts[place].label)
+        first = drafts[units[place][0]]
+        group = (first.form, first.label)
         turn[group] = turn.get(group, 0) + 1
         ranks.append((turn[group], place))
     # Sorting is stable: within one turn the order of the draw decides.
-    chosen = sorted(ranks, key=lambda rank: rank[0])[:limit]
-    return [drafts[place] for place in sorted(place for _, place in chosen)]
+    chosen = [place for _, unit in sorted(ranks, key=lambda rank: rank[0]) for place in units[unit]]
+    return [drafts[place] for place in sorted(chosen[:limit])]
+
+
+def _units(drafts: Sequence[Draft]) -> list[list[int]]:
+    """Places of drafts that belong together, each alone unless its question is one of a pair."""
+    found: dict[object, list[int]] = {}
+    for place, draft in enumerate(drafts):
+        pair = draft.expected.pair if isinstance(draft.expected, ShortAnswer) else ""
+        found.setdefault((draft.form, pair) if pair else place, []).append(place)
+    return list(found.values())

@@ -1,4 +1,8 @@
-"""Media of a suite as parts of an OpenAI message, with the bytes inside the request."""
+"""Media of a suite as parts of an OpenAI message.
+
+A part of ours may name its file instead of holding its bytes, so that a suite of videos does not
+lie in memory: :func:`with_bytes` puts them in when a request is sent.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
+from refusal_steering.evaluation.suites.rows import sha256
 
 Part = dict[str, Any]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+FILE, DIGEST = "file", "sha256"
+_PNG, _RIFF = b"\x89PNG\r\n\x1a\n", b"RIFF"
 _AUDIO_FORMATS = {".wav": "wav", ".mp3": "mp3"}
 
 
@@ -27,27 +33,52 @@ def image_part(data: bytes) -> Part:
     return {"type": "image_url", "image_url": {"url": _data_url(kind, data)}}
 
 
+def audio_part(data: bytes) -> Part:
+    """A WAV or MP3 file's sound."""
+    kind = "wav" if data.startswith(_RIFF) else "mp3"
+    return _audio(data, kind)
+
+
 def file_part(root: Path, name: str) -> Part:
-    """The medium in file ``name`` under ``root``; its ending says what it is.
+    """The medium in file ``name`` under ``root``, its bytes inside; its ending says what it is.
 
     Video uses ``video_url``, which vLLM understands and OpenAI's own API does not.
     """
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise EvaluationError(f"the data names a file outside its own folder: {name}")
-    if not path.is_file():
-        raise SuiteUnavailableError(f"there is no file {path}; unpack the set's media there")
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    if kind.startswith("image/"):
-        return image_part(path.read_bytes())
-    if kind.startswith("video/"):
-        url = _data_url(kind, path.read_bytes())
-        return {"type": "video_url", "video_url": {"url": url}}
-    audio = _AUDIO_FORMATS.get(path.suffix.lower())
-    if audio is None:
-        raise EvaluationError(f"{path} is neither an image, a video, a WAV nor an MP3 file")
-    data = base64.b64encode(path.read_bytes()).decode()
-    return {"type": "input_audio", "input_audio": {"data": data, "format": audio}}
+    path = _medium(root, name)
+    return _read(path, _type_of(path))
+
+
+def file_reference(root: Path, name: str) -> Part:
+    """The same medium as its file's path and digest; raises as :func:`file_part`."""
+    path = _medium(root, name)
+    return {"type": _type_of(path), FILE: str(path), DIGEST: sha256(path)}
+
+
+def with_bytes(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with the bytes of every file that :func:`file_reference` names.
+
+    Raises ``OSError`` for a file that is gone.
+    """
+    return [
+        {
+            **message,
+            "content": [_with_bytes(part) for part in message["content"]]
+            if isinstance(message["content"], list)
+            else message["content"],
+        }
+        for message in messages
+    ]
+
+
+def without_paths(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages whose parts name a file by its digest alone."""
+    return [{**message, "content": _by_digest(message["content"])} for message in messages]
+
+
+def digests(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Hex sha256 of the files that the parts of some messages name."""
+    contents = [message["content"] for message in messages if isinstance(message["content"], list)]
+    return [part[DIGEST] for content in contents for part in content if DIGEST in part]
 
 
 def with_files(messages: Sequence[Mapping[str, Any]], root: Path) -> list[dict[str, Any]]:
@@ -65,6 +96,49 @@ def _content(content: Any, root: Path) -> Any:
         file_part(root, str(part["file"])) if isinstance(part, dict) and "file" in part else part
         for part in content
     ]
+
+
+def _by_digest(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [{key: part[key] for key in part if key != FILE} for part in content]
+
+
+def _with_bytes(part: Part) -> Part:
+    return _read(Path(part[FILE]), part["type"]) if DIGEST in part else part
+
+
+def _medium(root: Path, name: str) -> Path:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise EvaluationError(f"the data names a file outside its own folder: {name}")
+    if not path.is_file():
+        raise SuiteUnavailableError(f"there is no file {path}; unpack the set's media there")
+    return path
+
+
+def _type_of(path: Path) -> str:
+    kind = (mimetypes.guess_type(path.name)[0] or "").partition("/")[0]
+    if kind in ("image", "video"):
+        return f"{kind}_url"
+    if path.suffix.lower() not in _AUDIO_FORMATS:
+        raise EvaluationError(f"{path} is neither an image, a video, a WAV nor an MP3 file")
+    return "input_audio"
+
+
+def _read(path: Path, kind: str) -> Part:
+    data = path.read_bytes()
+    if kind == "image_url":
+        return image_part(data)
+    if kind == "video_url":
+        url = _data_url(mimetypes.guess_type(path.name)[0] or "video/mp4", data)
+        return {"type": kind, kind: {"url": url}}
+    return _audio(data, _AUDIO_FORMATS[path.suffix.lower()])
+
+
+def _audio(data: bytes, kind: str) -> Part:
+    text = base64.b64encode(data).decode()
+    return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
 
 
 def _data_url(kind: str, data: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 from refusal_steering.evaluation.case import Content, parse_label
 from refusal_steering.evaluation.suites.draft import Draft
-from refusal_steering.evaluation.suites.media import file_part, text_part
+from refusal_steering.evaluation.suites.media import file_reference, text_part
 from refusal_steering.evaluation.suites.rows import read_rows
 
 _MEDIA = ("image", "audio", "video")
@@ -55,4 +55,6 @@ def _checked(part: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _content(root: Path, parts: list[tuple[str, str]]) -> Content:
-    return [text_part(value) if kind == "text" else file_part(root, value) for kind, value in parts]
+    return [
+        text_part(value) if kind == "text" else file_reference(root, value) for kind, value in parts
+    ]

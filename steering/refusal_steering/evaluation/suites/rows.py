@@ -12,6 +12,7 @@ from typing import Any
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
 from refusal_steering.prompts.json_lines import JsonLinesError, read_json_lines
+from refusal_steering.prompts.prompt_file import columns_found
 
 Row = dict[str, Any]
 
@@ -38,6 +39,13 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def value_of(row: Row, column: str, where: str) -> Any:
+    """What a column holds; raises :class:`EvaluationError` where the row has nothing there."""
+    if row.get(column) is None:
+        raise EvaluationError(f"{where}: there is no column {column}; {columns_found(row)}")
+    return row[column]
+
+
 def sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
@@ -50,8 +58,10 @@ def _jsonl(path: Path) -> list[Row]:
 
 def _json(path: Path) -> list[Row]:
     rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values()):
+        return list(rows.values())
     if not isinstance(rows, list):
-        raise ValueError("its top level is not a list")
+        raise ValueError("its top level is neither a list of rows nor rows by their ids")
     return rows
 
 

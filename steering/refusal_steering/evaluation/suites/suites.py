@@ -17,13 +17,17 @@ from refusal_steering.detection.languages import LanguagesDetector
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.case import Case, Label, Message, parse_label
+from refusal_steering.evaluation.scoring.rubric_name import RubricName
 from refusal_steering.evaluation.suites.checksums import SourceFile
 from refusal_steering.evaluation.suites.draft import Draft, pick
 from refusal_steering.evaluation.suites.forms import Split, chosen_template, in_form
-from refusal_steering.evaluation.suites.public_cases import public_drafts
-from refusal_steering.evaluation.suites.public_files import find_files
-from refusal_steering.evaluation.suites.public_sets import PUBLIC_SETS, PublicSet
+from refusal_steering.evaluation.suites.media import without_paths
+from refusal_steering.evaluation.suites.public.cases import public_drafts
+from refusal_steering.evaluation.suites.public.files import find_files
+from refusal_steering.evaluation.suites.public.public_set import PublicSet
+from refusal_steering.evaluation.suites.public.sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.rendered import rendered_drafts, rendered_files
+from refusal_steering.evaluation.suites.requested import requested_drafts
 from refusal_steering.evaluation.suites.rows import Row, read_rows
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.unseen.half import Half, UnseenCase, unseen_cases
@@ -39,7 +43,7 @@ from refusal_steering.prompts.prompt_file import columns_found, says_something
 
 _log = logging.getLogger(__name__)
 
-SUITES = ("contrast", "unseen", "file", "omnibench", *PUBLIC_SETS)
+SUITES = ("contrast", "unseen", "file", "media", "omnibench", *PUBLIC_SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Suite:
     """Cases and where they came from; ``available`` is how many there were before a limit.
 
     ``expected`` is how many a whole copy of a public set gives. ``in_languages`` is whether
-    requests are in other languages than English too.
+    requests are in other languages than English too, ``rubric`` how a judge grades answers.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Suite:
     available: int
     expected: int | None = None
     in_languages: bool = False
+    rubric: RubricName = "three-way"
 
     @property
     def detector(self) -> Detector:
@@ -68,6 +73,7 @@ class Suite:
         return {
             "name": self.name,
             "spec": self.spec,
+            "rubric": self.rubric,
             "cases": len(self.cases),
             "available": self.available,
             "expected": self.expected,
@@ -90,6 +96,8 @@ def load_suite(spec: SuiteSpec, data_dir: Path | None = None, limit: int | None 
         return _unseen(spec, limit)
     if spec.name == "file":
         return _file(spec, limit)
+    if spec.name == "media":
+        return _requested(spec, limit)
     if spec.name == "omnibench":
         return _rendered(spec, limit)
     if spec.name not in PUBLIC_SETS:
@@ -171,6 +179,13 @@ def _file_drafts(row: Row, index: int, spec: SuiteSpec) -> Iterator[Draft]:
         yield Draft(f"{row.get('id', index)}/{form}", form, label, build)
 
 
+def _requested(spec: SuiteSpec, limit: int | None) -> Suite:
+    if spec.path is None or spec.forms or spec.label:
+        raise EvaluationError("suite 'media' is media:FILE.jsonl and takes no options")
+    drafts = requested_drafts(spec.path)
+    return _suite(f"media:{spec.path.name}", spec, drafts, (SourceFile.of(spec.path),), limit)
+
+
 def _rendered(spec: SuiteSpec, limit: int | None) -> Suite:
     if spec.path is None or spec.forms or spec.label:
         raise EvaluationError("suite 'omnibench' is omnibench:FOLDER and takes no options")
@@ -185,11 +200,12 @@ def _public(public: PublicSet, spec: SuiteSpec, data_dir: Path | None, limit: in
         raise EvaluationError(f"suite {public.name!r} has labels of its own; leave out ?label=")
     files = find_files(public, spec.path, data_dir)
     drafts = [draft for file in files for draft in public_drafts(public, file, spec.forms)]
-    expected = public.rows * max(1, len(spec.forms))
-    if len(drafts) != expected:
+    expected = None if public.rows is None else public.rows * max(1, len(spec.forms))
+    if expected is not None and len(drafts) != expected:
         _log.warning("suite %s: %d cases; a whole copy has %d", public.name, len(drafts), expected)
     sources = tuple(file.source for file in files)
-    return _suite(public.name, spec, drafts, sources, limit or public.sample, expected)
+    suite = _suite(public.name, spec, drafts, sources, limit or public.sample, expected)
+    return replace(suite, rubric=public.rubric)
 
 
 def _suite(
@@ -210,5 +226,7 @@ def _suite(
 
 
 def _digest(cases: tuple[Case, ...]) -> str:
-    rows = json.dumps([asdict(case) for case in cases], sort_keys=True, ensure_ascii=False)
+    # A file counts by its bytes, wherever it lies.
+    facts = [{**asdict(case), "messages": without_paths(case.messages)} for case in cases]
+    rows = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(rows.encode()).hexdigest()

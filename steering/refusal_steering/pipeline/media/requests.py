@@ -1,12 +1,8 @@
 """Labelled requests in text and media: what a build through the engine is made from.
 
-A user's own data are rows in the common schema of the papers, one JSON object a line::
-
-    {"id": 17, "type": "harmful", "modality": "image_text", "text": "...", "image": "a/b.png"}
-
-``type`` is ``harmful`` or ``safe``. Media are files beside the JSONL file. What a row brings
-decides its group; ``modality`` is theirs to name. Parts of a set are drawn by request id, never by
-row.
+A user's own data are rows in the common schema of the papers, as ``evaluate`` reads it
+(:mod:`refusal_steering.evaluation.suites.request_rows`). What a row sends decides its group. Parts
+of a set are drawn by request id, never by row.
 """
 
 from __future__ import annotations
@@ -15,25 +11,30 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from refusal_steering.errors import SteeringError
 from refusal_steering.evaluation.suites.media import file_part, text_part
+from refusal_steering.evaluation.suites.request_rows import (
+    MEDIA,
+    TEXT,
+    Kind,
+    RequestRow,
+    group_of,
+    read_request_rows,
+)
 from refusal_steering.prompts.contrast_set import Split
-from refusal_steering.prompts.json_lines import JsonLinesError, read_json_lines
-from refusal_steering.prompts.prompt_file import check_columns, columns_found, says_something
 
-Kind = Literal["text", "image", "video", "audio"]
-MEDIA: tuple[Kind, ...] = ("image", "video", "audio")
-TEXT: Literal["text"] = "text"
-_COLUMNS = ("id", "type", "modality", "text", *MEDIA)
-_LABELS = {"harmful": True, "safe": False, "harmless": False}
-
-
-class RequestFileError(SteeringError):
-    """A file of requests that cannot be used, with the line at fault."""
-
-    code: ClassVar[str] = "invalid_requests"
+# The kinds of a request's parts are named here too, for the stages.
+__all__ = (
+    "MEDIA",
+    "TEXT",
+    "Kind",
+    "MediaRequest",
+    "Requests",
+    "digest_of",
+    "read_requests",
+    "split_of",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ class MediaRequest:
     @property
     def group(self) -> str:
         """``text``, ``image``, ``text+image`` and so on, always in the same order."""
-        kinds = dict.fromkeys(kind for kind, _ in self.parts)
-        return "+".join(kind for kind in (TEXT, *MEDIA) if kind in kinds)
+        return group_of(self.parts)
 
     @property
     def media(self) -> tuple[str, ...]:
@@ -135,54 +135,20 @@ def split_of(request_id: str) -> Split:
 def read_requests(path: Path, rows: int | None = None, held: int | None = None) -> Requests:
     """The requests of a file in the papers' schema.
 
-    At most ``rows`` of each group, label and split, and at most ``held`` of those held out.
-
-    Every file that a row names is looked for. Raises :class:`RequestFileError`.
+    At most ``rows`` of each group, label and split, and at most ``held`` of those held out. Raises
+    as :func:`~refusal_steering.evaluation.suites.request_rows.read_request_rows`.
     """
-    try:
-        lines = read_json_lines(path)
-    except JsonLinesError as error:
-        raise RequestFileError(str(error)) from error
     taken: dict[tuple[str, bool, Split], int] = {}
     found = []
-    for number, row in lines:
-        one = _request(row, path, f"{path}, line {number}")
+    for row in read_request_rows(path):
+        one = _request(row)
         cell = (one.group, one.harmful, one.split)
         taken[cell] = taken.get(cell, 0) + 1
         most = held if one.split == "held" else rows
         if most is None or taken[cell] <= most:
             found.append(one)
-    if not found:
-        raise RequestFileError(f"{path} holds no requests; expected one JSON object a line")
     return Requests(tuple(found), path.name, digest_of(found))
 
 
-def _request(row: dict[str, Any], path: Path, where: str) -> MediaRequest:
-    check_columns(row, _COLUMNS, where)
-    label = row.get("type")
-    if label not in _LABELS:
-        raise RequestFileError(
-            f"{where}: 'type' is {label!r}, expected 'harmful' or 'safe'; {columns_found(row)}"
-        )
-    given: list[tuple[Kind, str]] = []
-    for kind in MEDIA:
-        # The sets leave a column empty where a row has no such medium.
-        if (name := row.get(kind)) not in (None, ""):
-            given.append((kind, _file(path.parent, name, where)))
-    text = row.get("text")
-    if text is not None and not isinstance(text, str):
-        raise RequestFileError(f"{where}: 'text' is {text!r}; expected a string")
-    if text and says_something(text):
-        given.append((TEXT, text))
-    if not given:
-        raise RequestFileError(f"{where}: neither text nor a medium; {columns_found(row)}")
-    name = str(row.get("id", hashlib.sha256(repr(given).encode()).hexdigest()[:16]))
-    return MediaRequest(name, _LABELS[label], split_of(name), tuple(given), path.parent)
-
-
-def _file(root: Path, name: object, where: str) -> str:
-    if not isinstance(name, str):
-        raise RequestFileError(f"{where}: a medium is {name!r}; expected the path of one file")
-    if not (root / name).is_file():
-        raise RequestFileError(f"{where}: there is no file {root / name}; unpack the media there")
-    return name
+def _request(row: RequestRow) -> MediaRequest:
+    return MediaRequest(row.id, row.harmful, split_of(row.id), row.parts, row.root)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from refusal_steering.evaluation.tables.by_modality import by_modality, has_media
+from refusal_steering.evaluation.tables.cells import rate, share, table
+
 # A suite of more forms has a table of their own, with intervals.
 _WIDEST = 8
 
@@ -29,20 +32,27 @@ def markdown(results: Mapping[str, Any]) -> str:
         for detector in rows[0]["scores"]:
             lines += [
                 "",
-                f"**{suite['name']}**, detector `{detector}`",
+                f"**{suite['name']}**, detector `{detector}`{_rule(rows[0], detector)}",
                 "",
                 *_table(rows, detector),
             ]
             if len(rows[0]["scores"][detector]["forms"]) > _WIDEST:
                 lines += ["", *_by_form(rows, detector)]
+            if has_media(rows, detector):
+                lines += ["", *by_modality(rows, detector)]
     return "\n".join(lines) + "\n"
+
+
+def _rule(row: Mapping[str, Any], detector: str) -> str:
+    judged = row["judge"]
+    return f": {judged['rule']}" if judged and detector.startswith("judge:") else ""
 
 
 def _by_form(rows: list[Mapping[str, Any]], detector: str) -> list[str]:
     head = ("form", "policy", "RSR", "BAR", "borderline", "harmful touched", "harmless touched")
     forms = rows[0]["scores"][detector]["forms"]
     body = [_form_row(form, row, detector) for form in forms for row in rows]
-    return [_line(cells) for cells in (head, ("---",) * len(head), *body)]
+    return table(head, body)
 
 
 def _form_row(form: str, row: Mapping[str, Any], detector: str) -> tuple[str, ...]:
@@ -50,8 +60,8 @@ def _form_row(form: str, row: Mapping[str, Any], detector: str) -> tuple[str, ..
     return (
         form,
         row["arm"],
-        *(_rate(rates[metric]) for metric in ("rsr", "bar", "borderline")),
-        *(_rate(touched[label]) if label in touched else "-" for label in ("harmful", "harmless")),
+        *(rate(rates[metric]) for metric in ("rsr", "bar", "borderline")),
+        *(rate(touched[label]) if label in touched else "-" for label in ("harmful", "harmless")),
     )
 
 
@@ -64,37 +74,22 @@ def _table(rows: list[Mapping[str, Any]], detector: str) -> list[str]:
     if len(rows[0]["scores"][detector]["forms"]) > _WIDEST:
         forms = []
     head = ("policy", *forms, "RSR, mean of forms", "RSR, all", "BAR", "borderline")
-    head += ("right choice", "identical", "chrF", "degenerate", "errors", "n")
+    head += ("right answer", "identical", "chrF", "degenerate", "errors", "n")
     body = [_row(row, row["scores"][detector], forms) for row in rows]
-    return [_line(cells) for cells in (head, ("---",) * len(head), *body)]
+    return table(head, body)
 
 
 def _row(row: Mapping[str, Any], score: Mapping[str, Any], forms: list[str]) -> tuple[str, ...]:
     close = row["fidelity"]["harmless"]
     return (
         row["arm"],
-        *(_share(score["forms"][form]["rsr"]["value"]) for form in forms),
-        _share(score["rsr_mean_over_forms"]),
-        *(_rate(score[metric]) for metric in ("rsr", "bar", "borderline")),
-        _rate(row["right_choices"]) if row["right_choices"] else "-",
-        _share(close["identical"] / close["n"] if close["n"] else None),
+        *(share(score["forms"][form]["rsr"]["value"]) for form in forms),
+        share(score["rsr_mean_over_forms"]),
+        *(rate(score[metric]) for metric in ("rsr", "bar", "borderline")),
+        rate(row["utility"]["right"]) if row["utility"] else "-",
+        share(close["identical"] / close["n"] if close["n"] else None),
         "-" if close["chrf"] is None else f"{close['chrf']:.1f}",
         str(score["degenerate"]),
         str(score["without_verdict"]),
         str(score["cases"]),
     )
-
-
-def _rate(rate: Mapping[str, Any]) -> str:
-    if rate["value"] is None:
-        return "-"
-    low, high = rate["wilson95"]
-    return f"{_share(rate['value'])} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

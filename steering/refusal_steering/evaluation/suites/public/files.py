@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refusal_steering.errors import EvaluationError, SuiteUnavailableError
-from refusal_steering.evaluation.suites import hub
 from refusal_steering.evaluation.suites.checksums import SourceFile
-from refusal_steering.evaluation.suites.public_sets import PublicSet
+from refusal_steering.evaluation.suites.public import hub
+from refusal_steering.evaluation.suites.public.public_set import PublicSet
 
 _ENDINGS = (".csv", ".jsonl", ".json", ".parquet")
 
@@ -31,9 +31,25 @@ def find_files(public: PublicSet, given: Path | None, data_dir: Path | None) -> 
     :class:`EvaluationError` where a file has the name of a known one and other bytes.
     """
     if given is not None and given.is_file():
-        return [_found(public, public.files[0], given, given.parent)]
-    root = given or (data_dir / public.name if data_dir else None)
-    return [_find(public, name, root, given or data_dir) for name in public.files]
+        same = [name for name in public.files if Path(name).name == given.name]
+        return [_found(public, (same or public.files)[0], given, given.parent)]
+    root = given or (data_dir / public.place if data_dir else None)
+    return [
+        found
+        for name in public.files
+        for found in (
+            _matching(public, name, root)
+            if "*" in name
+            else [_find(public, name, root, given or data_dir)]
+        )
+    ]
+
+
+def _matching(public: PublicSet, pattern: str, root: Path | None) -> list[FoundFile]:
+    paths = sorted(root.glob(pattern)) if root is not None and root.is_dir() else []
+    if root is None or not paths:
+        raise _unavailable(public, pattern, "its files have no fixed names")
+    return [_found(public, str(path.relative_to(root)), path, root) for path in paths]
 
 
 def _find(public: PublicSet, name: str, root: Path | None, base: Path | None) -> FoundFile:
@@ -46,11 +62,15 @@ def _find(public: PublicSet, name: str, root: Path | None, base: Path | None) ->
             raise SuiteUnavailableError("its media are in archives or under terms to accept")
         path, commit = hub.fetch(public.repo, name, public.revision)
     except SuiteUnavailableError as error:
-        raise SuiteUnavailableError(
-            f"suite {public.name!r} is not available: {error}. Get {name} from {public.home} and "
-            f"put it into DIR/{public.name}/ with --data-dir DIR, or name it: {public.name}:PATH"
-        ) from error
+        raise _unavailable(public, name, str(error)) from error
     return _found(public, name, path, path.parent, commit)
+
+
+def _unavailable(public: PublicSet, name: str, reason: str) -> SuiteUnavailableError:
+    return SuiteUnavailableError(
+        f"suite {public.name!r} is not available: {reason}. Get {name} from {public.home} and "
+        f"put it into DIR/{public.place}/ with --data-dir DIR, or name it: {public.name}:PATH"
+    )
 
 
 def _places(public: PublicSet, name: str, root: Path, base: Path) -> Iterator[Path]:

@@ -1,0 +1,1 @@
+"""What a model is asked with beside steering: a system prompt, Self-Reminder, ECSO."""

@@ -1,0 +1,1 @@
+"""Results as Markdown: by form, by modality, and as a paper prints them."""
