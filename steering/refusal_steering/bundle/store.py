@@ -96,8 +96,13 @@ def save_bundle(
     ``OSError`` where the folder cannot be written.
     """
     bundle = make_bundle(layers, manifest, prototypes, gate)
-    replace_folder(path, bundle.manifest, *_parts(bundle.packed))
+    put_bundle(path, bundle)
     return bundle
+
+
+def put_bundle(path: Path, bundle: SteeringBundle) -> None:
+    """Put a bundle in memory into the folder ``path``, as :func:`save_bundle` does."""
+    replace_folder(path, bundle.manifest, *_parts(bundle.packed))
 
 
 def save_measured(

@@ -33,6 +33,9 @@ COMMANDS = {
 }
 
 
+_INTERRUPTED = 130
+
+
 def app(wanted: str | None) -> typer.Typer:
     """The command line with all commands named, and only ``wanted`` imported."""
     made = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -60,7 +63,10 @@ def _unloaded() -> None:
 
 
 def main() -> None:
-    """Run one command; what a user can correct is one line on stderr and code 2."""
+    """Run one command; what a user can correct is one line on stderr and code 2.
+
+    A command that is ended by Ctrl-C says so, with the code that shells give it, 130.
+    """
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         with naming_the_extra(wanted):
@@ -70,12 +76,17 @@ def main() -> None:
         _end(str(error))
     except TyperException as error:
         _end(f"{error.format_message()}{_see(wanted)}")
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
     except typer.Abort:
         _end("ended by the user")
     except OSError as error:
         if error.filename is None:
             raise
         _end(f"{error.filename}: {error.strerror}")
+    # The library turns Ctrl-C into this status.
+    if status == _INTERRUPTED:
+        _end("ended by the user", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -83,10 +94,10 @@ def _see(command: str | None) -> str:
     return f" (see refusal-steering {command} --help)" if command in COMMANDS else ""
 
 
-def _end(reason: str) -> NoReturn:
+def _end(reason: str, status: int = 2) -> NoReturn:
     """Say why on one line, and end."""
     typer.echo(f"refusal-steering: {' '.join(reason.split())}", err=True)
-    sys.exit(2)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

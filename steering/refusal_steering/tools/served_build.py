@@ -13,6 +13,7 @@ from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
 from refusal_steering.pipeline.media.build import build_media
+from refusal_steering.pipeline.media.finished import unfinished
 from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
 from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
@@ -51,8 +52,9 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     Everything that the data must have is counted before the model is loaded. Raises
     ``SteeringError`` and ``typer.BadParameter``.
     """
+    ours = unfinished(asked.out)
     for strategy in plan.strategies:
-        bundle_out(asked.out / strategy, force=asked.force)
+        bundle_out(asked.out / strategy, force=asked.force or strategy in ours)
     settings = served_settings(asked.engine_args, asked.served_by, _CONTEXT)
     facts = facts_of(asked.model, settings, asked.name)
     media, notes = _media(asked, facts)

@@ -89,6 +89,26 @@ def test_bundles_are_built_once_and_replaced_with_force_only(
     assert engines.started == 2
 
 
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", tmp_path / "out")
+    options = ("--budget", 0.1, "--strategy", "static", "--strategy", "mars", "--no-report")
+
+    def interrupt(method: str) -> None:
+        if method == "load" and (tmp_path / "out" / "static").exists():
+            raise KeyboardInterrupt
+
+    engines.model = FakeModel(before=interrupt)
+    ended = command(*asked, *options)
+    assert ended.status == 130 and ended.err[-1] == "refusal-steering: ended by the user"
+    assert not any("Traceback" in line for line in ended.err)
+    engines.model = FakeModel()
+    ended = command(*asked, *options)
+    assert ended.status == 0 and {"static", "mars"} <= {line.split(" ")[0] for line in ended.out}
+    assert "--force" in command.refusal(*asked, *options)
+
+
 def test_the_contrast_set_is_planned_in_the_media_of_the_model(
     command: CommandLine, engines: Engines, server: Path, tmp_path: Path
 ) -> None:

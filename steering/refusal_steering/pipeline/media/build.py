@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from refusal_steering.bundle import (
     SteeringBundle,
     bundle_name,
     make_bundle,
-    save_bundle,
     save_measured,
 )
 from refusal_steering.engine import ServedModel
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
 from refusal_steering.pipeline.media.canaries import engine_canary
 from refusal_steering.pipeline.media.collecting import StoredRows, collected
+from refusal_steering.pipeline.media.finished import Finished, end, finished, save_unfinished
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
@@ -62,11 +63,15 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
         vectors = vectors_of(rows, model.facts.identity.num_layers, plan, work)
     built.notes += vectors.notes
     makers = _makers(model, rows, vectors, plan, work)
+    inputs = {"vectors": vectors.digest, "plan": repr(replace(plan, strategies=()))}
     for strategy in plan.strategies:
         with built.stages.stage(strategy), built.left_out.unless(strategy):
-            part = makers[strategy]()
-            built.bundles[strategy] = _saved(model, part, rows, plan, out)
-            built.notes += part.notes
+            make = partial(_made, model, makers[strategy], rows, plan)
+            found = finished(work, strategy, inputs, make)
+            save_unfinished(out, strategy, found.bundle)
+            _log.info("wrote %s, digest %s", out / strategy, found.bundle.digest[:12])
+            built.bundles[strategy] = found.bundle
+            built.notes += found.notes
     with built.stages.stage("trial"):
         built.cells += tried(model, requests, built.bundles, work)
     if built.cells:
@@ -74,25 +79,27 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
             share = refused_share(requests, built.cells, name)
             built.bundles[name] = save_measured(out / name, bundle, [share])
     write_atomically(out / REPORT_FILE, _report(built, model, vectors))
+    end(out)
     return built
 
 
 def _makers(
     model: ServedModel, rows: StoredRows, vectors: Vectors, plan: MediaPlan, work: Work
 ) -> Mapping[Made, Callable[[], Part]]:
-    probe = probe_of(rows, vectors)
+    probe = cache(lambda: probe_of(rows, vectors))
     return {
-        "static": lambda: static_part(vectors, probe, plan),
-        "omnisteer": lambda: omnisteer_part(rows, vectors, probe, plan),
+        "static": lambda: static_part(vectors, probe(), plan),
+        "omnisteer": lambda: omnisteer_part(rows, vectors, probe(), plan),
         "mars": lambda: mars_part(model, rows, plan, work),
-        "ras": lambda: ras_part(model, rows, vectors, probe, plan, work),
+        "ras": lambda: ras_part(model, rows, vectors, probe(), plan, work),
     }
 
 
-def _saved(
-    model: ServedModel, part: Part, rows: StoredRows, plan: MediaPlan, out: Path
-) -> SteeringBundle:
-    """The bundle of ``part``, with a canary of the engine, as a whole or not at all."""
+def _made(
+    model: ServedModel, make: Callable[[], Part], rows: StoredRows, plan: MediaPlan
+) -> Finished:
+    """The bundle of one strategy, with a canary of the engine."""
+    part = make()
     spec, identity = part.spec, model.facts.identity
     manifest = {
         "name": bundle_name(identity.id, part.strategy),
@@ -110,9 +117,7 @@ def _saved(
     }
     draft = make_bundle(spec.layers, manifest, spec.prototypes)
     manifest["canary"] = engine_canary(model, draft, _canary_prompts(rows.requests))
-    bundle = save_bundle(out / part.strategy, spec.layers, manifest, spec.prototypes)
-    _log.info("wrote %s, digest %s", out / part.strategy, bundle.digest[:12])
-    return bundle
+    return Finished(make_bundle(spec.layers, manifest, spec.prototypes), part.notes)
 
 
 def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ FACTS = EngineFacts(
 )
 
 
+@cache
 def drawn(seed: str, *shape: int) -> Tensor:
     """Noise that ``seed`` decides."""
     number = int(hashlib.sha256(seed.encode()).hexdigest()[:12], 16)
