@@ -38,7 +38,7 @@ LABELS: tuple[Label, ...] = ("harmless", "harmful")
 ARMS = {
     BASELINE: BASELINE,
     f"{BASELINE}, again": BASELINE,
-    **{name: name for name in ("static", "omnisteer", "mars", "ras", "cascade")},
+    **{name: name for name in ("promptgate", "static", "omnisteer", "mars", "ras", "cascade")},
 }
 
 

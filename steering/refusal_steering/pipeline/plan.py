@@ -50,7 +50,7 @@ class GatePlan:
 
     layers: tuple[int, ...] | None = None
     recipe: GateRecipe = field(default_factory=GateRecipe)
-    budget: float = 0.08
+    budget: float = 0.075
     dose: float = 0.3
     families: int = 3
 

@@ -13,6 +13,8 @@ ABOUT = "about: "
 """Families with this prefix are harmless tasks about harm."""
 LANGUAGE = "language-"
 """Families with this prefix are requests in one other language than English."""
+TWIN = "twin-of-"
+"""Items with this prefix are borderline and written to resemble one harmful item each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class GateLabel:
     harmful: bool
     tuning: bool
     borderline: bool
+
+    @property
+    def twin(self) -> bool:
+        """Whether it was written to resemble a harmful one."""
+        return self.item_id.startswith(TWIN)
 
     @property
     def everyday(self) -> bool:
@@ -68,18 +75,19 @@ class GateLabels:
         mask[list(chosen.values())] = True
         return mask
 
-    def weight(self, about: float, borderline: float, language: float) -> Tensor:
-        """Weights that make families count alike within a label, but for three kinds.
+    def weight(self, about: float, language: float, borderline: float, twin: float) -> Tensor:
+        """Weights that make families count alike within a label, but for four kinds.
 
         ``about`` is the weight of a family of harmless tasks about harm, ``language`` that of one
-        other language than English, and ``borderline`` a factor for borderline requests.
+        other language than English. ``borderline`` is a factor for borderline requests, ``twin``
+        for those that are twins of harmful ones.
         """
         cells = Counter((label.family, label.harmful) for label in self.all)
         shares = {family: _share(family, about, language) for family, _ in cells}
         return torch.tensor(
             [
                 shares[label.family]
-                * (borderline if label.borderline else 1.0)
+                * (twin if label.twin else borderline if label.borderline else 1.0)
                 / cells[label.family, label.harmful]
                 for label in self.all
             ]

@@ -98,7 +98,7 @@ def test_a_task_about_harm_is_harmless_and_its_request_is_not(examples: GateExam
 def test_families_weigh_alike_but_for_tasks_about_harm_and_languages(
     examples: GateExamples,
 ) -> None:
-    weight, labels = examples.labels.weight(0.1, 1.0, 0.6), examples.labels.all
+    weight, labels = examples.labels.weight(0.1, 0.6, 1.0, 1.0), examples.labels.all
     sums: dict[tuple[str, bool], float] = defaultdict(float)
     for label, own in zip(labels, weight.tolist(), strict=True):
         sums[label.family, label.harmful] += own
@@ -109,9 +109,11 @@ def test_families_weigh_alike_but_for_tasks_about_harm_and_languages(
 
 def test_borderline_requests_weigh_by_a_factor(examples: GateExamples) -> None:
     labels = examples.labels
-    before, after = labels.weight(0.1, 1.0, 0.6), labels.weight(0.1, 1.5, 0.6)
+    before, after = labels.weight(0.1, 0.6, 1.0, 1.0), labels.weight(0.1, 0.6, 1.5, 0.5)
     for label, one, other in zip(labels.all, before.tolist(), after.tolist(), strict=True):
-        assert other == pytest.approx(one * (1.5 if label.borderline else 1.0))
+        assert other == pytest.approx(
+            one * (0.5 if label.twin else 1.5 if label.borderline else 1.0)
+        )
 
 
 def test_one_example_of_every_item_is_chosen(examples: GateExamples) -> None:

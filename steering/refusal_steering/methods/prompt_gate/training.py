@@ -30,18 +30,23 @@ _SAMPLE = 12_000
 class PartRecipe:
     """How one part of the score is trained, the maximum or the attention.
 
-    ``ridge`` is on standardised weights. ``about`` is the weight of harmless tasks about harm: a
-    maximum cannot take back what one token says, so it learns little from them but to be blind.
-    ``borderline`` is the weight of requests that sound harmful, ``language`` that of a language
-    other than English, whose few requests an attention learns by heart.
+    ``ridge`` is on standardised weights. The others weigh kinds of conversations, as
+    ``GateLabels.weight`` does; what weighs nothing is left out. A maximum cannot take back what one
+    token says, so it learns little from tasks about harm but to be blind. An attention learns by
+    heart what a language has few of, and twins teach it to open for less of everything.
     """
 
     steps: int
     learning_rate: float
     ridge: float
     about: float
-    borderline: float
     language: float
+    borderline: float
+    twin: float
+
+    def weight(self, labels: GateLabels) -> Tensor:
+        """Weights [N] of the conversations."""
+        return labels.weight(self.about, self.language, self.borderline, self.twin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,13 @@ class GateRecipe:
     """
 
     pooling: Pooling = "both"
-    maximum: PartRecipe = field(default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 2.0, 1.2))
-    attention: PartRecipe = field(
-        default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 0.5, 0.6)
+    maximum: PartRecipe = field(
+        default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 1.2, 1.0, 1.0)
     )
-    mix: float = 0.65
+    attention: PartRecipe = field(
+        default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 0.6, 1.5, 0.0)
+    )
+    mix: float = 0.7
     batch: int = 96
     bias_rate: float = 3e-2
     averaged: float = 0.4
@@ -80,14 +87,8 @@ def train_probes(
     Each label counts half. Probes are independent of each other, and nothing but the learning
     prompts enters them.
     """
-    places, harmful = learning.nonzero().flatten(), labels.harmful[learning]
     bagged = {
-        pooling: _Bagged(
-            rows.starts,
-            places,
-            harmful,
-            _halves(labels.weight(part.about, part.borderline, part.language)[places], harmful),
-        )
+        pooling: _Bagged.of(rows.starts, labels, learning, part.weight(labels))
         for pooling, part in recipe.parts.items()
     }
     return {
@@ -107,6 +108,13 @@ class _Bagged:
     places: Tensor
     harmful: Tensor
     shares: Tensor
+
+    @classmethod
+    def of(cls, starts: Tensor, labels: GateLabels, learning: Tensor, weight: Tensor) -> _Bagged:
+        """Those under the mask ``learning`` [N] whose ``weight`` [N] is not 0."""
+        places = (learning & (weight > 0)).nonzero().flatten()
+        harmful = labels.harmful[places]
+        return cls(starts, places, harmful, _halves(weight[places], harmful))
 
     def standardiser(self, hidden: Tensor, generator: torch.Generator) -> Standardiser:
         """Measured over a sample of these prompts' tokens."""

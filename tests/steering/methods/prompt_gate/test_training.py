@@ -13,7 +13,7 @@ from refusal_steering.calibration.token_rows.row_files import TokenRows
 from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 from refusal_steering.methods.prompt_gate.pooled import pooled_scores
 from refusal_steering.methods.prompt_gate.training import GateRecipe, PartRecipe, train_probes
-from refusal_steering.prompts.gate_labels import GateLabel, GateLabels
+from refusal_steering.prompts.gate_labels import TWIN, GateLabel, GateLabels
 from tests.steering.methods.prompt_gate.bags import SIZE, random_rows, with_harm
 
 PROMPTS = 120
@@ -22,7 +22,7 @@ ALL = torch.ones(PROMPTS, dtype=torch.bool)
 HARMFUL = torch.arange(PROMPTS) % 3 == 0
 LEARNING = torch.arange(PROMPTS) < 80
 PART = PartRecipe(
-    steps=60, learning_rate=0.03, ridge=0.002, about=1.0, borderline=1.0, language=1.0
+    steps=60, learning_rate=0.03, ridge=0.002, about=1.0, language=1.0, borderline=1.0, twin=1.0
 )
 RECIPE = GateRecipe(maximum=PART, attention=PART, batch=32)
 
@@ -136,3 +136,21 @@ def test_a_label_counts_half_whatever_its_families_weigh() -> None:
     after = train_probes(rows, light, LEARNING, RECIPE)
     for at in before:
         torch.testing.assert_close(before[at].weight, after[at].weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ("max", "attention"))
+def test_prompts_that_weigh_nothing_teach_nothing(pooling: Pooling) -> None:
+    twins = ~HARMFUL & (torch.arange(PROMPTS) % 2 == 0)
+    labels = GateLabels(
+        tuple(
+            replace(label, item_id=f"{TWIN}{label.item_id}", borderline=True) if twin else label
+            for label, twin in zip(LABELS.all, twins.tolist(), strict=True)
+        )
+    )
+    part = replace(PART, twin=0.0)
+    recipe = replace(RECIPE, pooling=pooling, maximum=part, attention=part)
+    rows = random_rows(PROMPTS)
+    with_them = train_probes(rows, labels, LEARNING, recipe)
+    assert same(with_them, train_probes(rows, labels, LEARNING & ~twins, recipe))
+    taught = replace(recipe, maximum=PART, attention=PART)
+    assert not same(with_them, train_probes(rows, labels, LEARNING, taught))
