@@ -13,7 +13,7 @@ from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
 from refusal_steering.pipeline.media.build import build_media
-from refusal_steering.pipeline.media.finished import unfinished
+from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
 from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests

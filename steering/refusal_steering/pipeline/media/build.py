@@ -19,9 +19,14 @@ from refusal_steering.bundle import (
 )
 from refusal_steering.engine import ServedModel
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
-from refusal_steering.pipeline.media.canaries import engine_canary
+from refusal_steering.pipeline.media.bundles.canaries import engine_canary
+from refusal_steering.pipeline.media.bundles.finished import (
+    Finished,
+    end,
+    finished,
+    save_unfinished,
+)
 from refusal_steering.pipeline.media.collecting import StoredRows, collected
-from refusal_steering.pipeline.media.finished import Finished, end, finished, save_unfinished
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests

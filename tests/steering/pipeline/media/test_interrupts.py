@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from refusal_steering.pipeline.media import adapters, build, finished, region, vectors
+from refusal_steering.pipeline.media import adapters, build, region, vectors
 from refusal_steering.pipeline.media.build import REPORT_FILE, build_media
-from refusal_steering.pipeline.media.finished import unfinished
+from refusal_steering.pipeline.media.bundles import finished
+from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.plan import MADE
 from refusal_steering.pipeline.media.requests import Requests, read_requests
 from refusal_steering.pipeline.stages import Stages
