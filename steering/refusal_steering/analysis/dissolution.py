@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from refusal_steering.analysis.phenomena import (
     LabelledRows,
+    RowLabels,
     TextFrame,
     floats,
     label_of,
@@ -33,11 +36,14 @@ def dissolution(
 
     NaN in a layer where the frame's two means are the same.
     """
-    places = (frame or TextFrame.of(sample)).place(sample.rows)
+    return dissolution_at(sample.labels, (frame or TextFrame.of(sample)).place(sample.rows))
+
+
+def dissolution_at(labels: RowLabels, places: Tensor) -> tuple[DissolutionCurve, ...]:
+    """The same for rows whose positions [L, N] are known."""
     return tuple(
         DissolutionCurve(form, label_of(harmful), int(mask.sum()), floats(places[:, mask].mean(-1)))
-        for form in sample.form_names
+        for form in labels.form_names
         for harmful in (True, False)
-        if sample.has(form, harmful)
-        for mask in [sample.members(form, harmful)]
+        if bool((mask := labels.mask(form, harmful)).any())
     )

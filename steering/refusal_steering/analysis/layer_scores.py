@@ -43,8 +43,8 @@ def layer_scores(sample: LabelledRows, frame: TextFrame, usable: float = 0.8) ->
     ``frame`` is of other rows than ``sample``: its own rows come apart in every layer of a wide
     model, whatever they are. A layer where its two means are the same is no candidate.
     """
-    harmful = sample.members(sample.reference, True)
-    harmless = sample.members(sample.reference, False)
+    harmful = sample.labels.members(sample.reference, True)
+    harmless = sample.labels.members(sample.reference, False)
     places = frame.place(sample.rows).cpu()
     consistency = _consistency(sample.rows[:, harmful], frame)
     area = _separability(places, harmful.cpu(), harmless.cpu())

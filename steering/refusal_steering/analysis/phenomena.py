@@ -19,6 +19,60 @@ class PhenomenaError(SteeringError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RowLabels:
+    """What is known of N rows: ``harmful`` is a bool tensor [N], ``forms`` names each row's form.
+
+    ``reference`` is the form all others are measured against.
+    """
+
+    harmful: Tensor
+    forms: tuple[str, ...]
+    reference: str = "plain"
+
+    def __post_init__(self) -> None:
+        items = len(self.forms)
+        if self.harmful.dtype != torch.bool or list(self.harmful.shape) != [items]:
+            raise PhenomenaError(
+                f"the labels of {items} rows must be bool [{items}], not "
+                f"{self.harmful.dtype} {list(self.harmful.shape)}"
+            )
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """The forms, each once, the reference first, then as they appear."""
+        return tuple(dict.fromkeys((self.reference, *self.forms)))
+
+    def of_form(self, form: str) -> Tensor:
+        """Mask [N] of the rows of one form."""
+        found = torch.tensor([name == form for name in self.forms], dtype=torch.bool)
+        return found.to(self.harmful.device)
+
+    def mask(self, form: str, harmful: bool) -> Tensor:
+        """Mask [N] of the rows of one form and label; perhaps there are none."""
+        return self.of_form(form) & (self.harmful == harmful)
+
+    def has(self, form: str, harmful: bool) -> bool:
+        """Whether there are rows of this form and label."""
+        return bool(self.mask(form, harmful).any())
+
+    def members(self, form: str, harmful: bool) -> Tensor:
+        """Mask [N] of the rows of one form and label; raises where there are none."""
+        mask = self.mask(form, harmful)
+        if not bool(mask.any()):
+            raise PhenomenaError(
+                f"form {form!r} has no {label_of(harmful)} rows; collect some, or leave the form "
+                f"out of this measure"
+            )
+        return mask
+
+    def chosen(self, mask: Tensor) -> RowLabels:
+        """Of the rows in ``mask`` [N] alone."""
+        kept = mask.tolist()
+        forms = tuple(form for form, keep in zip(self.forms, kept, strict=True) if keep)
+        return RowLabels(self.harmful[mask], forms, self.reference)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelledRows:
     """Residual rows [L, N, H] after each decoder layer at the last prompt token.
 
@@ -39,49 +93,27 @@ class LabelledRows:
                 f"{self.rows.dtype} {list(self.rows.shape)}"
             )
         items = self.rows.shape[1]
-        if self.harmful.dtype != torch.bool or list(self.harmful.shape) != [items]:
-            raise PhenomenaError(
-                f"the labels of {items} rows must be bool [{items}], not "
-                f"{self.harmful.dtype} {list(self.harmful.shape)}"
-            )
         if len(self.forms) != items:
             raise PhenomenaError(f"{items} rows need {items} form names, not {len(self.forms)}")
+        labels = self.labels
         if not bool(torch.isfinite(self.rows).all()):
             raise PhenomenaError("residual rows hold NaN or infinity; collect them again")
         for harmful in (True, False):
-            self.members(self.reference, harmful)
+            labels.members(self.reference, harmful)
 
     @property
-    def form_names(self) -> tuple[str, ...]:
-        """The forms, each once, the reference first, then as they appear."""
-        return tuple(dict.fromkeys((self.reference, *self.forms)))
-
-    def has(self, form: str, harmful: bool) -> bool:
-        """Whether there are rows of this form and label."""
-        return bool(self._mask(form, harmful).any())
-
-    def members(self, form: str, harmful: bool) -> Tensor:
-        """Mask [N] of the rows of one form and label; raises where there are none."""
-        mask = self._mask(form, harmful)
-        if not bool(mask.any()):
-            raise PhenomenaError(
-                f"form {form!r} has no {label_of(harmful)} rows; collect some, or leave the form "
-                f"out of this measure"
-            )
-        return mask
+    def labels(self) -> RowLabels:
+        """What is known of the rows."""
+        return RowLabels(self.harmful, self.forms, self.reference)
 
     def mean(self, form: str, harmful: bool) -> Tensor:
         """Mean rows [L, H] of one form and label, in float64."""
-        mask = self.members(form, harmful)
+        mask = self.labels.members(form, harmful).to(self.rows.device)
         return torch.stack([layer[mask].double().mean(0) for layer in self.rows])
 
     def vector(self, form: str) -> Tensor:
         """Raw refusal vectors [L, H] of a form: harmful mean minus harmless mean, in float64."""
         return self.mean(form, True) - self.mean(form, False)
-
-    def _mask(self, form: str, harmful: bool) -> Tensor:
-        of_form = torch.tensor([name == form for name in self.forms], dtype=torch.bool)
-        return (of_form & (self.harmful.cpu() == harmful)).to(self.rows.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +130,12 @@ class TextFrame:
     @classmethod
     def of(cls, sample: LabelledRows) -> TextFrame:
         """The frame of a sample's reference form."""
-        return cls(sample.mean(sample.reference, False), sample.vector(sample.reference))
+        return cls.of_form(sample, sample.reference)
+
+    @classmethod
+    def of_form(cls, sample: LabelledRows, form: str) -> TextFrame:
+        """The same from the rows of another form."""
+        return cls(sample.mean(form, False), sample.vector(form))
 
     def place(self, rows: Tensor) -> Tensor:
         """Positions [L, N] of rows [L, N, H]: 0 at the harmless mean of text, 1 at the harmful.

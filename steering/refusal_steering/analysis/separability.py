@@ -13,6 +13,7 @@ from torch import Tensor
 from refusal_steering.analysis.phenomena import (
     LabelledRows,
     PhenomenaError,
+    RowLabels,
     TextFrame,
     floats,
 )
@@ -36,18 +37,26 @@ def roc_curves(
 ) -> tuple[RocCurve, ...]:
     """Curves at one layer; all forms need both labels.
 
-    One for each form; :data:`POOLED` takes all rows as they are, so that a form that lies higher
-    as a whole costs area; :data:`RECENTRED` first moves the harmless mean of each form to 0.
     Raises :class:`PhenomenaError` for a layer where the frame's two means are the same.
     """
-    places = (frame or TextFrame.of(sample)).place(sample.rows)[layer].cpu()
+    places = (frame or TextFrame.of(sample)).place(sample.rows)[layer]
     if not bool(torch.isfinite(places).all()):
         raise PhenomenaError(
             f"layer {layer} has no direction: the harmful and the harmless mean of plain text are "
             f"the same there. Choose another layer."
         )
+    return roc_curves_at(sample.labels, places)
+
+
+def roc_curves_at(labels: RowLabels, places: Tensor) -> tuple[RocCurve, ...]:
+    """Curves of rows whose finite positions [N] are known; all forms need both labels.
+
+    One for each form. Of several forms, :data:`POOLED` takes all rows as they are, so that a form
+    that lies higher as a whole costs area; :data:`RECENTRED` first moves the harmless mean of each
+    form to 0.
+    """
     curves = []
-    for name, scores, harmful in _views(sample, places):
+    for name, scores, harmful in _views(labels, places.cpu()):
         fpr, tpr, _ = roc_curve(harmful.numpy(), scores.numpy())
         curves.append(RocCurve(name, floats(fpr), floats(tpr), auroc(scores, harmful)))
     return tuple(curves)
@@ -60,13 +69,14 @@ def auroc(scores: Tensor, harmful: Tensor) -> float:
     return float(roc_auc_score(harmful.numpy(), scores.numpy()))
 
 
-def _views(sample: LabelledRows, places: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _views(labels: RowLabels, places: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name of a curve, and positions and labels of the rows [N] that it is about."""
-    labels, recentred = sample.harmful.cpu(), places.clone()
-    for form in sample.form_names:
-        harmless = sample.members(form, False).cpu()
-        mask = harmless | sample.members(form, True).cpu()
+    harmful, recentred = labels.harmful.cpu(), places.clone()
+    for form in labels.form_names:
+        harmless = labels.members(form, False).cpu()
+        mask = harmless | labels.members(form, True).cpu()
         recentred[mask] -= places[harmless].mean()
-        yield form, places[mask], labels[mask]
-    yield POOLED, places, labels
-    yield RECENTRED, recentred, labels
+        yield form, places[mask], harmful[mask]
+    if len(labels.form_names) > 1:
+        yield POOLED, places, harmful
+        yield RECENTRED, recentred, harmful

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from refusal_steering.analysis.phenomena import LabelledRows, floats
+from refusal_steering.analysis.phenomena import LabelledRows, RowLabels, floats
 
 # A ratio so close to 1 is no loss; the logarithms would divide rounding by rounding.
 _NO_LOSS = 1e-9
@@ -38,20 +39,25 @@ class Shrinkage:
 
 def shrinkage(sample: LabelledRows) -> tuple[Shrinkage, ...]:
     """Every form of ``sample`` against its reference form; all forms need both labels."""
-    plain = sample.vector(sample.reference)
-    return tuple(_compare(sample, form, plain) for form in sample.form_names)
+    vectors = {form: sample.vector(form) for form in sample.labels.form_names}
+    return shrinkage_between(vectors, sample.labels)
 
 
-def _compare(sample: LabelledRows, form: str, plain: Tensor) -> Shrinkage:
-    vector = sample.vector(form)
+def shrinkage_between(vectors: Mapping[str, Tensor], labels: RowLabels) -> tuple[Shrinkage, ...]:
+    """Vectors [L, H] by form against that of the reference form, from rows with ``labels``."""
+    plain = vectors[labels.reference]
+    return tuple(_compare(form, vector, plain, labels) for form, vector in vectors.items())
+
+
+def _compare(form: str, vector: Tensor, plain: Tensor, labels: RowLabels) -> Shrinkage:
     dot = (vector * plain).sum(-1)
     rho = vector.norm(dim=-1) / plain.norm(dim=-1)
     cosine = dot / (vector.norm(dim=-1) * plain.norm(dim=-1))
     ratio = dot / plain.square().sum(-1)
     return Shrinkage(
         form=form,
-        harmful=int(sample.members(form, True).sum()),
-        harmless=int(sample.members(form, False).sum()),
+        harmful=int(labels.mask(form, True).sum()),
+        harmless=int(labels.mask(form, False).sum()),
         rho=floats(rho),
         cosine=floats(cosine),
         ratio=floats(ratio),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -64,43 +66,9 @@ class ActivationFile:
     def __post_init__(self) -> None:
         if not self.rows:
             raise ActivationFileError("there are no rows; collect at least one layer")
-        if self.harmful.dtype != torch.bool or self.harmful.dim() != 1:
-            raise ActivationFileError("the harmful mask must be a bool tensor [N]")
-        count = self.harmful.shape[0]
-        if count == 0 or not count == len(self.groups) == len(self.splits):
-            raise ActivationFileError(
-                f"{count} labels, {len(self.groups)} groups and {len(self.splits)} splits; "
-                "expected one of each per row, and at least one row"
-            )
-        strange = set(self.splits) - _SPLITS
-        if strange:
-            raise ActivationFileError(
-                f"unknown split {min(strange)!r}; expected one of {sorted(_SPLITS)}"
-            )
+        _check_known(self.harmful, self.groups, self.splits)
         for layer, rows in self.rows.items():
-            self._check_rows(layer, rows, count)
-
-    def _check_rows(self, layer: int, rows: Tensor, count: int) -> None:
-        if not 0 <= layer < self.model.num_layers:
-            raise ActivationFileError(
-                f"layer {layer} does not exist in {self.model.id}, which has layers 0 to "
-                f"{self.model.num_layers - 1}"
-            )
-        wanted = (count, self.model.hidden_size)
-        if tuple(rows.shape) != wanted:
-            raise ActivationFileError(
-                f"the rows of layer {layer} have shape {tuple(rows.shape)}, expected {wanted}: "
-                "one row per prompt, as wide as the model's residual stream"
-            )
-        if rows.dtype not in (torch.float32, torch.bfloat16):
-            raise ActivationFileError(
-                f"the rows of layer {layer} are {rows.dtype}; expected float32 or bfloat16"
-            )
-        if not torch.isfinite(rows).all():
-            raise ActivationFileError(
-                f"the rows of layer {layer} hold NaN or infinite values; collect them again in "
-                "a precision that the model can run in"
-            )
+            _check_rows(layer, rows, len(self.groups), self.model)
 
     def in_split(self, name: str) -> Tensor:
         """Mask [N] of the rows of one split."""
@@ -129,16 +97,9 @@ class ActivationFile:
     @classmethod
     def load(cls, path: Path) -> ActivationFile:
         """Read and check a file; raises :class:`ActivationFileError`."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = _read_header(file.metadata() or {}, path)
-                names = list(file.keys())
-                rows = {_layer_of(name, path): file.get_tensor(name) for name in names}
-        except (OSError, SafetensorError) as error:
-            raise ActivationFileError(
-                f"cannot read activations from {path}: {error}; expected a safetensors file as "
-                "the collect command writes it"
-            ) from error
+        with _opened(path) as file:
+            header, names = _read_header(file.metadata() or {}, path), list(file.keys())
+            rows = {_layer_of(name, path): file.get_tensor(name) for name in names}
         return cls(
             rows=dict(sorted(rows.items())),
             harmful=torch.tensor([_label(name, path) for name in header.labels], dtype=torch.bool),
@@ -146,6 +107,91 @@ class ActivationFile:
             splits=header.splits,
             model=header.model,
             prompts_sha256=header.prompts_sha256,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MappedActivations:
+    """The same file with its rows left on disk; one layer is read and checked at a time."""
+
+    path: Path
+    layers: tuple[int, ...]
+    harmful: Tensor
+    groups: tuple[str, ...]
+    splits: tuple[str, ...]
+    model: ModelIdentity
+
+    @classmethod
+    def open(cls, path: Path) -> MappedActivations:
+        """Read what is known of the rows; raises :class:`ActivationFileError`."""
+        with _opened(path) as file:
+            header, names = _read_header(file.metadata() or {}, path), list(file.keys())
+        layers = tuple(sorted(_layer_of(name, path) for name in names))
+        harmful = torch.tensor([_label(name, path) for name in header.labels], dtype=torch.bool)
+        if not layers:
+            raise ActivationFileError(f"{path} has no rows; collect at least one layer")
+        _check_known(harmful, header.groups, header.splits)
+        return cls(path, layers, harmful, header.groups, header.splits, header.model)
+
+    def layer(self, index: int) -> Tensor:
+        """Rows [N, H] of one of ``layers`` in float32; raises :class:`ActivationFileError`."""
+        with _opened(self.path) as file:
+            rows: Tensor = file.get_tensor(f"rows.{index}")
+            _check_rows(index, rows, len(self.groups), self.model)
+            return rows.float()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An activation file whose tensors can be asked for; raises :class:`ActivationFileError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise ActivationFileError(
+            f"cannot read activations from {path}: {error}; expected a safetensors file as "
+            "the collect command writes it"
+        ) from error
+
+
+def _check_known(harmful: Tensor, groups: Sequence[str], splits: Sequence[str]) -> None:
+    """Raise :class:`ActivationFileError` where what is known of the rows contradicts itself."""
+    if harmful.dtype != torch.bool or harmful.dim() != 1:
+        raise ActivationFileError("the harmful mask must be a bool tensor [N]")
+    count = harmful.shape[0]
+    if count == 0 or not count == len(groups) == len(splits):
+        raise ActivationFileError(
+            f"{count} labels, {len(groups)} groups and {len(splits)} splits; "
+            "expected one of each per row, and at least one row"
+        )
+    strange = set(splits) - _SPLITS
+    if strange:
+        raise ActivationFileError(
+            f"unknown split {min(strange)!r}; expected one of {sorted(_SPLITS)}"
+        )
+
+
+def _check_rows(layer: int, rows: Tensor, count: int, model: ModelIdentity) -> None:
+    """Raise :class:`ActivationFileError` unless ``rows`` are ``count`` finite ones of the model."""
+    if not 0 <= layer < model.num_layers:
+        raise ActivationFileError(
+            f"layer {layer} does not exist in {model.id}, which has layers 0 to "
+            f"{model.num_layers - 1}"
+        )
+    wanted = (count, model.hidden_size)
+    if tuple(rows.shape) != wanted:
+        raise ActivationFileError(
+            f"the rows of layer {layer} have shape {tuple(rows.shape)}, expected {wanted}: "
+            "one row per prompt, as wide as the model's residual stream"
+        )
+    if rows.dtype not in (torch.float32, torch.bfloat16):
+        raise ActivationFileError(
+            f"the rows of layer {layer} are {rows.dtype}; expected float32 or bfloat16"
+        )
+    if not torch.isfinite(rows).all():
+        raise ActivationFileError(
+            f"the rows of layer {layer} hold NaN or infinite values; collect them again in "
+            "a precision that the model can run in"
         )
 
 

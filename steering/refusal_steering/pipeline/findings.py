@@ -30,13 +30,15 @@ from refusal_steering.report.gather import (
 )
 from refusal_steering.report.measurements import (
     BundleFacts,
-    Coefficients,
     Conformal,
-    Evaluation,
     Measurements,
     PromptRisk,
-    Refused,
     Timing,
+)
+from refusal_steering.report.outcomes import (
+    Coefficients,
+    Evaluation,
+    Refused,
     TradeOff,
     TradeOffPoint,
 )
@@ -53,14 +55,15 @@ def findings(
         rows = _rows(target, cases)
     frame = TextFrame.of(built.sample)
     layer = max(built.adaptive.layers)
+    layers = range(len(rows.rows))
     return Measurements(
         title=f"Refusal steering for {model}",
         model=model,
         created=created,
         bundles=tuple(map(_facts, built.bundles.values())),
-        projections=projections_of(rows, [layer], frame),
-        dissolution=dissolution_of(dissolution(rows, frame)),
-        shrinkage=shrinkage_of(shrinkage(built.sample)),
+        projections=projections_of(rows.labels, frame.place(rows.rows)[[layer]], [layer]),
+        dissolution=dissolution_of(dissolution(rows, frame), layers),
+        shrinkage=shrinkage_of(shrinkage(built.sample), layers),
         roc=roc_of(roc_curves(rows, layer, frame)),
         coefficients=_coefficients(rows, built),
         trade_off=_trade_off(tried),
@@ -150,9 +153,9 @@ def _coefficients(rows: LabelledRows, built: Built) -> tuple[Coefficients, ...]:
     earned = built.adaptive.layers[first].coefficient(rows.rows[first])
     return tuple(
         Coefficients.sampled(form, label, earned[members].tolist())
-        for form in rows.form_names
+        for form in rows.labels.form_names
         for label in _LABELS
-        if bool((members := rows.members(form, label == "harmful")).any())
+        if bool((members := rows.labels.mask(form, label == "harmful")).any())
     )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from refusal_steering.errors import MeasurementsError
-from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.files import read_text, write_text
+from refusal_steering.report.outcomes import Coefficients, Evaluation, TradeOff
+from refusal_steering.report.phenomena import (
+    CosineMatrix,
+    Dissolution,
+    Projections,
+    Roc,
+    Separability,
+    ShrinkageRow,
+)
 from refusal_steering.report.values import (
     STRICT,
     Count,
@@ -22,11 +29,8 @@ from refusal_steering.report.values import (
     Maybe,
     MaybeLength,
     Note,
-    Sample,
     Share,
-    Shares,
     invalid,
-    subsample,
 )
 
 MEASUREMENTS_FILE = "measurements.json"
@@ -44,150 +48,6 @@ class BundleFacts:
     layers: Layers
     window: Line
     gate: Line = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Projections:
-    """Positions of rows after ``layer``: 0 is the mean of harmless, 1 of harmful plain text.
-
-    ``values`` is a sample of ``items`` of them.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    layer: Count
-    form: Line
-    label: Label
-    items: Count
-    values: Sample
-
-    @classmethod
-    def sampled(cls, layer: int, form: str, label: Label, values: Sequence[float]) -> Projections:
-        """From all values, of which at most 400 are kept."""
-        return cls(layer, form, label, len(values), subsample(tuple(values)))
-
-
-@dataclass(frozen=True, slots=True)
-class Dissolution:
-    """Mean position of ``items`` rows after each of ``layers``, in the units of projections."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    form: Line
-    label: Label
-    items: Count
-    layers: Layers
-    positions: tuple[Maybe, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.positions) != len(self.layers):
-            raise MeasurementsError(
-                f"the dissolution of form {self.form!r} has {len(self.positions)} positions for "
-                f"{len(self.layers)} layers; it needs one for each"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ShrinkageRow:
-    """A form's refusal vector against plain text's after one layer; ``None`` where undefined."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    form: Line
-    layer: Count
-    rho: MaybeLength
-    cosine: Annotated[Maybe, Field(ge=-1.000001, le=1.000001)]
-    ratio: Maybe
-    magnitude_share: Maybe
-
-
-@dataclass(frozen=True, slots=True)
-class Roc:
-    """Share of harmless (``fpr``) and harmful (``tpr``) requests above each threshold."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    name: Line
-    fpr: Shares
-    tpr: Shares
-    auc: Share
-
-    def __post_init__(self) -> None:
-        if len(self.fpr) != len(self.tpr):
-            raise MeasurementsError(
-                f"the ROC curve {self.name!r} has {len(self.fpr)} shares of harmless and "
-                f"{len(self.tpr)} of harmful requests; it needs as many of each"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """Coefficients that requests of a form and label earned; a sample of ``items`` of them."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    form: Line
-    label: Label
-    items: Count
-    values: Sample
-
-    @classmethod
-    def sampled(cls, form: str, label: Label, values: Sequence[float]) -> Coefficients:
-        """From all values, of which at most 400 are kept."""
-        return cls(form, label, len(values), subsample(tuple(values)))
-
-
-@dataclass(frozen=True, slots=True)
-class TradeOffPoint:
-    """At one strength: share of harmful requests refused, of harmless answered, of ``n``."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    strength: Length
-    rsr: Share
-    bar: Share
-    n: Count
-
-
-@dataclass(frozen=True, slots=True)
-class TradeOff:
-    """A policy or strategy as its strength moves."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    policy: Line
-    points: Annotated[tuple[TradeOffPoint, ...], Field(min_length=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Share of ``n`` requests of a form that were refused, and the ends of its interval."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    form: Line
-    share: Share
-    n: Count
-    low: Share
-    high: Share
-
-    @classmethod
-    def counted(cls, form: str, count: int, n: int) -> Refused:
-        """``count`` of ``n`` requests, with Wilson's interval at 95 %."""
-        rate = Rate(count, n)
-        low, high = rate.interval or (0.0, 1.0)
-        return cls(form, rate.value or 0.0, n, low, high)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What one policy refuses of the requests of one label."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    policy: Line
-    label: Label
-    forms: tuple[Refused, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +85,7 @@ def shown_token(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Conformal:
-    """A threshold set on ``n`` held-out harmless requests so as to keep a budget."""
+    """A threshold set on ``n`` held-out harmless requests of a form so as to keep a budget."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -234,28 +94,56 @@ class Conformal:
     n: Count
     threshold: Maybe
     guarantee: Line
+    form: Line = "all forms"
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a stage of the build took."""
+    """How long a stage of the build took, and the most memory in MB by its end, if known."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     stage: Line
     seconds: Length
+    peak_mb: MaybeLength = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Whether a form is told apart: the area of its own direction on tuning rows after ``layer``.
+
+    No direction is ``learnt`` from a form that is noise to the model.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    form: Line
+    layer: Count
+    area: Share
+    low: Share
+    high: Share
+    harmful: Count
+    harmless: Count
+    learnt: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """One build. What is empty was not measured, and the page says so."""
+    """One build, or what was read ``about`` rows alone.
+
+    What is empty was not measured, and the page says so.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     title: Line
     model: Line
     created: Line
+    about: Literal["build", "rows"] = "build"
     bundles: tuple[BundleFacts, ...] = ()
+    heard: tuple[Heard, ...] = ()
+    separability: tuple[Separability, ...] = ()
+    cosines: tuple[CosineMatrix, ...] = ()
     projections: tuple[Projections, ...] = ()
     dissolution: tuple[Dissolution, ...] = ()
     shrinkage: tuple[ShrinkageRow, ...] = ()

@@ -12,6 +12,8 @@ from refusal_steering.report.measurements import Measurements
 from refusal_steering.report.pictures.palette import stylesheet
 from refusal_steering.report.sections import sections
 
+PAGE_FILE = "report.html"
+
 _ENVIRONMENT = Environment(
     loader=PackageLoader("refusal_steering.report"),
     autoescape=True,

@@ -11,10 +11,12 @@ from refusal_steering.report.measurements import Measurements
 from refusal_steering.report.pictures import (
     Picture,
     coefficient_picture,
+    cosine_picture,
     dissolution_picture,
     projection_picture,
     prompt_risk_picture,
     roc_picture,
+    separability_picture,
     shrinkage_picture,
     trade_off_picture,
 )
@@ -30,20 +32,33 @@ class Section:
     slug: str
     heading: str
     pictures: tuple[Picture, ...] = ()
-    table: Table | None = None
+    tables: tuple[Table, ...] = ()
     paragraphs: tuple[str, ...] = ()
 
     @property
     def measured(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self.pictures or self.table or self.paragraphs)
+        return bool(self.pictures or self.tables or self.paragraphs)
 
 
 def sections(m: Measurements) -> Iterator[Section]:
     """All sections in reading order: results first, then their reasons, then the record."""
-    yield Section("bundles", "Bundles", table=_table(tables.bundle_table, m.bundles))
-    yield Section("evaluation", "Evaluation", table=_table(tables.evaluation_table, m.evaluation))
+    if m.about == "build":
+        yield from _results(m)
+    yield from _phenomena(m)
+    if m.about == "build":
+        yield from _thresholds(m)
+        yield Section("timings", "Timings", tables=_table(tables.timing_table, m.timings))
+    yield Section("notes", "Notes", paragraphs=m.notes)
+
+
+def _results(m: Measurements) -> Iterator[Section]:
+    yield Section("bundles", "Bundles", tables=_table(tables.bundle_table, m.bundles))
+    yield Section("evaluation", "Evaluation", tables=tuple(tables.evaluation_tables(m.evaluation)))
     yield Section("trade-off", "Trade-off", _picture(trade_off_picture, "trade-off", m.trade_off))
+
+
+def _phenomena(m: Measurements) -> Iterator[Section]:
     yield Section("projections", "Projections", tuple(_projections(m)))
     yield Section(
         "dissolution", "Dissolution", _picture(dissolution_picture, "dissolution", m.dissolution)
@@ -54,7 +69,17 @@ def sections(m: Measurements) -> Iterator[Section]:
         _picture(shrinkage_picture, "shrinkage", m.shrinkage),
         _table(tables.shrinkage_table, m.shrinkage),
     )
+    yield Section("cosines", "Cosines", tuple(_cosines(m)))
     yield Section("roc", "Separation", _picture(roc_picture, "roc", m.roc))
+    yield Section(
+        "separability",
+        "Areas",
+        _picture(separability_picture, "separability", m.separability),
+        (*_table(tables.heard_table, m.heard), *_table(tables.area_table, m.separability)),
+    )
+
+
+def _thresholds(m: Measurements) -> Iterator[Section]:
     yield Section(
         "coefficients",
         "Coefficients",
@@ -65,9 +90,9 @@ def sections(m: Measurements) -> Iterator[Section]:
         "Risk along prompts",
         _picture(prompt_risk_picture, "prompt-risks", m.prompt_risks),
     )
-    yield Section("calibration", "Calibration", table=_table(tables.conformal_table, m.calibration))
-    yield Section("timings", "Timings", table=_table(tables.timing_table, m.timings))
-    yield Section("notes", "Notes", paragraphs=m.notes)
+    yield Section(
+        "calibration", "Calibration", tables=_table(tables.conformal_table, m.calibration)
+    )
 
 
 def _projections(m: Measurements) -> Iterator[Picture]:
@@ -76,11 +101,19 @@ def _projections(m: Measurements) -> Iterator[Picture]:
         yield projection_picture(f"projections-{layer}", layer, groups)
 
 
+def _cosines(m: Measurements) -> Iterator[Picture]:
+    """Of the layers whose single positions are shown; a matrix of one form says nothing."""
+    shown = {group.layer for group in m.projections}
+    for matrix in m.cosines:
+        if matrix.layer in shown and len(matrix.forms) > 1:
+            yield cosine_picture(f"cosines-{matrix.layer}", matrix)
+
+
 def _picture(
     draw: Callable[[str, Sequence[T]], Picture], slug: str, measured: Sequence[T]
 ) -> tuple[Picture, ...]:
     return (draw(slug, measured),) if measured else ()
 
 
-def _table(make: Callable[[Sequence[T]], Table], measured: Sequence[T]) -> Table | None:
-    return make(measured) if measured else None
+def _table(make: Callable[[Sequence[T]], Table], measured: Sequence[T]) -> tuple[Table, ...]:
+    return (make(measured),) if measured else ()

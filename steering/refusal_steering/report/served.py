@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from refusal_steering.evaluation.results import FORMAT
 from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.files import read_text
-from refusal_steering.report.measurements import Evaluation, Refused
+from refusal_steering.report.outcomes import Evaluation, Refused
 from refusal_steering.report.values import invalid
 
 _LABELS: tuple[Label, ...] = ("harmful", "harmless")

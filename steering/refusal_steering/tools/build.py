@@ -25,7 +25,7 @@ from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
-from refusal_steering.report.page import write_page
+from refusal_steering.report.page import PAGE_FILE, write_page
 from refusal_steering.tools.checks import (
     bundle_out,
     file_out,
@@ -36,7 +36,6 @@ from refusal_steering.tools.checks import (
 from refusal_steering.tools.models import TemplateArguments, open_model
 from refusal_steering.tools.served_build import ServedBuild, build_served, strategies_of
 
-REPORT_FILE = "report.html"
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -159,7 +158,7 @@ def build(
     called = model_name(model.resolve().name if name is None else name)
     for made in get_args(Strategy):
         bundle_out(out / made, force=force)
-    file_out(out / REPORT_FILE)
+    file_out(out / PAGE_FILE)
     if token_rows is not None:
         folder_out(token_rows)
     corpus = Corpus.shipped()
@@ -181,8 +180,8 @@ def build(
         built = keep_measured(built, tried, out)
         measured = findings(target, built, tried, called, created)
         save_measurements(measured, out)
-        write_page(measured, out / REPORT_FILE)
-        typer.echo(f"report     {out / REPORT_FILE}")
+        write_page(measured, out / PAGE_FILE)
+        typer.echo(f"report     {out / PAGE_FILE}")
     for made, bundle in built.bundles.items():
         typer.echo(f"{made:10} {out / made}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")

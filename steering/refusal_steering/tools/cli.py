@@ -19,6 +19,7 @@ COMMANDS = {
     "build": ("build", "Calibrate every strategy's bundle for a model, and report on it."),
     "collect": ("collect", "Record a model's activations at the last prompt token."),
     "golden": ("golden", "Golden refusal vectors from activations (uncentred SVD)."),
+    "phenomena": ("phenomena", "Draw what activations show by group and layer, as a page."),
     "train": ("train", "OmniSteer adapters from activations."),
     "gate": ("gate", "Train a gate that reads whole prompts, and put it into a bundle."),
     "risks": ("risks", "Draw what a bundle's gate sees along four prompts."),

@@ -7,19 +7,27 @@ import numpy as np
 from refusal_steering.prompts.contrast_set import Label
 from refusal_steering.report.measurements import (
     BundleFacts,
-    Coefficients,
     Conformal,
-    Dissolution,
-    Evaluation,
+    Heard,
     Measurements,
-    Projections,
     PromptRisk,
-    Refused,
-    Roc,
-    ShrinkageRow,
     Timing,
+)
+from refusal_steering.report.outcomes import (
+    Coefficients,
+    Evaluation,
+    Refused,
     TradeOff,
     TradeOffPoint,
+)
+from refusal_steering.report.phenomena import (
+    CosineMatrix,
+    Direction,
+    Dissolution,
+    Projections,
+    Roc,
+    Separability,
+    ShrinkageRow,
 )
 
 FORMS = ("plain", "carrier", "image", "text + image", "audio", "video")
@@ -38,19 +46,29 @@ def measurements() -> Measurements:
             BundleFacts("omni", "omnisteer", "8c1f" * 16, (12, 13, 14, 16), "all answer tokens"),
             BundleFacts("flat", "static", "03ab" * 16, (14,), "last prompt token and 8 more"),
         ),
+        heard=(
+            Heard("image", 12, 0.91, 0.84, 0.95, 60, 60, True),
+            Heard("audio", 12, 0.52, 0.41, 0.62, 60, 60, False),
+        ),
+        separability=tuple(_separability()),
+        cosines=tuple(_cosines()),
         projections=tuple(_projections(rng)),
         dissolution=tuple(_dissolution(rng)),
         shrinkage=tuple(_shrinkage(rng)),
         roc=tuple(_roc()),
         coefficients=tuple(_coefficients(rng)),
         trade_off=(_trade_off("omni", 0.9), _trade_off("flat", 0.5), _trade_off("prompt", 0.3)),
-        evaluation=tuple(_evaluation()),
+        evaluation=(*_evaluation(), *_changed()),
         prompt_risks=tuple(_prompt_risks(rng)),
         calibration=(
             Conformal("omni", 0.05, 412, 0.1371, "at most 5 % of harmless requests steered"),
-            Conformal("flat", 0.05, 17, None, "none: too few requests for this budget"),
+            Conformal("flat", 0.05, 17, None, "none: too few requests for this budget", "image"),
         ),
-        timings=(Timing("rows", 412.31), Timing("adapters", 38.2), Timing("evaluation", 1271.9)),
+        timings=(
+            Timing("rows", 412.31),
+            Timing("adapters", 38.2, 812.0),
+            Timing("evaluation", 1271.9),
+        ),
         notes=("Answers were judged by the lexical detector.", "Seed 0.\nOne machine."),
     )
 
@@ -81,6 +99,42 @@ def _projections(rng: np.random.Generator) -> list[Projections]:
         for layer in (12, 16)
         for place, form in enumerate(FORMS)
         for label in _LABELS
+    ]
+
+
+def _separability() -> list[Separability]:
+    found = []
+    ways: tuple[Direction, ...] = ("own", "plain text")
+    for along in ways:
+        for place, form in enumerate(FORMS):
+            areas = [0.5 + (0.45 - 0.07 * place) * min(1.0, layer / 9) for layer in LAYERS]
+            low = tuple(area - 0.05 for area in areas)
+            high = tuple(min(1.0, area + 0.04) for area in areas)
+            found.append(
+                Separability(
+                    form,
+                    along,
+                    260,
+                    255,
+                    tuple(LAYERS),
+                    (None, *areas[1:]),
+                    tuple(low),
+                    tuple(high),
+                )
+            )
+    return found
+
+
+def _cosines() -> list[CosineMatrix]:
+    count = len(FORMS)
+    return [
+        CosineMatrix(
+            layer,
+            FORMS,
+            tuple(tuple(1 - 0.15 * abs(a - b) for b in range(count)) for a in range(count)),
+            (*(0.9 - 0.1 * place for place in range(count - 1)), None),
+        )
+        for layer in LAYERS
     ]
 
 
@@ -140,6 +194,11 @@ def _trade_off(policy: str, skill: float) -> TradeOff:
             for strength in (0.0, 0.5, 1.0, 1.5, 2.0)
         ),
     )
+
+
+def _changed() -> list[Evaluation]:
+    cells = tuple(Refused.counted(form, 26, 520) for form in FORMS)
+    return [Evaluation("omni", label, cells, "changed") for label in _LABELS]
 
 
 def _evaluation() -> list[Evaluation]:

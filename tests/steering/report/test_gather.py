@@ -28,13 +28,14 @@ def sample() -> LabelledRows:
 def test_all_phenomena_pass_the_border_unchanged() -> None:
     measured = sample()
     results, curves = shrinkage(measured), dissolution(measured)
+    places = TextFrame.of(measured).place(measured.rows)
     found = Measurements(
         "t",
         "m",
         "c",
-        projections=projections_of(measured, [0, 2]),
-        dissolution=dissolution_of(curves),
-        shrinkage=shrinkage_of(results),
+        projections=projections_of(measured.labels, places[[0, 2]], [0, 2]),
+        dissolution=dissolution_of(curves, range(3)),
+        shrinkage=shrinkage_of(results, range(3)),
         roc=roc_of(roc_curves(measured, 1)),
     )
     again = Measurements.from_json(found.to_json())
@@ -48,7 +49,8 @@ def test_all_phenomena_pass_the_border_unchanged() -> None:
 def test_the_mean_of_projections_is_the_dissolution_curve() -> None:
     measured = sample()
     curves = {(c.form, c.label): c.positions for c in dissolution(measured)}
-    groups = projections_of(measured, [0, 1, 2], TextFrame.of(measured))
+    places = TextFrame.of(measured).place(measured.rows)
+    groups = projections_of(measured.labels, places, [0, 1, 2])
     assert len(groups) == 12
     for group in groups:
         mean = sum(group.values) / len(group.values)

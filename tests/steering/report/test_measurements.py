@@ -13,13 +13,17 @@ import pytest
 from refusal_steering.errors import MeasurementsError
 from refusal_steering.report.measurements import (
     MEASUREMENTS_FILE,
-    Coefficients,
-    Dissolution,
     Measurements,
-    Projections,
-    Roc,
     load_measurements,
     save_measurements,
+)
+from refusal_steering.report.outcomes import Coefficients
+from refusal_steering.report.phenomena import (
+    CosineMatrix,
+    Dissolution,
+    Projections,
+    Roc,
+    Separability,
 )
 from refusal_steering.report.values import SAMPLE_LIMIT, subsample
 from tests.steering.report.synthetic import measurements
@@ -73,6 +77,8 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
     [
         lambda: Dissolution("f", "harmful", 1, (0, 1), (0.5,)),
         lambda: Roc("f", (0.0, 0.5, 1.0), (0.0, 1.0), 0.5),
+        lambda: Separability("f", "own", 1, 1, (0, 1), (0.5,), (0.1,), (0.9,)),
+        lambda: CosineMatrix(0, ("a", "b"), ((1.0, 0.5), (0.5,)), (0.9, 0.9)),
     ],
 )
 def test_rows_of_unequal_length_are_refused(make: Any) -> None:

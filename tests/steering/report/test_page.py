@@ -11,15 +11,9 @@ import pytest
 
 from refusal_steering.errors import SteeringError
 from refusal_steering.report import MeasurementsError, load_measurements, render, write_page
-from refusal_steering.report.measurements import (
-    Coefficients,
-    Measurements,
-    Projections,
-    Roc,
-    TradeOff,
-    TradeOffPoint,
-    save_measurements,
-)
+from refusal_steering.report.measurements import Measurements, save_measurements
+from refusal_steering.report.outcomes import Coefficients, TradeOff, TradeOffPoint
+from refusal_steering.report.phenomena import Projections, Roc
 from refusal_steering.tools.report import report
 from tests.steering.report.synthetic import FORMS, measurements
 
@@ -97,9 +91,9 @@ def test_ids_are_unique_and_every_reference_leads_to_one(page: str) -> None:
 def test_every_picture_says_in_words_what_it_shows(page: str) -> None:
     outline = Outline(page)
     pictures = outline.tags.count("svg")
-    assert pictures == outline.tags.count("figure") == outline.tags.count("figcaption") == 8
+    assert pictures == outline.tags.count("figure") == outline.tags.count("figcaption") == 11
     assert outline.values("role").count("img") == pictures
-    assert outline.tags.count("caption") == outline.tags.count("table") == 5
+    assert outline.tags.count("caption") == outline.tags.count("table") == 8
 
 
 def test_pictures_follow_the_colour_scheme_of_the_page(page: str) -> None:
@@ -120,9 +114,19 @@ def test_figures_of_the_measurements_stand_on_the_page(page: str) -> None:
 
 def test_what_is_absent_is_said_to_be_absent() -> None:
     outline = Outline(render(Measurements("t", "m", "c")))
-    assert outline.text.count("not measured") == outline.tags.count("section") == 12
+    assert outline.text.count("not measured") == outline.tags.count("section") == 14
     assert "figure" not in outline.tags
     assert "table" not in outline.tags
+
+
+def test_a_page_about_rows_has_no_sections_of_a_build() -> None:
+    whole, rows = (
+        Outline(render(replace(measurements(), about=about))) for about in ("build", "rows")
+    )
+    phenomena = ["projections", "dissolution", "shrinkage", "cosines", "roc", "separability"]
+    assert [name for name in rows.values("id") if name in whole.values("id")] == rows.values("id")
+    slugs = [name.removeprefix("#") for name in rows.values("href") if name.startswith("#")]
+    assert slugs[: len(phenomena) + 1] == [*phenomena, "notes"]
 
 
 @pytest.mark.parametrize(

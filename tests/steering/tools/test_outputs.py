@@ -53,6 +53,7 @@ COMMANDS: list[tuple[str, bool, Arguments]] = [
         True,
         lambda at, out: (at / "bundle", at / "rows.safetensors", "-o", out),
     ),
+    ("phenomena", True, lambda at, out: (at / "rows.safetensors", "-o", out)),
     ("import", True, lambda at, out: ("omnisteer", at / "v.pt", out, *IMPORT)),
     ("omnibench", True, lambda at, out: (at / "p.jsonl", "-o", out, "--combos", "t")),
     ("collect", False, lambda at, out: (at / "p.jsonl", "--model", "none", "-o", out)),

@@ -1,7 +1,8 @@
 """Residual rows of all requests, streamed to disk batch by batch and read layer by layer.
 
 A batch is one safetensors file with a tensor ``rows.{layer}`` [n, H] for every layer, in bfloat16.
-It is written as a whole, so a collection that is ended goes on behind its last whole batch. Reading
+It is written as a whole, so a collection that is ended goes on behind its last whole batch. An
+index says what the rows are, so that other commands can read the folder. Reading
 one layer maps that layer's part of every file and nothing else: 20,000 rows of a 7B model are 4 GB
 on disk and 290 MB of memory at a time.
 """
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from refusal_steering.calibration.stored_rows.folder import RowIndex
 from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline.media.requests import MediaRequest, Requests
@@ -50,8 +52,10 @@ def collected(model: ServedModel, requests: Requests, work: Work) -> StoredRows:
         "batch": model.batch,
     }
     folder, digest = work.place("rows", inputs)
+    index = _index(model, requests)
+    index.save(folder)
+    paths = tuple(folder / name for name in index.batches)
     starts = range(0, len(requests.all), model.batch)
-    paths = tuple(folder / f"{number:05d}.safetensors" for number in range(len(starts)))
     bar = tqdm(total=len(requests.all), desc="rows", unit="row", disable=None)
     with bar:
         for path, start in zip(paths, starts, strict=True):
@@ -60,6 +64,17 @@ def collected(model: ServedModel, requests: Requests, work: Work) -> StoredRows:
                 _save(path, _rows(model, batch))
             bar.update(len(batch))
     return StoredRows(folder, paths, requests, digest)
+
+
+def _index(model: ServedModel, requests: Requests) -> RowIndex:
+    return RowIndex(
+        model=model.facts.identity,
+        requests_sha256=requests.sha256,
+        batch=model.batch,
+        labels=tuple("harmful" if one.harmful else "harmless" for one in requests.all),
+        groups=tuple(one.group for one in requests.all),
+        splits=tuple(one.split for one in requests.all),
+    )
 
 
 def _rows(model: ServedModel, batch: tuple[MediaRequest, ...]) -> Tensor:

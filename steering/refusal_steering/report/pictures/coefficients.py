@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refusal_steering.report.measurements import Coefficients
+from refusal_steering.report.outcomes import Coefficients
 from refusal_steering.report.pictures.canvas import Picture, canvas, shown
 from refusal_steering.report.pictures.palette import LABEL_COLOURS
 

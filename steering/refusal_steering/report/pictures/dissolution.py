@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from refusal_steering.report.measurements import Dissolution
+from refusal_steering.report.phenomena import Dissolution
 from refusal_steering.report.pictures.canvas import Picture, canvas
 from refusal_steering.report.pictures.palette import FAINT, series
 

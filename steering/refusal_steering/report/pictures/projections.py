@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from refusal_steering.report.measurements import Projections
+from refusal_steering.report.phenomena import Projections
 from refusal_steering.report.pictures.canvas import Canvas, Picture, canvas, shown
 from refusal_steering.report.pictures.palette import FAINT, LABEL_COLOURS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refusal_steering.report.measurements import Roc
+from refusal_steering.report.phenomena import Roc
 from refusal_steering.report.pictures.canvas import Picture, canvas
 from refusal_steering.report.pictures.palette import FAINT, series
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from refusal_steering.report.measurements import ShrinkageRow
+from refusal_steering.report.phenomena import ShrinkageRow
 from refusal_steering.report.pictures.canvas import Picture, canvas
 from refusal_steering.report.pictures.palette import FAINT, series
 
@@ -38,7 +38,8 @@ def shrinkage_picture(slug: str, rows: Sequence[ShrinkageRow]) -> Picture:
         return sheet.finish(
             "Shrinkage of the refusal vector",
             "A form below 1 in the upper panel pushes towards refusal with less force than plain "
-            "text, one below 1 in the lower panel pushes in another direction.",
+            "text, one below 1 in the lower panel pushes in another direction. Few rows overstate "
+            "the length and understate the cosine, by their noise.",
         )
 
 

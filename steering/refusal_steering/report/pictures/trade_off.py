@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from refusal_steering.report.measurements import TradeOff, TradeOffPoint
+from refusal_steering.report.outcomes import TradeOff, TradeOffPoint
 from refusal_steering.report.pictures.canvas import Picture, canvas
 from refusal_steering.report.pictures.palette import series
 
