@@ -51,10 +51,6 @@ class RowLabels:
         """Mask [N] of the rows of one form and label; perhaps there are none."""
         return self.of_form(form) & (self.harmful == harmful)
 
-    def has(self, form: str, harmful: bool) -> bool:
-        """Whether there are rows of this form and label."""
-        return bool(self.mask(form, harmful).any())
-
     def members(self, form: str, harmful: bool) -> Tensor:
         """Mask [N] of the rows of one form and label; raises where there are none."""
         mask = self.mask(form, harmful)

@@ -131,7 +131,9 @@ def test_a_request_is_in_one_fold_in_all_its_forms() -> None:
     source = rows(splits=("train",))
     labels = RowLabels(source.harmful, source.groups, "text")
     for _, placed in folded(labels, torch.ones(len(source.groups), dtype=torch.bool)).pairs:
-        cells = [placed[labels.mask(form, bad)] for form in ("text", "image") for bad in (1, 0)]
+        cells = [
+            placed[labels.mask(form, bad)] for form in ("text", "image") for bad in (True, False)
+        ]
         for cell in cells:
             assert torch.equal(cell, cells[0])
 
