@@ -33,13 +33,15 @@ class Access:
 class Reply:
     """What came back for one request: a string, which may be empty, or an ``error``.
 
-    ``steering`` is the report of a server of ours, without its list of tokens.
+    ``steering`` is the report of a server of ours, without its list of tokens. ``defence`` is
+    what a defence of more than one step did.
     """
 
     text: str | None
     finish_reason: str | None = None
     steering: Mapping[str, Any] | None = None
     error: str | None = None
+    defence: str | None = None
 
     @classmethod
     def failed(cls, error: str) -> Reply:

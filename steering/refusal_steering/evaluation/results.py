@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,11 +11,12 @@ from typing import Any
 
 from refusal_steering import __version__
 from refusal_steering.detection.detector import Detector, verdict_on
+from refusal_steering.evaluation.arms.arm import Arm
 from refusal_steering.evaluation.scoring import grade
 from refusal_steering.evaluation.scoring.coherence import is_degenerate
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
 from refusal_steering.evaluation.scoring.grade import Pair
-from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
+from refusal_steering.evaluation.scoring.outcome import Outcome
 from refusal_steering.evaluation.scoring.rubrics import RUBRICS
 from refusal_steering.evaluation.scoring.score import METRICS, Score
 from refusal_steering.evaluation.scoring.utility import utility
@@ -32,8 +33,12 @@ def collect(
     suites: Sequence[Suite],
     outcomes: Sequence[Outcome],
     judge: str | None,
+    prepared: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that a reader needs to check the numbers; the first arm is the baseline."""
+    """Everything that a reader needs to check the numbers; the first arm is the baseline.
+
+    ``prepared`` is what was found before the first request: leaks, and a paper's absent sets.
+    """
     found = {(outcome.arm, *outcome.key): outcome for outcome in outcomes}
     pairs = {
         (arm.name, suite.name): [(case, found[arm.name, *case.key]) for case in suite.cases]
@@ -55,6 +60,7 @@ def collect(
             *([judge] if judge else []),
         ],
         "baseline": arms[0].name,
+        **prepared,
         "suites": [suite.to_json() for suite in suites],
         "summary": [
             _summary(arm, suite.name, pairs[arm.name, suite.name], pairs[arms[0].name, suite.name])
@@ -79,6 +85,7 @@ def _summary(
         "arm": arm.name,
         "policy": arm.policy,
         "system_prompt": arm.system is not None,
+        "defence": grade.defences(pairs) if arm.defence else None,
         "cases": len(pairs),
         "failed_requests": sum(outcome.reply.error is not None for _, outcome in pairs),
         "cut_at_max_tokens": sum(outcome.reply.finish_reason == "length" for _, outcome in pairs),
@@ -112,7 +119,8 @@ def _scores(
         "rule": RUBRICS[rubric].rule,
         "scores": grade.scores(pairs),
         "rulings": grade.rulings(pairs),
-        "harmless_replies": grade.harmlessness(pairs).to_json(),
+        "replies": grade.replies_by_ruling(pairs),
+        "replies_by_form": grade.replies_by_form(pairs),
     }
     return {"scores": scores, "judge": judged}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,21 +12,20 @@ from typing import Any
 from tqdm import tqdm
 
 from refusal_steering.atomic_file import write_atomically
-from refusal_steering.errors import EvaluationError
+from refusal_steering.evaluation.arms.arm import Arm
+from refusal_steering.evaluation.arms.ask import ask
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.endpoint import Endpoint
 from refusal_steering.evaluation.journal import Journal
+from refusal_steering.evaluation.preparation import Prepared, prepare
 from refusal_steering.evaluation.results import collect
 from refusal_steering.evaluation.scoring.coherence import Perplexity, PerplexityMeter
 from refusal_steering.evaluation.scoring.judge import Judge
-from refusal_steering.evaluation.scoring.outcome import Arm, Outcome
+from refusal_steering.evaluation.scoring.outcome import Outcome
 from refusal_steering.evaluation.scoring.rubric_name import RubricName
 from refusal_steering.evaluation.settings import Settings, fingerprint
-from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
-from refusal_steering.evaluation.suites.suites import Suite, load_suite
+from refusal_steering.evaluation.suites.suites import Suite
 from refusal_steering.evaluation.tables.markdown import markdown
-
-_log = logging.getLogger(__name__)
 
 Work = list[tuple[Arm, Case]]
 
@@ -38,21 +36,8 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     Goes on where an interrupted run stopped. Raises :class:`EvaluationError` for settings that
     cannot be run; failed requests are counted in the results instead.
     """
-    suites = load_suites(settings)
-    return asyncio.run(_evaluate(settings, suites))
-
-
-def load_suites(settings: Settings) -> list[Suite]:
-    """The suites of a run; each name once."""
-    specs = [SuiteSpec.parse(text) for text in settings.suites]
-    suites = [load_suite(spec, settings.data_dir, settings.limit) for spec in specs]
-    names = [suite.name for suite in suites]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise EvaluationError(f"suite {sorted(twice)[0]!r} is named more than once")
-    for suite in suites:
-        for source in suite.sources:
-            _log.info("%s: %s sha256 %s (%s)", suite.name, *_facts(source.to_json()))
-    return suites
+    prepared = prepare(settings)
+    return asyncio.run(_evaluate(settings, prepared))
 
 
 def journal_path(output: Path) -> Path:
@@ -60,7 +45,8 @@ def journal_path(output: Path) -> Path:
     return output.with_name(output.name + ".answers.jsonl")
 
 
-async def _evaluate(settings: Settings, suites: list[Suite]) -> dict[str, Any]:
+async def _evaluate(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+    suites = prepared.suites
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(Endpoint(settings.access))
         judge = None
@@ -75,7 +61,8 @@ async def _evaluate(settings: Settings, suites: list[Suite]) -> dict[str, Any]:
         with journal:
             asker = _Asker(endpoint, judge, meter, settings.max_tokens, journal)
             outcomes = await asker.run(settings.arms, suites)
-    results = collect(facts, settings.arms, suites, outcomes, judge.name if judge else None)
+    found = prepared.to_json(settings.paper)
+    results = collect(facts, settings.arms, suites, outcomes, judge.name if judge else None, found)
     text = json.dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     write_atomically(settings.output, text.encode())
     if settings.markdown is not None:
@@ -131,8 +118,7 @@ class _Asker:
         return outcomes
 
     async def _ask(self, arm: Arm, case: Case) -> Outcome:
-        messages = case.with_system(arm.system)
-        reply = await self._endpoint.chat(messages, self._max_tokens, arm.policy)
+        reply = await ask(self._endpoint, arm, case, self._max_tokens)
         judgement, perplexity = None, Perplexity("off")
         if reply.text is not None:
             if self._judge is not None:
@@ -140,7 +126,3 @@ class _Asker:
             if self._meter is not None:
                 perplexity = await self._meter(case, reply.text)
         return Outcome(arm.name, case.suite, case.id, reply, judgement, perplexity)
-
-
-def _facts(source: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(source[key] for key in ("name", "sha256", "checksum"))

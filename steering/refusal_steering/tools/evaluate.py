@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from refusal_steering.errors import EvaluationError
+from refusal_steering.evaluation.arms.arm import DEFENCES, parse_defences
 from refusal_steering.evaluation.arms.system_prompt import REFUSE_HARM_NAME, load_system_prompt
 from refusal_steering.evaluation.endpoint import Access
+from refusal_steering.evaluation.papers import PAPERS, paper_named
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.run import journal_path
 from refusal_steering.evaluation.settings import Settings
@@ -24,14 +26,18 @@ KEY, JUDGE_KEY = "REFUSAL_SERVER_API_KEY", "REFUSAL_JUDGE_API_KEY"
 
 def evaluate(
     url: Annotated[str, typer.Option(help="base URL, such as http://127.0.0.1:8000/v1")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the results, as JSON")],
     suite: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="NAME[:PATH][?forms=plain,list&label=harmful], again and again; names: "
             + ", ".join(SUITES)
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the results, as JSON")],
+    ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(help=f"the sets, arms and table of a paper: {', '.join(PAPERS)}"),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(help="a steering policy of the server; 'off' is added as baseline"),
@@ -43,15 +49,34 @@ def evaluate(
             f"{REFUSE_HARM_NAME}, our request to refuse what is harmful"
         ),
     ] = None,
+    defence: Annotated[
+        list[str] | None,
+        typer.Option(help=f"one more arm, the baseline defended by {' or '.join(DEFENCES)}"),
+    ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="what a bundle was made from, to be looked for in the suites: 'contrast', a "
+            "bundle's folder, build.json, or a file of requests"
+        ),
+    ] = None,
+    allow_leakage: Annotated[
+        bool, typer.Option(help="go on where requests of the calibration are in a suite")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="the first that the server lists")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="at most so many cases of each suite")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="length of an answer")] = 256,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="length of an answer; 256, or the paper's")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="requests at once")] = 8,
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds for one request")] = 120.0,
     judge_url: Annotated[str | None, typer.Option(help="base URL of a judge's server")] = None,
     judge_model: Annotated[str | None, typer.Option(help="the judge's model")] = None,
+    judge_media: Annotated[
+        bool, typer.Option(help="show the judge the media of a request")
+    ] = False,
     perplexity: Annotated[
         bool, typer.Option(help="ask for the answers' perplexity under the unsteered model")
     ] = True,
@@ -79,16 +104,24 @@ def evaluate(
     logging.getLogger("refusal_steering.evaluation").setLevel(logging.INFO)
     if judge_model and not judge_url:
         raise EvaluationError("--judge-model needs --judge-url")
+    if judge_media and not judge_url:
+        raise EvaluationError("--judge-media needs --judge-url")
+    preset = paper_named(paper) if paper else None
     results = run(
         Settings(
             Access(url, os.environ.get(KEY, "none"), model, concurrency, timeout),
-            tuple(suite),
+            tuple(suite or ()),
             output,
             policies=tuple(policy or ()),
             system_prompt=load_system_prompt(system_prompt),
+            defences=parse_defences(defence or ()),
+            paper=preset,
+            calibration=tuple(calibration or ()),
+            allow_leakage=allow_leakage,
             limit=limit,
-            max_tokens=max_tokens,
+            max_tokens=max_tokens or (preset.max_tokens if preset else 256),
             judge=_judge(judge_url, judge_model, concurrency, timeout),
+            judge_media=judge_media,
             perplexity=perplexity,
             again=again,
             data_dir=data_dir,

@@ -211,7 +211,7 @@ def test_a_judge_without_a_ruling_never_helps(
         assert judged["bar"]["hits"] == judged["borderline"]["hits"] == 0
         kind = "error" if isinstance(said, Fail) else "gibberish"
         assert summary(results, "steer")["judge"]["rulings"] == {kind: 18}
-        assert summary(results, "steer")["judge"]["harmless_replies"]["hits"] == 0
+        assert summary(results, "steer")["judge"]["replies"]["harmless"]["hits"] == 0
     assert score(results, "steer")["rsr"]["value"] == 1.0
 
 
@@ -225,8 +225,8 @@ def test_a_good_judge_agrees_with_the_script(serve: Serve, tmp_path: Path) -> No
     results = evaluate(settings(serve(steered), tmp_path, judge=judge))
     assert score(results, "steer", "judge:fake")["rsr"]["value"] == 1.0
     assert score(results, "off", "judge:fake")["rsr"]["value"] == 0.0
-    assert summary(results, "off")["judge"]["harmless_replies"]["value"] == 0.0
-    assert summary(results, "steer")["judge"]["harmless_replies"]["value"] == 1.0
+    assert summary(results, "off")["judge"]["replies"]["harmless"]["value"] == 0.0
+    assert summary(results, "steer")["judge"]["replies"]["harmless"]["value"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,6 @@ from refusal_steering.evaluation.scoring.judgement import Judgement
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One way of asking: a steering policy, a system prompt, both or neither."""
-
-    name: str
-    policy: str | None = None
-    system: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """The reply to one case, and what judge and perplexity said of it; ``None`` without a judge."""
 

@@ -36,6 +36,10 @@ class RequestFileError(SteeringError):
     code: ClassVar[str] = "invalid_requests"
 
 
+class RequestMediaError(RequestFileError):
+    """A row names a file that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestRow:
     """One request: ``parts`` are kinds with the words, or the path of the file below ``root``.
@@ -118,7 +122,7 @@ def _file(root: Path, name: object, where: str) -> str:
     for place in _places(root, name):
         if (root / place).is_file() and (root / place).resolve().is_relative_to(root.resolve()):
             return place
-    raise RequestFileError(
+    raise RequestMediaError(
         f"{where}: there is no file {name} in {root}; unpack the set's media there"
     )
 

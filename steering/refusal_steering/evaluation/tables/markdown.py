@@ -7,6 +7,7 @@ from typing import Any
 
 from refusal_steering.evaluation.tables.by_modality import by_modality, has_media
 from refusal_steering.evaluation.tables.cells import rate, share, table
+from refusal_steering.evaluation.tables.paper import paper_table
 
 # A suite of more forms has a table of their own, with intervals.
 _WIDEST = 8
@@ -23,6 +24,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         "Identical and chrF: harmless answers against the baseline's. Touched: answers that "
         "steering has added something to, where the server says so. Errors count nowhere else.",
     ]
+    lines += _leakage(results["leakage"])
+    if results["paper"]:
+        lines += ["", *paper_table(results)]
     if settings["system_prompt"] is not None:
         words = " ".join(settings["system_prompt"].split())
         lines += ["", "Arm `system prompt`: asked like the baseline, after the system prompt", ""]
@@ -41,6 +45,21 @@ def markdown(results: Mapping[str, Any]) -> str:
             if has_media(rows, detector):
                 lines += ["", *by_modality(rows, detector)]
     return "\n".join(lines) + "\n"
+
+
+def _leakage(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["", "Leakage from the calibration: not looked for (--calibration does)."]
+    leaked = {suite: facts for suite, facts in found.items() if facts["cases"]}
+    if not leaked:
+        return ["", "Leakage from the calibration: none found, exact or near."]
+    parts = [
+        f"{suite}: {facts['cases']} cases ("
+        + ", ".join(f"{count} {kind}" for kind, count in facts["matches"].items())
+        + ")"
+        for suite, facts in leaked.items()
+    ]
+    return ["", f"**Leakage from the calibration**: {'; '.join(parts)}."]
 
 
 def _rule(row: Mapping[str, Any], detector: str) -> str:
