@@ -138,6 +138,7 @@ def _answer(pair: Pair, detector: Detector) -> dict[str, Any]:
         "id": case.id,
         "form": case.form,
         "label": case.label,
+        "modality": case.modality,
         "request": case.request,
         "verdict": None if text is None else verdict_on(text, detector),
         "degenerate": None if text is None else is_degenerate(text),

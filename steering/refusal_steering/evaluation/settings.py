@@ -89,6 +89,7 @@ class Settings:
             "defences": [arm.defence for arm in self.arms if arm.defence],
             "paper": self.paper.name if self.paper else None,
             "suites": list(self.suites),
+            "calibration": list(self.calibration),
             "limit": self.limit,
             "max_tokens": self.max_tokens,
             "temperature": 0.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from refusal_steering.evaluation.suites.media import with_bytes
 from refusal_steering.evaluation.suites.public.sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
+from tests.needs import ROOT
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 16
 SOUND = b"ID3sound"
@@ -287,6 +289,18 @@ def test_mvbench_finds_the_videos_of_each_task(tmp_path: Path) -> None:
     assert len(suite.cases) == len({case.form for case in suite.cases}) == len(public.files)
     assert set(kinds(suite)) == {"text+video"}
     assert {case.expected for case in suite.cases} == {Choice("B", ("Ball", "Cube"))}
+
+
+def test_the_documents_list_every_set_with_its_size() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    listed: dict[str, str] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall(r"`([a-z0-9-]+)`", cells[0]) if line.startswith("| `") else []
+        if names and len(cells) == 6:
+            sizes = ["None"] if cells[1] == "not known" else re.findall(r"\d+", cells[1])
+            listed |= dict(zip(names, sizes, strict=False))
+    assert listed == {name: str(public.rows) for name, public in PUBLIC_SETS.items()}
 
 
 def test_a_medium_that_is_neither_bytes_nor_a_file_is_named(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _rows(
     for form in forms:
         cells = [_cell(row, column.measure, form) for row in asked]
         name = column.suite if form is None else f"{column.suite}, {form}"
-        yield (name, title, str(max(n for _, n in cells)), *(text for text, _ in cells))
+        yield (name, title, _count(cells), *(text for text, _ in cells))
 
 
 def _cell(row: Mapping[str, Any], measure: Measure, form: str | None) -> Found:
@@ -89,6 +89,12 @@ def _cell(row: Mapping[str, Any], measure: Measure, form: str | None) -> Found:
         return _grade(row["judge"])
     found = _share(row, measure, form)
     return (rate(found) if found else _NOTHING), (found["n"] if found else 0)
+
+
+def _count(cells: Sequence[Found]) -> str:
+    """How many replies the figures rest on; arms differ by their errors."""
+    least, most = min(n for _, n in cells), max(n for _, n in cells)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _grade(judged: Mapping[str, Any] | None) -> Found:
