@@ -14,6 +14,7 @@ from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
 from refusal_steering.pipeline.media.build import build_media
 from refusal_steering.pipeline.media.bundles.finished import unfinished
+from refusal_steering.pipeline.media.estimate import cost_lines
 from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
 from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
@@ -61,7 +62,8 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     drawn = None if asked.data else _rendering(asked, plan, media)
     requests = _own(asked, media) if drawn is None else drawn.requests
     plan.check(requests, facts)
-    for line in (*lines(plan, requests, facts), *(f"note       {note}" for note in notes)):
+    planned = (*lines(plan, requests, facts), *cost_lines(plan, requests, facts))
+    for line in (*planned, *(f"note       {note}" for note in notes)):
         typer.echo(line)
     if asked.dry_run:
         return 0

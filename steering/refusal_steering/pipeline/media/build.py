@@ -39,7 +39,7 @@ from refusal_steering.pipeline.stages import Stages
 
 REPORT_FILE = "build.json"
 _log = logging.getLogger(__name__)
-_CANARY_PROMPTS = 12
+CANARY_PROMPTS = 12
 
 
 @dataclass(slots=True)
@@ -127,8 +127,8 @@ def _made(
 
 def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:
     harmful: Sequence[int] = requests.chosen("train", TEXT, True)
-    step = max(1, len(harmful) // _CANARY_PROMPTS)
-    return [requests.all[place].messages() for place in harmful[::step][:_CANARY_PROMPTS]]
+    step = max(1, len(harmful) // CANARY_PROMPTS)
+    return [requests.all[place].messages() for place in harmful[::step][:CANARY_PROMPTS]]
 
 
 def _report(built: MediaBuilt, model: ServedModel, vectors: Vectors) -> bytes:

@@ -23,9 +23,6 @@ MADE: tuple[Made, ...] = ("static", "omnisteer", "mars", "ras")
 _SPLITS: tuple[Split, ...] = ("train", "tune")
 _HELD: tuple[Split, ...] = ("held",)
 _FEWEST = 8
-# Prompt tokens of one row, roughly: words with their template, and what one medium adds.
-_TEXT_TOKENS = 60
-_MEDIUM_TOKENS = {"image": 750, "video": 900, "audio": 150}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def _check_group(requests: Requests, group: str) -> None:
 
 
 def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[str]:
-    """The plan in words, with an estimate of its memory and of the tokens that it reads."""
+    """The plan in words, and what it takes on disk."""
     takes = ", ".join(f"{count} {medium}" for medium, count in facts.takes.items()) or "text alone"
     sizes = facts.identity
     yield f"model      {sizes.id}: {sizes.num_layers} layers of width {sizes.hidden_size}"
@@ -90,26 +87,8 @@ def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[s
         ]
         yield f"{group:10} {'; '.join(counts)}"
     rows = len(requests.part(*_SPLITS).all)
-    tokens = sum(
-        _TEXT_TOKENS + sum(_MEDIUM_TOKENS[medium] for medium in one.media) for one in requests.all
-    )
     disk = rows * sizes.num_layers * sizes.hidden_size * 2
-    memory = 3 * rows * sizes.hidden_size * 4 * (plan.count if plan.layers is None else 1)
-    parameters = 12 * sizes.num_layers * sizes.hidden_size**2 + facts.vocabulary * sizes.hidden_size
     yield (
-        f"rows       {rows}, about {tokens:,} prompt tokens; {_bytes(disk)} on disk, "
-        f"{_bytes(memory)} of memory beside the engine"
+        f"disk       {math.ceil(disk / 2**20)} MB ({rows} rows x {sizes.num_layers} layers x "
+        f"{sizes.hidden_size} x 2 bytes)"
     )
-    yield (
-        f"time       {2 * parameters * tokens:.1e} floating point operations (2 x {parameters:.1e} "
-        f"parameters x tokens): {_time(2 * parameters * tokens / 1e11)} on two cores of a CPU, "
-        f"{_time(2 * parameters * tokens / 2e14)} on a GPU at 200 TFLOP/s; roughly"
-    )
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GB" if count > 2**30 else f"{math.ceil(count / 2**20)} MB"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} s"

@@ -38,9 +38,9 @@ _UNFILTERED = (
     "mars takes all text requests for its frame: too few harmful ones are refused, or too few "
     "harmless ones answered"
 )
-_PROMPTS = 4
-_MOST_ITEMS = 4
-_TRIED = 16
+NEUTRAL_PROMPTS = 4
+MOST_ITEMS = 4
+TRIED = 16
 # What a token outside of the likeliest 20 counts as, in nats.
 _UNLIKELY = -12.0
 
@@ -110,7 +110,7 @@ def _effect(
     ``None`` where the model refuses nothing, so that nobody knows what its refusals begin with.
     """
     requests = rows.requests
-    refused = refused_texts(model, requests, work)[:_TRIED]
+    refused = refused_texts(model, requests, work)[:TRIED]
     if not refused:
         return None
     opening = _openings(model, [requests.all[place].messages() for place in refused])
@@ -119,7 +119,7 @@ def _effect(
     manifest = {"name": "effect", "strategy": "static", "model": identity}
     bundle = make_bundle({at: constant}, manifest)
     model.load(bundle)
-    asked = [requests.all[at].messages() for at in requests.chosen("tune", TEXT, False)[:_TRIED]]
+    asked = [requests.all[at].messages() for at in requests.chosen("tune", TEXT, False)[:TRIED]]
     plain = model.answers(asked, 1, logprobs=True)
     moved = model.answers(asked, 1, Steered(bundle, SteeringSpec.of(bundle)), logprobs=True)
     return fmean(_likelihood(one, opening) for one in moved) - fmean(
@@ -145,7 +145,9 @@ def _offsets(
     server lets a request bring them.
     """
     requests = rows.requests
-    prompts = [requests.all[p].text for p in requests.chosen("train", TEXT, False)[:_PROMPTS]]
+    prompts = [
+        requests.all[p].text for p in requests.chosen("train", TEXT, False)[:NEUTRAL_PROMPTS]
+    ]
     media = [medium for medium in NEUTRAL_SIZES if medium in model.facts.takes]
 
     def measure() -> Kept:
@@ -153,7 +155,7 @@ def _offsets(
         found: dict[str, Tensor] = {}
         lengths: dict[str, list[float]] = {}
         for medium in media:
-            most = min(_MOST_ITEMS, model.facts.takes[medium])
+            most = min(MOST_ITEMS, model.facts.takes[medium])
             for count in range(1, most + 1):
                 moved = _with_media(model, medium, count, prompts, at)
                 repeated = without.repeat_interleave(len(NEUTRAL_SIZES[medium]), 0)

@@ -36,9 +36,9 @@ from refusal_steering.spec import SteeringSpec
 
 _FEWEST = 8
 _SEEN = ("image_url", "video_url")
-_ANSWER_TOKENS = 24
+ANSWER_TOKENS = 24
 # The published calibration asks 100 pairs of image and text; others stand in where there are none.
-_PAIRS = ("text+image", "text+video", TEXT)
+PAIRS = ("text+image", "text+video", TEXT)
 
 
 def refused_texts(model: ServedModel, requests: Requests, work: Work) -> list[int]:
@@ -50,12 +50,12 @@ def refused_texts(model: ServedModel, requests: Requests, work: Work) -> list[in
         answers = [
             answer.text
             for part in in_batches(model, conversations, "answers")
-            for answer in model.answers(part, _ANSWER_TOKENS)
+            for answer in model.answers(part, ANSWER_TOKENS)
         ]
         lexical = LexicalDetector()
         return Kept(facts={"refused": [verdict_on(one, lexical) == "refusal" for one in answers]})
 
-    found = work.kept("answers", _inputs(model, requests, tokens=_ANSWER_TOKENS), ask)
+    found = work.kept("answers", _inputs(model, requests, tokens=ANSWER_TOKENS), ask)
     return [place for place, refused in zip(asked, found.facts["refused"], strict=True) if refused]
 
 
@@ -127,7 +127,7 @@ def _calibrated(
     work: Work,
 ) -> tuple[RiskPass, dict[str, Any]]:
     how = plan.ras
-    group = next(name for name in _PAIRS if name in heard)
+    group = next(name for name in PAIRS if name in heard)
     asked = [
         place
         for harmful in (True, False)

@@ -22,7 +22,7 @@ from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.spec import SteeringSpec
 
 OFF = "off"
-_TOKENS = 24
+TRIAL_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def refused_share(requests: Requests, cells: Sequence[Cell], strategy: str) -> R
         requests=len(harmful),
         requests_sha256=digest_of(harmful),
         detector=LEXICAL,
-        answer_tokens=_TOKENS,
+        answer_tokens=TRIAL_TOKENS,
     )
 
 
@@ -97,7 +97,7 @@ def _kept(
         "model": model.facts.digest,
         "requests": held.sha256,
         "bundle": None if bundle is None else bundle.digest,
-        "tokens": _TOKENS,
+        "tokens": TRIAL_TOKENS,
     }
 
     def ask() -> Kept:
@@ -116,7 +116,7 @@ def _answers(model: ServedModel, held: Requests, bundle: SteeringBundle | None) 
         found = [
             answer.text
             for part in in_batches(model, conversations, "trial")
-            for answer in model.answers(part, _TOKENS, steered)
+            for answer in model.answers(part, TRIAL_TOKENS, steered)
         ]
         for place, text in zip(places, found, strict=True):
             answers[place] = text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ class Watch:
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def step(self, kind: str) -> None:
+        # What a person sees moves meanwhile.
+        ticks = any(thread.name == "progress" for thread in threading.enumerate())
+        assert ticks or self.stage == "end"
         self.done[self.stage, kind] += 1
         if self.end == (self.stage, kind, self.done[self.stage, kind]):
             raise KeyboardInterrupt
