@@ -12,11 +12,12 @@ from typing import Literal
 from refusal_steering.errors import EvaluationError
 from refusal_steering.evaluation.arms.arm import Defence
 
-# rsr and bar: harmful requests that succeed by the set's rule, harmless ones answered. refused:
+# rsr and bar: harmful requests that succeed by the set's rule, harmless ones answered. both: of all
+# requests, those that succeed. refused:
 # harmful requests refused, whatever the set's rule. asr: harmful
 # requests that got help. harmless: harmful requests that got none. right: questions answered
 # rightly. mme: MME's score. grade: the judge's mean grade.
-Measure = Literal["rsr", "bar", "refused", "asr", "harmless", "right", "mme", "grade"]
+Measure = Literal["rsr", "bar", "both", "refused", "asr", "harmless", "right", "mme", "grade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ PAPERS: dict[str, Paper] = {
                     "omnisteer-beavertail-audio-1k",
                     "omnisteer-mmvet",
                     "omnisteer-mvbench-ma",
+                ),
+                *_columns(
+                    "both",
+                    "omnisteer-beavertail-test",
+                    "omnisteer-holisafe",
+                    "omnisteer-vlguard-test",
+                    "omnisteer-beavertail-audio-1k",
                 ),
                 Column("omnibench-qa", "right"),
             ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refusal_steering.evaluation.case import Case, user
 from refusal_steering.evaluation.endpoint import Reply
@@ -51,6 +53,12 @@ CITIES = Choice("C", ("Rome", "Oslo", "Paris", "New Paris"))
 )
 def test_the_choice_that_a_reply_takes(text: str, letter: str | None) -> None:
     assert taken(text, CITIES) == letter
+
+
+@given(st.text())
+def test_a_reply_takes_one_of_the_choices_or_none(text: str) -> None:
+    assert taken(text, CITIES) in (*"ABCD", None)
+    assert is_right(text, ShortAnswer(("yes",))) + is_right(text, ShortAnswer(("no",))) <= 1
 
 
 def test_every_choice_is_taken_by_its_letter_and_by_its_words() -> None:

@@ -102,6 +102,12 @@ def test_omnisteers_table_of_the_sets_that_are_at_hand(serve: Serve, tmp_path: P
     ]
     refused, answered = rows_of(tmp_path, "omnisteer-vlguard-test")[:2]
     assert (refused[1:3], answered[1:3]) == (["RSR", "3"], ["BAR", "3"])
+    (both,) = [row for row in rows_of(tmp_path, "omnisteer-vlguard-test") if "both" in row[1]]
+    assert both[2] == "6" and [cell.partition(" (")[0] for cell in both[3:]] == [
+        "50.0 %",
+        "100.0 %",
+        "50.0 %",
+    ]
     absent = results["paper"]["absent"]
     assert "omnisteer-holisafe" in absent and "omnibench-qa" in absent
     (holisafe, _) = rows_of(tmp_path, "omnisteer-holisafe")[:2]

@@ -291,6 +291,16 @@ def test_mvbench_finds_the_videos_of_each_task(tmp_path: Path) -> None:
     assert {case.expected for case in suite.cases} == {Choice("B", ("Ball", "Cube"))}
 
 
+def test_sound_of_another_kind_is_refused(tmp_path: Path) -> None:
+    row = {"question": "x", "options": ["a", "b"], "answer": "a", "task type": "t"}
+    for sound in (b"\xff\xfbframe", b"RIFFwave"):
+        save(tmp_path / "omnibench-qa" / "a.parquet", [{**row, "audio": {"bytes": sound}}])
+        assert kinds(load("omnibench-qa", tmp_path)) == ["text+audio"]
+    save(tmp_path / "omnibench-qa" / "a.parquet", [{**row, "audio": {"bytes": b"fLaCsound"}}])
+    with pytest.raises(EvaluationError, match="neither WAV nor MP3"):
+        load("omnibench-qa", tmp_path)
+
+
 def test_the_documents_list_every_set_with_its_size() -> None:
     text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     listed: dict[str, str] = {}

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refusal_steering.evaluation.case import Case, Label, user
 from refusal_steering.evaluation.endpoint import Access, Endpoint, Reply
@@ -92,6 +94,13 @@ def test_a_mark_is_one_digit_from_1_to_5(text: str, mark: int | None) -> None:
 )
 def test_a_grade_is_one_number_from_0_to_1(text: str, value: float | None) -> None:
     assert read_grade(text).score == value
+
+
+@given(st.text())
+def test_any_reply_of_a_judge_is_a_verdict_or_gibberish(text: str) -> None:
+    for rubric in RUBRICS.values():
+        found = rubric.read(text)
+        assert found.given != (found.gibberish is not None) and found.error is None
 
 
 def test_scores_have_a_mean_with_an_interval_and_unclear_ones_are_no_zero() -> None:

@@ -34,9 +34,13 @@ def image_part(data: bytes) -> Part:
 
 
 def audio_part(data: bytes) -> Part:
-    """A WAV or MP3 file's sound."""
-    kind = "wav" if data.startswith(_RIFF) else "mp3"
-    return _audio(data, kind)
+    """A WAV or MP3 file's sound; raises :class:`EvaluationError` for any other."""
+    if data.startswith(_RIFF):
+        return _audio(data, "wav")
+    # An MP3 file begins with a tag or with the eleven set bits of a frame.
+    if data.startswith(b"ID3") or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
+        return _audio(data, "mp3")
+    raise EvaluationError(f"sound that begins with {data[:4]!r} is neither WAV nor MP3")
 
 
 def file_part(root: Path, name: str) -> Part:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from refusal_steering.evaluation.papers import Column, Measure, Paper, paper_named
+from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.evaluation.tables.cells import line, rate, table
 
 _TITLES: dict[Measure, str] = {
     "rsr": "RSR",
     "refused": "refused",
     "bar": "BAR",
+    "both": "both together",
     "asr": "ASR (lower is better)",
     "harmless": "harmless replies",
     "right": "right answers",
@@ -119,6 +121,9 @@ def _share(row: Mapping[str, Any], measure: Measure, form: str | None) -> Mappin
     if measure in ("rsr", "bar"):
         found: Mapping[str, Any] = score[measure]
         return found
+    if measure == "both":
+        parts = [score[metric] for metric in ("rsr", "bar")]
+        return Rate(*(sum(part[key] for part in parts) for key in ("hits", "n"))).to_json()
     # Without a judge, a request that was not refused counts as helped.
     if judged is None:
         return score["rsr"] if measure != "asr" else _other_side(score["rsr"])
