@@ -50,7 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.suites and self.paper is None:
-            raise EvaluationError("no suite is named; add --suite")
+            raise EvaluationError("no suite is named; add --suite or --paper")
         if self.allow_leakage and not self.calibration:
             raise EvaluationError("--allow-leakage needs --calibration, which looks for leaks")
         if self.max_tokens < 1 or self.access.concurrency < 1:

@@ -211,11 +211,19 @@ def test_a_paper_without_any_file_asks_nothing(serve: Serve, tmp_path: Path) -> 
     assert server.seen == []
 
 
-def test_the_command_names_absent_sets_before_it_asks(serve: Serve, tmp_path: Path) -> None:
+def test_the_command_names_absent_sets_before_it_asks(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     omnisteer_files(tmp_path)
+    named: list[int] = []
+
+    def remember(ask: Ask) -> str:
+        named.append(sum("left out: suite" in record.message for record in caplog.records))
+        return steering(ask)
+
     app = typer.Typer()
     app.command()(command)
-    server = serve(steering)
+    server = serve(remember)
     output = tmp_path / "results.json"
     found = CliRunner().invoke(
         app,
@@ -228,4 +236,5 @@ def test_the_command_names_absent_sets_before_it_asks(serve: Serve, tmp_path: Pa
     assert "Omni-Safety under Cross-Modality Conflict" in found.output
     results = json.loads(output.read_text())
     assert results["settings"]["max_tokens"] == 256
+    assert set(named) == {len(results["paper"]["absent"])} != {0}
     assert [row["arm"] for row in results["summary"][:3]] == ["off", "steer", "self-reminder"]

@@ -8,7 +8,7 @@ from refusal_steering.evaluation.expected import ShortAnswer
 from refusal_steering.evaluation.scoring.choices import plain
 
 _YES_NO = frozenset({"yes", "no"})
-_LEAD = re.compile(r"^(?:the (?:right |correct )?answer is|it is|it s|its|this is|they are)\s+")
+_LEAD = re.compile(r"^(?:the (?:right |correct )?answer is|it is|it s|this is|they are)\s+")
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+")
 
 

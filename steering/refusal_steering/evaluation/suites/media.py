@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def file_part(root: Path, name: str) -> Part:
 def file_reference(root: Path, name: str) -> Part:
     """The same medium as its file's path and digest; raises as :func:`file_part`."""
     path = _medium(root, name)
-    return {"type": _type_of(path), FILE: str(path), DIGEST: sha256(path)}
+    facts = path.stat()
+    digest = _digest(path, facts.st_size, facts.st_mtime_ns)
+    return {"type": _type_of(path), FILE: str(path), DIGEST: digest}
 
 
 def with_bytes(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -79,18 +82,18 @@ def without_paths(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return [{**message, "content": _by_digest(message["content"])} for message in messages]
 
 
-def digests(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Hex sha256 of the files that the parts of some messages name."""
-    contents = [message["content"] for message in messages if isinstance(message["content"], list)]
-    return [part[DIGEST] for content in contents for part in content if DIGEST in part]
-
-
 def with_files(messages: Sequence[Mapping[str, Any]], root: Path) -> list[dict[str, Any]]:
     """Messages whose parts may name a ``file`` under ``root``, with the files' bytes instead.
 
     This is how the omnibench command writes them. Raises as :func:`file_part`.
     """
     return [{**message, "content": _content(message.get("content"), root)} for message in messages]
+
+
+@cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    # Several requests of a set share a video of many megabytes.
+    return sha256(path)
 
 
 def _content(content: Any, root: Path) -> Any:
