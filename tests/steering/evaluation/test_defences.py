@@ -86,9 +86,9 @@ async def test_an_answer_that_the_model_calls_harmless_is_kept(serve: Serve) -> 
     [
         ("Yes", "replaced"),
         ("yes, it does", "replaced"),
-        ("Perhaps", "replaced, judgement unreadable"),
-        ("yes or no", "replaced, judgement unreadable"),
-        ("", "replaced, judgement unreadable"),
+        ("Perhaps", "replaced after an unreadable judgement"),
+        ("yes or no", "replaced after an unreadable judgement"),
+        ("", "replaced after an unreadable judgement"),
     ],
 )
 async def test_any_other_answer_is_given_anew_without_the_media(

@@ -171,6 +171,7 @@ def test_the_judge_is_named_and_harmless_replies_are_its_own_figure(
     assert "judged by `judge:fake`" in (tmp_path / "table.md").read_text()
     marks = results["summary"][0]["judge"]["scores"]
     assert (marks["mean"], marks["n"]) == (3.0, 4)
+    assert "| off | 3.00 (3.00 to 3.00) | 4 | 0 | 0 |" in (tmp_path / "table.md").read_text()
 
 
 def test_ras_reports_attacks_that_succeed_and_utility(serve: Serve, tmp_path: Path) -> None:
@@ -190,10 +191,11 @@ def test_ras_reports_attacks_that_succeed_and_utility(serve: Serve, tmp_path: Pa
         "100.0 % (34.2 to 100.0)",
         "0.0 % (0.0 to 65.8)",
     ]
+    text = (tmp_path / "table.md").read_text()
+    assert "| ecso | 100.0 % (20.7 to 100.0) | 1 | 0 | - | - |" in text
+    assert "Arm `ecso`: 1 replaced after an unreadable judgement." in text
     (gqa,) = rows_of(tmp_path, "gqa")[:1]
     assert gqa[1] == "right answers" and gqa[3].startswith("100.0 %")
-    arms = (tmp_path / "table.md").read_text()
-    assert "| ecso |" in arms
 
 
 def test_rows_without_their_media_are_an_absent_set(serve: Serve, tmp_path: Path) -> None:

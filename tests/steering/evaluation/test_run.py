@@ -196,7 +196,7 @@ def test_multiple_choice_is_marked(serve: Serve, tmp_path: Path) -> None:
     results = evaluate(replace(wanted, markdown=table))
     right = summary(results, "steer")["utility"]["right"]
     assert (right["hits"], right["n"]) == (1, 3)
-    assert "33.3 %" in table.read_text()
+    assert "| steer | 33.3 % (6.1 to 79.2) | 3 | 0 | - | - |" in table.read_text()
 
 
 @pytest.mark.parametrize("said", [Fail(500), "", "perhaps", "SAFE"])

@@ -59,7 +59,7 @@ async def eyes_closed(endpoint: Endpoint, case: Case, max_tokens: int, policy: s
         return Reply.failed(f"ECSO's description failed: {described.error}")
     closed = _CLOSED.format(description=described.text, request=words)
     last = await endpoint.chat(_without_media(case, closed), max_tokens, policy)
-    unread = "" if verdict == "yes" else ", judgement unreadable"
+    unread = "" if verdict == "yes" else " after an unreadable judgement"
     return last if last.text is None else replace(last, defence=f"replaced{unread}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from refusal_steering.evaluation.tables.by_modality import by_modality, has_media
 from refusal_steering.evaluation.tables.cells import rate, share, table
 from refusal_steering.evaluation.tables.paper import paper_table
+from refusal_steering.evaluation.tables.utility import defences, right_answers, scores
 
 # A suite of more forms has a table of their own, with intervals.
 _WIDEST = 8
@@ -44,6 +45,8 @@ def markdown(results: Mapping[str, Any]) -> str:
                 lines += ["", *_by_form(rows, detector)]
             if has_media(rows, detector):
                 lines += ["", *by_modality(rows, detector)]
+        for more in (right_answers(rows), scores(rows), defences(rows)):
+            lines += ["", *more] if more else []
     return "\n".join(lines) + "\n"
 
 
