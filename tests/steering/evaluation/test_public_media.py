@@ -291,6 +291,13 @@ def test_mvbench_finds_the_videos_of_each_task(tmp_path: Path) -> None:
     assert {case.expected for case in suite.cases} == {Choice("B", ("Ball", "Cube"))}
 
 
+def test_a_row_that_lost_its_medium_is_not_asked_as_text(tmp_path: Path) -> None:
+    for row in ({"question": "x"}, {"question": "x", "picture": "a.png"}):
+        save(tmp_path / "jood" / "jood_dataset.json", [row])
+        with pytest.raises(EvaluationError, match=r"row 1: no medium in any column image"):
+            load("jood", tmp_path)
+
+
 def test_sound_of_another_kind_is_refused(tmp_path: Path) -> None:
     row = {"question": "x", "options": ["a", "b"], "answer": "a", "task type": "t"}
     for sound in (b"\xff\xfbframe", b"RIFFwave"):

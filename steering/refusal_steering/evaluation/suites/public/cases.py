@@ -129,11 +129,15 @@ def _columns(public: PublicSet, row: Row, found: FoundFile, where: str) -> Conte
 
 def _media(public: PublicSet, row: Row, found: FoundFile, where: str) -> list[Part]:
     folder = public.folders.get(found.name)
-    return [
+    parts = [
         _medium(medium, row[medium.column], folder or medium.folder, found.root, where)
         for medium in public.media
         if row.get(medium.column) not in (None, "")
     ]
+    if public.media and not parts and not public.text_alone:
+        names = " or ".join(medium.column for medium in public.media)
+        raise EvaluationError(f"{where}: no medium in any column {names}; {columns_found(row)}")
+    return parts
 
 
 def _medium(medium: Medium, value: Any, folder: str, root: Path, where: str) -> Part:

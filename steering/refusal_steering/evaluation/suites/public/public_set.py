@@ -35,7 +35,8 @@ class PublicSet:
     keeps them. ``rows`` is how many cases a whole copy gives after ``keep``, which maps a column to
     the values that stay (a column that a copy lacks is not looked at), and after ``needs``, columns
     that must hold something; ``None`` where no source says. ``prompt`` names the column of the
-    request, by preference. ``names`` are the forms by file, ``form`` is a column that holds the
+    request, by preference. ``text_alone`` says that rows without any of ``media`` are meant, not
+    wrong. ``names`` are the forms by file, ``form`` is a column that holds the
     form. ``sample`` is how many rows are used unless a limit says less. Sets without a ``repo``
     have media in archives, or terms to be accepted, so that only a local copy can be read.
     """
@@ -50,6 +51,7 @@ class PublicSet:
     reader: Reader = "prompt"
     prompt: tuple[str, ...] = ("prompt",)
     media: tuple[Medium, ...] = ()
+    text_alone: bool = False
     folders: Mapping[str, str] = field(default_factory=dict)
     keep: Mapping[str, frozenset[str]] = field(default_factory=dict)
     needs: tuple[str, ...] = ()

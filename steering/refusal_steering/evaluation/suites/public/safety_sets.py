@@ -54,6 +54,7 @@ SAFETY_SETS = (
         reader="columns",
         prompt=("question",),
         media=_IMAGE,
+        text_alone=True,
         names=_MM_FILES,
     ),
     PublicSet(
@@ -101,6 +102,7 @@ SAFETY_SETS = (
             Medium("video_path", "video"),
             Medium("audio_path", "audio"),
         ),
+        text_alone=True,
         names={f"meta_files/{part}.jsonl": part for part in _OMNI_PARTS},
     ),
     # A query of the half "benign" reads as harmless and asks for harm together with its video:
