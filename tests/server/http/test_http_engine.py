@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -196,6 +197,36 @@ def test_every_medium_is_steered(
     assert int(header(response)["rows_verified"]) == (1 if stream else 8)
     after = server.metric("steering_requests_total", modality=label, outcome="answer")
     assert after == before + 1
+
+
+def test_a_report_says_where_a_gate_found_the_risk(server: LiveServer) -> None:
+    parts = message(image_part(), audio_part(), video_part(), text="What is \u4e16\u754c?")
+    body: dict[str, Any] = {
+        "messages": parts,
+        "steering": {"policy": "gated", "report": True, "token_risks": 1000},
+    }
+    # The second time vLLM has the media in its cache and hands over their hashes only.
+    first, again = (server.chat(**body).json() for _ in range(2))
+    gate = first["steering"]["gate"]
+    along = gate["token_risks"]
+    assert along["stride"] == 1
+    assert along["first"] + len(along["risks"]) == first["usage"]["prompt_tokens"]
+    assert along["risks"][gate["position"] - along["first"]] == gate["risk"] == max(along["risks"])
+    assert "What is \u4e16\u754c?" in "".join(text or "" for text in along["texts"])
+    found = {medium["modality"]: medium for medium in along["media"]}
+    assert set(found) == {"image", "audio", "video"}
+    for medium in along["media"]:
+        start = medium["first"] - along["first"]
+        texts = along["texts"][start - 1 : start + medium["count"] + 1]
+        assert [text is None for text in texts] == [False, *[True] * medium["count"], False]
+    for name in ("image", "video"):
+        assert math.prod(found[name]["grid"].values()) == found[name]["count"]
+    assert found["image"]["grid"]["frames"] == 1
+    assert found["audio"]["seconds"] == pytest.approx(0.5, abs=0.05)
+    assert again["steering"]["gate"]["token_risks"]["media"] == along["media"]
+    streamed = events(server.chat(stream=True, **body))
+    reports = [chunk["steering"] for chunk in streamed if "steering" in chunk]
+    assert [report["gate"]["position"] for report in reports] == [gate["position"]]
 
 
 def test_structured_output_and_tools_go_together_with_steering(server: LiveServer) -> None:
