@@ -11,9 +11,7 @@ from refusal_steering.analysis.dissolution import dissolution
 from refusal_steering.analysis.phenomena import LabelledRows, TextFrame
 from refusal_steering.analysis.separability import roc_curves
 from refusal_steering.analysis.shrinkage import shrinkage
-from refusal_steering.bundle import SteeringBundle, Window
 from refusal_steering.calibration.activations import collect
-from refusal_steering.calibration.conformal import Threshold
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
@@ -22,6 +20,7 @@ from refusal_steering.pipeline.measured import Tried, listed_cases
 from refusal_steering.pipeline.prompt_risks import prompt_risks
 from refusal_steering.pipeline.trial import Case, Outcome, by_cell
 from refusal_steering.prompts.contrast_set import FORMS, Label
+from refusal_steering.report.facts import bundle_facts, conformal_of
 from refusal_steering.report.gather import (
     dissolution_of,
     projections_of,
@@ -29,7 +28,6 @@ from refusal_steering.report.gather import (
     shrinkage_of,
 )
 from refusal_steering.report.measurements import (
-    BundleFacts,
     Conformal,
     Measurements,
     PromptRisk,
@@ -60,7 +58,7 @@ def findings(
         title=f"Refusal steering for {model}",
         model=model,
         created=created,
-        bundles=tuple(map(_facts, built.bundles.values())),
+        bundles=tuple(map(bundle_facts, built.bundles.values())),
         projections=projections_of(rows.labels, frame.place(rows.rows)[[layer]], [layer]),
         dissolution=dissolution_of(dissolution(rows, frame), layers),
         shrinkage=shrinkage_of(shrinkage(built.sample), layers),
@@ -163,39 +161,4 @@ def _conformal(built: Built) -> tuple[Conformal, ...]:
     kept = {"omnisteer": built.adaptive.threshold}
     if built.gate is not None:
         kept[STRATEGY] = built.gate.opened.threshold
-    return tuple(_kept(policy, threshold) for policy, threshold in kept.items())
-
-
-def _kept(policy: str, threshold: Threshold) -> Conformal:
-    return Conformal(
-        policy=policy,
-        budget=threshold.budget,
-        n=threshold.count,
-        threshold=threshold.value,
-        guarantee=(
-            "a new everyday harmless request is touched with probability at most "
-            f"{threshold.budget:g}; with 95 % confidence at most {threshold.worst_share:.3f} for "
-            "this very threshold"
-        ),
-    )
-
-
-def _facts(bundle: SteeringBundle) -> BundleFacts:
-    manifest = bundle.manifest
-    return BundleFacts(
-        manifest.name,
-        manifest.strategy,
-        bundle.digest,
-        manifest.layers,
-        "logits of the first answer tokens" if manifest.blends else _words(manifest.window),
-        "none" if manifest.gate is None else manifest.gate.summary,
-    )
-
-
-def _words(window: Window) -> str:
-    if window.decode_tokens is None:
-        return "last prompt token and every answer token"
-    if window.decode_tokens == 0:
-        return "last prompt token"
-    held = "held" if window.hold else "each its own"
-    return f"last prompt token and {window.decode_tokens} answer tokens, {held}"
+    return tuple(conformal_of(policy, threshold) for policy, threshold in kept.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from refusal_steering.report import tables
+from refusal_steering.report.doubts import with_doubts
 from refusal_steering.report.measurements import Measurements
 from refusal_steering.report.pictures import (
     Picture,
@@ -43,6 +44,7 @@ class Section:
 
 def sections(m: Measurements) -> Iterator[Section]:
     """All sections in reading order: results first, then their reasons, then the record."""
+    m = with_doubts(m)
     if m.about == "build":
         yield from _results(m)
     yield from _phenomena(m)

@@ -132,7 +132,7 @@ def area_table(curves: Sequence[Separability]) -> Table:
 def conformal_table(facts: Sequence[Conformal]) -> Table:
     """One row for each calibrated threshold."""
     return Table(
-        "Thresholds set on held-out harmless requests, and what that guarantees.",
+        "Thresholds set on harmless requests that no training met, and what that guarantees.",
         ("policy", "requests of", "budget", "requests", "threshold", "guarantee"),
         tuple(
             (f.policy, f.form, percent(f.budget), str(f.n), number(f.threshold), f.guarantee)

@@ -10,13 +10,13 @@ import typer
 
 from refusal_steering.analysis.survey import survey
 from refusal_steering.calibration.stored_rows.sources import StoredSources
+from refusal_steering.report.gather import with_survey
 from refusal_steering.report.measurements import (
     MEASUREMENTS_FILE,
     Measurements,
     save_measurements,
 )
 from refusal_steering.report.page import PAGE_FILE, write_page
-from refusal_steering.report.rows import with_survey
 from refusal_steering.tools.checks import file_out
 
 _TEXT = ("text", "plain")

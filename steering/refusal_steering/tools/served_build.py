@@ -20,7 +20,8 @@ from refusal_steering.pipeline.media.rendering import Rendering, Share, renderin
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
 from refusal_steering.pipeline.media.work import FOLDER
 from refusal_steering.prompts.corpus import Corpus
-from refusal_steering.tools.checks import bundle_out
+from refusal_steering.report.page import PAGE_FILE, write_page
+from refusal_steering.tools.checks import bundle_out, file_out
 from refusal_steering.tools.engines import facts_of, running
 
 _CONTEXT = 4096
@@ -56,6 +57,7 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     ours = unfinished(asked.out)
     for strategy in plan.strategies:
         bundle_out(asked.out / strategy, force=asked.force or strategy in ours)
+    file_out(asked.out / PAGE_FILE, [asked.data])
     settings = served_settings(asked.engine_args, asked.served_by, _CONTEXT)
     facts = facts_of(asked.model, settings, asked.name)
     media, notes = _media(asked, facts)
@@ -72,6 +74,9 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
         drawn.make()
     with running(facts, settings, steered=True) as model:
         built = build_media(model, requests, plan, asked.out)
+    if built.measured is not None:
+        write_page(built.measured, asked.out / PAGE_FILE)
+        typer.echo(f"report     {asked.out / PAGE_FILE}")
     for name, bundle in built.bundles.items():
         typer.echo(f"{name:10} {asked.out / name}  {bundle.digest[:12]}")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")

@@ -66,6 +66,8 @@ def test_page_and_figures_agree_and_noise_is_not_told_apart(
     assert [matrix.layer for matrix in found.cosines] == [1, 3]
     assert {curve.layers for curve in found.dissolution} == {(1, 3)}
     assert "held-out rows" in found.notes[0]
+    page = (out / "report.html").read_text()
+    assert "noise (not told apart)" in page and "image (not told apart)" not in page
 
 
 def test_a_file_of_text_alone_has_one_curve_of_each_kind(

@@ -12,6 +12,7 @@ import pytest
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.engine_arguments import ServedSettings
 from refusal_steering.engine import EngineFacts
+from refusal_steering.report import load_measurements, render
 from refusal_steering.tools import served_build
 from tests.steering.pipeline.media.conftest import data
 from tests.steering.pipeline.media.fake_model import FACTS, FakeModel
@@ -81,7 +82,11 @@ def test_bundles_are_built_once_and_replaced_with_force_only(
     assert ended.status == 0
     assert any(line.startswith("static     text+image   harmful  refused") for line in ended.out)
     assert load_bundle(out / "static").manifest.layers == (2, 3)
-    assert {path.name for path in out.iterdir()} == {"static", "work", "build.json"}
+    assert {path.name for path in out.iterdir()} == {
+        *("static", "work", "build.json"),
+        *("measurements.json", "report.html"),
+    }
+    assert (out / "report.html").read_text() == render(load_measurements(out))
     assert json.loads((out / "build.json").read_text())["layers"] == [2, 3]
     assert "--force" in command.refusal(*asked, *options)
     ended = command(*asked, *options, "--force", "--no-report")

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from refusal_steering.pipeline.media.bundles.finished import (
     save_unfinished,
 )
 from refusal_steering.pipeline.media.collecting import StoredRows, collected
+from refusal_steering.pipeline.media.findings.page import Found, media_findings
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
@@ -36,6 +38,7 @@ from refusal_steering.pipeline.media.vectors import Vectors, vectors_of
 from refusal_steering.pipeline.media.work import FOLDER, Work
 from refusal_steering.pipeline.parts import LeftOut, Part
 from refusal_steering.pipeline.stages import Stages
+from refusal_steering.report.measurements import Measurements, save_measurements
 
 REPORT_FILE = "build.json"
 _log = logging.getLogger(__name__)
@@ -44,13 +47,17 @@ CANARY_PROMPTS = 12
 
 @dataclass(slots=True)
 class MediaBuilt:
-    """Saved bundles by strategy, reasons of those that are not there, notes, and the trial."""
+    """Saved bundles by strategy, reasons of those that are not there, notes, and the trial.
+
+    ``measured`` is what the report shows; ``None`` where nothing was held out.
+    """
 
     bundles: dict[str, SteeringBundle] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
+    measured: Measurements | None = None
 
 
 def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Path) -> MediaBuilt:
@@ -58,7 +65,8 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
 
     What the stages find is kept in ``out/work`` and used again by a build that depends on the same.
     A strategy that cannot be made is left out with its reason. Held-out requests, if there are any,
-    are then answered under every bundle, which keeps what it refused. Raises ``SteeringError``
+    are then answered under every bundle, which keeps what it refused, and their rows are read for
+    the measurements of a report, which are saved beside the bundles. Raises ``SteeringError``
     where no strategy can be: for requests that cannot be read, or that are not told apart.
     """
     built, work = MediaBuilt(), Work(out / FOLDER)
@@ -77,12 +85,16 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
             _log.info("wrote %s, digest %s", out / strategy, found.bundle.digest[:12])
             built.bundles[strategy] = found.bundle
             built.notes += found.notes
-    with built.stages.stage("trial"):
-        built.cells += tried(model, requests, built.bundles, work)
-    if built.cells:
+    if (held := requests.part("held")).all:
+        with built.stages.stage("held-out rows"):
+            apart = collected(model, held, work)
+        with built.stages.stage("trial"):
+            built.cells += tried(model, requests, built.bundles, work)
         for name, bundle in built.bundles.items():
             share = refused_share(requests, built.cells, name)
             built.bundles[name] = save_measured(out / name, bundle, [share])
+        built.measured = _measured(model, rows, apart, vectors, built)
+        save_measurements(built.measured, out)
     write_atomically(out / REPORT_FILE, _report(built, model, vectors))
     end(out)
     return built
@@ -129,6 +141,24 @@ def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:
     harmful: Sequence[int] = requests.chosen("train", TEXT, True)
     step = max(1, len(harmful) // CANARY_PROMPTS)
     return [requests.all[place].messages() for place in harmful[::step][:CANARY_PROMPTS]]
+
+
+def _measured(
+    model: ServedModel, rows: StoredRows, held: StoredRows, vectors: Vectors, built: MediaBuilt
+) -> Measurements:
+    found = Found(
+        model=model.facts.identity,
+        rows=rows,
+        held=held,
+        vectors=vectors,
+        bundles=built.bundles,
+        cells=built.cells,
+        seconds=built.stages.seconds,
+        peaks=built.stages.peaks,
+        left_out=built.left_out.reasons,
+        notes=built.notes,
+    )
+    return media_findings(found, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
 
 def _report(built: MediaBuilt, model: ServedModel, vectors: Vectors) -> bytes:

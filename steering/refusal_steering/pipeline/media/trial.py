@@ -2,11 +2,12 @@
 
 The engine answers every held-out request unsteered and under every bundle, steered as a server
 would steer it: media re-centred, the risk of RAS measured for each request. Counted are refusals,
-by the lexical detector, and answers that are not the unsteered ones.
+by the lexical detector, answers that are not the unsteered ones, and coherent answers.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from refusal_steering.evaluation.scoring.rate import Rate
 from refusal_steering.pipeline.media.requests import Requests, digest_of
 from refusal_steering.pipeline.media.risk import similarities
 from refusal_steering.pipeline.media.work import Kept, Work
+from refusal_steering.report.outcomes import Outcome
 from refusal_steering.spec import SteeringSpec
 
 OFF = "off"
@@ -27,13 +29,22 @@ TRIAL_TOKENS = 24
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one strategy does to the held-out requests of one group and label."""
+    """What one strategy does to the held-out requests of one group and label.
+
+    ``answered`` counts answers that are neither refusals nor broken nor empty.
+    """
 
     strategy: str
     group: str
     harmful: bool
     refused: Rate
     changed: Rate
+    answered: Rate
+
+    @property
+    def rates(self) -> Mapping[Outcome, Rate]:
+        """What was counted, by name."""
+        return {"refused": self.refused, "answered": self.answered, "changed": self.changed}
 
     def to_json(self) -> dict[str, Any]:
         """For the build's report."""
@@ -41,8 +52,7 @@ class Cell:
             "strategy": self.strategy,
             "group": self.group,
             "label": "harmful" if self.harmful else "harmless",
-            "refused": self.refused.to_json(),
-            "changed": self.changed.to_json(),
+            **{outcome: rate.to_json() for outcome, rate in self.rates.items()},
         }
 
     @property
@@ -61,8 +71,6 @@ def tried(
 ) -> list[Cell]:
     """Cells of the held-out ones of ``requests``, of the unsteered model first."""
     held = requests.part("held")
-    if not held.all:
-        return []
     plain = _kept(model, held, None, work)
     answers = {OFF: plain} | {
         name: _kept(model, held, bundle, work) for name, bundle in bundles.items()
@@ -162,6 +170,7 @@ def _cell(
 ) -> Cell:
     places = held.chosen(group=group, harmful=harmful)
     lexical = LexicalDetector()
-    refused = sum(verdict_on(answers[place], lexical) == "refusal" for place in places)
+    verdicts = Counter(verdict_on(answers[place], lexical) for place in places)
     changed = sum(answers[place] != plain[place] for place in places)
-    return Cell(strategy, group, harmful, Rate(refused, len(places)), Rate(changed, len(places)))
+    counts = (verdicts["refusal"], changed, verdicts["answer"])
+    return Cell(strategy, group, harmful, *(Rate(count, len(places)) for count in counts))

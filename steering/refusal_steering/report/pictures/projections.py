@@ -27,7 +27,7 @@ def projection_picture(slug: str, layer: int, groups: Sequence[Projections]) -> 
         axes.set_yticks(range(len(forms)), [shown(form) for form in forms])
         axes.set_ylim(len(forms) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("position (distances between the means of plain text)")
+        axes.set_xlabel("position (plain text: 0 to 1)")
         axes.set_ylabel("form")
         return sheet.finish(
             f"Projections after layer {layer}",

@@ -35,6 +35,7 @@ WORK: dict[str, Any] = {
     "frame": (region, "mars_layer"),
     "saving": (finished, "put_bundle"),
     "measuring": (build, "save_measured"),
+    "measurements": (build, "save_measurements"),
     "report": (build, "_report"),
 }
 
@@ -120,9 +121,11 @@ ENDS = [
     *(("mars", kind, 1) for kind in ("answers", "frame", "load", "saving")),
     ("mars", "rows", 5),
     *(("ras", kind, 1) for kind in ("states", "answers")),
+    ("held-out rows", "rows", 1),
     ("trial", "load", 1),
     ("trial", "answers", 4),
     ("end", "measuring", 3),
+    ("end", "measurements", 1),
     ("end", "report", 1),
 ]
 
@@ -152,7 +155,7 @@ def test_a_build_that_is_ended_goes_on_and_ends_the_same(
     assert not list(tmp_path.rglob(".*"))
     second.play(requests, tmp_path)
     assert content(tmp_path) == expected
-    order = ["rows", "vectors", *MADE, "trial", "end"]
+    order = ["rows", "vectors", *MADE, "held-out rows", "trial", "end"]
     for stage, kind in steps:
         again = second.done[stage, kind]
         if kind == "saving" or stage == "end":
