@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Vocabulary:
 
 def write_tokenizer(out: Path) -> Vocabulary:
     """Train the tokenizer, write its files and the chat template, and describe it."""
-    tokenizer = _train()
+    tokenizer = train(SPECIAL)
     tokenizer.save(str(out / "tokenizer.json"))
     config = {
         "tokenizer_class": "Qwen2Tokenizer",
@@ -107,14 +108,20 @@ def write_tokenizer(out: Path) -> Vocabulary:
     }
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    return describe(tokenizer, SPECIAL)
+
+
+def describe(tokenizer: Tokenizer, special: Sequence[str]) -> Vocabulary:
+    """What a model needs to know of ``tokenizer``, whose tokens ``special`` stand for no words."""
     ids = tokenizer.get_vocab()
-    special = {token: ids[token] for token in SPECIAL}
-    words = sorted(set(ids.values()) - set(special.values()))
+    known = {token: ids[token] for token in special}
+    words = sorted(set(ids.values()) - set(known.values()))
     printable = tuple(i for i in words if _is_printable(tokenizer.decode([i])))
-    return Vocabulary(size=len(ids), special=special, printable=printable)
+    return Vocabulary(size=len(ids), special=known, printable=printable)
 
 
-def _train() -> Tokenizer:
+def train(special: Sequence[str]) -> Tokenizer:
+    """Byte-level BPE of the corpus above, with the tokens ``special`` behind its words."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(QWEN_WORDS), behavior="isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -127,7 +134,7 @@ def _train() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS.splitlines(keepends=True), trainer)
-    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_special_tokens(list(special))
     return tokenizer
 
 

@@ -19,6 +19,7 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
+from refusal_steering.runtime.blend import Project
 from refusal_steering.runtime.gate.bank import GateSizes
 from refusal_steering.runtime.layers import decoder_layers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
@@ -48,6 +49,7 @@ class SteeringMixin:
 
     steering: ResidualSteering | None = None
     recorder: Recorder | None = None
+    project: Project | None = None
     vllm_config: VllmConfig
     model_runner: ModelRunner
     device: torch.device | None
@@ -68,6 +70,8 @@ class SteeringMixin:
             check_config(self.vllm_config)
             if options.gates:
                 check_gate(self.vllm_config)
+            # Before logits are followed: what is projected later is no step of the engine's.
+            self.project = projector(self.model_runner, self.vllm_config)
             self.steering = _attach(self, options)
             follow_batches(self.model_runner, self.steering)
             follow_logits(self.model_runner, self.steering)
@@ -133,9 +137,8 @@ class SteeringMixin:
 
     def refusal_steering_project(self, packed: bytes) -> bytes:
         """Logits of packed final states, both as safetensors files; empty where there are none."""
-        project = projector(self.model_runner, self.vllm_config)
         states = load(packed)["states"].to(torch.device(self.device or "cpu"))
-        logits = None if project is None else project(states)
+        logits = None if self.project is None else self.project(states)
         return b"" if logits is None else save({"logits": logits.float().cpu().contiguous()})
 
     def _acknowledge(self, action: Callable[[ResidualSteering], object]) -> RankAnswer:
@@ -176,7 +179,7 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
         num_layers=text.num_hidden_layers,
         capacity=capacity,
         device=torch.device(worker.device or "cpu"),
-        project=projector(worker.model_runner, config),
+        project=worker.project,
         read_only=read - steered,
     )
 

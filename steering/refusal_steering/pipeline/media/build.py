@@ -42,6 +42,7 @@ from refusal_steering.report.measurements import Measurements, save_measurements
 
 REPORT_FILE = "build.json"
 _log = logging.getLogger(__name__)
+# Of each label.
 CANARY_PROMPTS = 12
 
 
@@ -138,9 +139,13 @@ def _made(
 
 
 def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:
-    harmful: Sequence[int] = requests.chosen("train", TEXT, True)
-    step = max(1, len(harmful) // CANARY_PROMPTS)
-    return [requests.all[place].messages() for place in harmful[::step][:CANARY_PROMPTS]]
+    """Some of both labels: what a model refuses anyway is hardly moved towards a refusal."""
+    found = []
+    for label in (True, False):
+        places: Sequence[int] = requests.chosen("train", TEXT, label)
+        step = max(1, len(places) // CANARY_PROMPTS)
+        found += [requests.all[place].messages() for place in places[::step][:CANARY_PROMPTS]]
+    return found
 
 
 def _measured(
