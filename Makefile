@@ -120,6 +120,11 @@ soak: install-dev ## Mixed traffic for MINUTES=12 and what it leaves behind
 	@$(BIN)/python -m tests.attack.soak --model "$$($(DEMO_MODEL) --print-path)" \
 		--minutes $(MINUTES) $(call or_else,read the table above)
 
+.PHONY: families
+families: install-dev ## Build, serve and ask a tiny model of every family; write docs/families.md
+	@$(BIN)/python -m tests.families.matrix \
+		$(call or_else,read the notes in docs/families.md and the logs below build/families)
+
 .PHONY: demo-bundle
 demo-bundle: install-dev ## Calibrate the demo model's steering bundle anew
 	@$(DEMO_MEDIA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,7 +25,8 @@ class TinyFamily:
     chat template; a family of text has none. ``placeholders`` are what the template writes for a
     medium, ``special`` the tokens in it and ``named`` those that the processor looks up by a name.
     ``published`` renames what transformers writes: beginnings of weights' names that are not those
-    of the family's published checkpoints.
+    of the family's published checkpoints. ``engine`` are further settings of the engine, ``note``
+    is for the matrix.
     """
 
     name: str
@@ -38,11 +40,12 @@ class TinyFamily:
     named: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, str] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def slug(self) -> str:
         """The name as a folder's."""
-        return self.name.lower().replace(" ", "-").replace(".", "-")
+        return re.sub("[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     @property
     def media(self) -> tuple[Medium, ...]:

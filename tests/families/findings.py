@@ -70,7 +70,7 @@ def _proven(one: Asked, answer: Answer) -> bool:
     """Whether the report has the rows of the prompt's end, and the medium that came."""
     media = [one.medium] if one.medium else []
     report = answer.report
-    return report["rows_verified"] >= 1 and report["media"] == media
+    return int(report["rows_verified"]) >= 1 and bool(report["media"] == media)
 
 
 def _moved(answer: Answer, plain: Answer) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from refusal_steering.bundle import load_bundle
@@ -26,7 +27,14 @@ from tests.families.reference import worst_row
 from tests.families.requests import write_requests
 from tests.server.fixtures import live
 
-_MEMORY = {"distributed_executor_backend": "uni", "kv_cache_memory_bytes": 64 << 20, "max_num_seqs": 16, "skip_mm_profiling": True}
+_SMALL = {
+    "kv_cache_memory_bytes": 64 << 20,
+    "max_num_seqs": 16,
+    "skip_mm_profiling": True,
+    "distributed_executor_backend": "uni",
+}
+# No process for the one worker, which would import vLLM once more.
+_ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _READING = {"dtype": "float32", "max_model_len": 4096}
 _LEFT_OUT = re.compile(r"^(\w+) is left out: (.*)$", re.MULTILINE)
 
@@ -42,7 +50,7 @@ def try_family(family: TinyFamily, folder: Path) -> Findings:
     found = Findings(family.name, bundles=tuple(bundles))
     found = replace(found, left_out=dict(_LEFT_OUT.findall(built.stderr)))
     if not bundles:
-        return replace(found, failure=f"build: {_last_line(built.stderr)}")
+        return replace(found, failure=_last_line(built.stderr))
     layers = next(iter(bundles.values())).manifest.model.num_layers
     found = replace(found, layers=layers)
     try:
@@ -62,12 +70,13 @@ def _served(family: TinyFamily, folder: Path, found: Findings) -> Findings:
     policy = {"default": "off", "policies": policies}
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
     asked = every_request(family.media, found.bundles)
-    with live.launched(folder, "--config", str(folder / "server.yaml")) as (url, _):
-        alone, together = ask_alone(url, asked), ask_together(url, asked)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _ONE_PROCESS.items():
+            patch.setenv(name, value)
+        with live.launched(folder, "--config", str(folder / "server.yaml")) as (url, _):
+            alone, together = ask_alone(url, asked), ask_together(url, asked)
     proven, moved = steered_well(alone, found.bundles, media=bool(family.media))
-    return replace(
-        found, served=True, proven=proven, moved=moved, unequal=unequal(alone, together)
-    )
+    return replace(found, served=True, proven=proven, moved=moved, unequal=unequal(alone, together))
 
 
 def _server(family: TinyFamily, model: Path) -> Mapping[str, Any]:
@@ -80,7 +89,7 @@ def _server(family: TinyFamily, model: Path) -> Mapping[str, Any]:
             # A mixed batch computes every row anew.
             "enable_prefix_caching": False,
             **_READING,
-            **_MEMORY,
+            **_SMALL,
             **media,
             **family.engine,
         },
@@ -91,10 +100,15 @@ def _build(folder: Path, model: Path, data: Path) -> subprocess.CompletedProcess
     command = [sys.executable, "-m", "refusal_steering.tools.cli", "build"]
     command += ["--model", str(model), "--served-by", str(folder / "server.yaml")]
     command += ["--data", str(data), "-o", str(folder / "out"), "--budget", "0.1", "--no-report"]
-    command += ["--engine-args", json.dumps(_MEMORY)]
+    command += ["--engine-args", json.dumps(_SMALL)]
     with one_engine():
         done = subprocess.run(
-            command, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=900
+            command,
+            cwd=ROOT,
+            env=environment(_ONE_PROCESS),
+            capture_output=True,
+            text=True,
+            timeout=900,
         )
     (folder / "build.log").write_text(done.stdout + done.stderr)
     return done

@@ -26,7 +26,7 @@ Operator = Callable[[Any, Tensor, Tensor | None], None]
 
 # Models whose layers do not hand on one residual stream [T, H]: four parallel streams; a stream
 # scaled by the router in half precision.
-_REFUSED = ("Gemma3n", "DeepseekV2", "DeepseekV3")
+REFUSED = ("Gemma3n", "DeepseekV2", "DeepseekV3")
 # vLLM's kinds of attention that see what comes after a token.
 _ENCODING = ("encoder", "encoder_only")
 
@@ -179,7 +179,7 @@ def _graph_inputs(
 
 def _refuse(layer: nn.Module) -> None:
     name = type(layer).__name__
-    if name.startswith(_REFUSED):
+    if name.startswith(REFUSED):
         raise UnsupportedModelError(f"{name} does not carry one plain residual stream")
     if any(getattr(module, "attn_type", None) in _ENCODING for module in layer.modules()):
         raise UnsupportedModelError(f"{name} only encodes its input; steering needs a decoder")

@@ -13,6 +13,7 @@ from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.prototypes import logits_are_linear
 from refusal_steering.vllm_plugin.offline import Template
+from refusal_steering.vllm_plugin.support import check_known, check_steerable
 
 # Files that say how a request is read are small; of weights the names and sizes must do.
 _READ = (".json", ".jinja", ".txt", ".model", ".py")
@@ -24,11 +25,13 @@ def model_facts(
 ) -> EngineFacts:
     """Ask vLLM about ``model``, a folder or a hub's name; bundles call it ``name``.
 
-    Raises :class:`UnsupportedEngineError` for a model that it does not know, or for arguments.
+    Raises :class:`UnsupportedModelError` for a model that cannot be served or steered, and
+    :class:`UnsupportedEngineError` for what vLLM refuses, such as arguments.
     """
     from vllm.engine.arg_utils import EngineArgs
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
+    check_known(model, engine)
     try:
         config = EngineArgs(model=model, **engine).create_model_config()
         takes: dict[str, int] = {}
@@ -39,6 +42,7 @@ def model_facts(
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UnsupportedEngineError(f"vLLM cannot run {model}: {reason}") from error
+    check_steerable(model, config)
     known = Path(model).resolve().name if Path(model).exists() else model.rsplit("/", 1)[-1]
     return EngineFacts(
         model=model,

@@ -1,0 +1,195 @@
+"""Families of a picture encoder with a projector before a language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+
+from tests.families.family import TinyFamily, known, text_settings
+from tests.models.tiny_tokenizer import Vocabulary
+
+_SIDE, _PATCH = 56, 14
+_SQUARE = {"height": _SIDE, "width": _SIDE}
+_SIGLIP = {"size": _SQUARE}
+
+
+def _llava(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {
+        **known("LlavaForConditionalGeneration"),
+        "text_config": text_settings(vocabulary, model_type="llama"),
+        "image_token_index": vocabulary.special["<image>"],
+        "image_seq_length": (_SIDE // _PATCH) ** 2,
+        "tie_word_embeddings": False,
+    }
+
+
+def _llava_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.LlavaProcessor(
+        transformers.CLIPImageProcessor(size={"shortest_edge": _SIDE}, crop_size=_SQUARE),
+        tokenizer,
+        patch_size=_PATCH,
+        vision_feature_select_strategy="default",
+        chat_template=template,
+        num_additional_image_tokens=1,
+    )
+
+
+def _onevision(vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = vocabulary.special
+    tower = known("Gemma3ForConditionalGeneration")["vision_config"]
+    return {
+        "text_config": text_settings(vocabulary, model_type="qwen2"),
+        "vision_config": {**tower, "model_type": "siglip_vision_model"},
+        "image_token_index": ids["<image>"],
+        "video_token_index": ids["<video>"],
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[_SIDE, _SIDE], [_SIDE, 2 * _SIDE], [2 * _SIDE, _SIDE]],
+        "tie_word_embeddings": False,
+    }
+
+
+def _onevision_processor(tokenizer: Any, template: str) -> Any:
+    pinpoints = [[_SIDE, _SIDE], [_SIDE, 2 * _SIDE], [2 * _SIDE, _SIDE]]
+    return transformers.LlavaOnevisionProcessor(
+        transformers.LlavaOnevisionImageProcessor(size=_SQUARE, image_grid_pinpoints=pinpoints),
+        tokenizer,
+        transformers.LlavaOnevisionVideoProcessor(size=_SQUARE),
+        num_image_tokens=(_SIDE // _PATCH) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=template,
+    )
+
+
+def _internvl(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {
+        **known("InternVLForConditionalGeneration"),
+        "text_config": text_settings(vocabulary, model_type="qwen2"),
+        "image_token_id": vocabulary.special["<IMG_CONTEXT>"],
+        "image_seq_length": (_SIDE // _PATCH // 2) ** 2,
+        "tie_word_embeddings": False,
+    }
+
+
+def _internvl_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.InternVLProcessor(
+        transformers.GotOcr2ImageProcessor(size=_SQUARE, max_patches=2, crop_to_patches=True),
+        tokenizer,
+        transformers.InternVLVideoProcessor(size=_SQUARE),
+        image_seq_length=(_SIDE // _PATCH // 2) ** 2,
+        chat_template=template,
+    )
+
+
+def _gemma3(vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = vocabulary.special
+    return {
+        **known("Gemma3ForConditionalGeneration"),
+        "text_config": text_settings(vocabulary, tie_word_embeddings=True),
+        "image_token_index": ids["<image_soft_token>"],
+        "boi_token_index": ids["<start_of_image>"],
+        "eoi_token_index": ids["<end_of_image>"],
+    }
+
+
+def _gemma3_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.Gemma3Processor(
+        transformers.Gemma3ImageProcessor(**_SIGLIP),
+        tokenizer,
+        chat_template=template,
+        image_seq_length=4,
+    )
+
+
+def _mistral3(vocabulary: Vocabulary) -> dict[str, Any]:
+    tower = known("Gemma3ForConditionalGeneration")["vision_config"]
+    return {
+        "text_config": text_settings(vocabulary, model_type="mistral"),
+        "vision_config": {**tower, "model_type": "pixtral", "head_dim": 16},
+        "image_token_index": vocabulary.special["[IMG]"],
+        "spatial_merge_size": 2,
+        "vision_feature_layer": -1,
+        "tie_word_embeddings": False,
+    }
+
+
+def _mistral3_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.PixtralProcessor(
+        transformers.PixtralImageProcessor(
+            size={"longest_edge": _SIDE}, patch_size={"height": _PATCH, "width": _PATCH}
+        ),
+        tokenizer,
+        patch_size=_PATCH,
+        spatial_merge_size=2,
+        chat_template=template,
+    )
+
+
+def _family(
+    name: str, architecture: str, config: str, settings: Any, processor: Any, **more: Any
+) -> TinyFamily:
+    return TinyFamily(name, architecture, config, architecture, settings, processor, **more)
+
+
+VISION_MODELS = (
+    _family(
+        "LLaVA-1.5",
+        "LlavaForConditionalGeneration",
+        "LlavaConfig",
+        _llava,
+        _llava_processor,
+        placeholders={"image": "<image>"},
+        special=("<image>",),
+        published={"vision_tower.": "vision_tower.vision_model."},
+    ),
+    _family(
+        "LLaVA-OneVision",
+        "LlavaOnevisionForConditionalGeneration",
+        "LlavaOnevisionConfig",
+        _onevision,
+        _onevision_processor,
+        placeholders={"image": "<image>", "video": "<video>"},
+        special=("<image>", "<video>"),
+        published={"vision_tower.": "vision_tower.vision_model."},
+    ),
+    _family(
+        "InternVL",
+        "InternVLForConditionalGeneration",
+        "InternVLConfig",
+        _internvl,
+        _internvl_processor,
+        placeholders={"image": "<IMG_CONTEXT>"},
+        special=("<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
+        named={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+    ),
+    _family(
+        "Gemma 3",
+        "Gemma3ForConditionalGeneration",
+        "Gemma3Config",
+        _gemma3,
+        _gemma3_processor,
+        placeholders={"image": "<start_of_image>"},
+        special=("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+        named={
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
+        published={"vision_tower.": "vision_tower.vision_model."},
+    ),
+    _family(
+        "Mistral 3",
+        "Mistral3ForConditionalGeneration",
+        "Mistral3Config",
+        _mistral3,
+        _mistral3_processor,
+        placeholders={"image": "[IMG]"},
+        special=("[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+    ),
+)
