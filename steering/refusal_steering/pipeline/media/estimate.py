@@ -171,7 +171,9 @@ def _answers(learning: Requests) -> tuple[tuple[int, int], ...]:
 
 def _canary(learning: Requests, strategy: str) -> tuple[tuple[int, int], ...]:
     """Prompts unsteered and steered, and the chosen one read again."""
-    prompts = min(CANARY_PROMPTS, len(learning.chosen("train", TEXT, True)))
+    prompts = sum(
+        min(CANARY_PROMPTS, len(learning.chosen("train", TEXT, label))) for label in (True, False)
+    )
     return ((2 * prompts + (1 if strategy == "ras" else 2), _TEXT_TOKENS),)
 
 
