@@ -12,6 +12,7 @@ from typing import Any
 from refusal_steering import __version__
 from refusal_steering.detection.detector import Detector, verdict_on
 from refusal_steering.evaluation.arms.arm import Arm
+from refusal_steering.evaluation.right_answers.utility import utility
 from refusal_steering.evaluation.scoring import grade
 from refusal_steering.evaluation.scoring.coherence import is_degenerate
 from refusal_steering.evaluation.scoring.fidelity import Fidelity, signature
@@ -19,7 +20,6 @@ from refusal_steering.evaluation.scoring.grade import Pair
 from refusal_steering.evaluation.scoring.outcome import Outcome
 from refusal_steering.evaluation.scoring.rubrics import RUBRICS
 from refusal_steering.evaluation.scoring.score import METRICS, Score
-from refusal_steering.evaluation.scoring.utility import utility
 from refusal_steering.evaluation.suites.suites import Suite
 
 FORMAT = 1

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from refusal_steering.evaluation.case import Case, user
 from refusal_steering.evaluation.endpoint import Reply
 from refusal_steering.evaluation.expected import Choice, Expected, ShortAnswer
-from refusal_steering.evaluation.scoring.choices import taken
+from refusal_steering.evaluation.right_answers.choices import taken
+from refusal_steering.evaluation.right_answers.short_answers import is_right, said
+from refusal_steering.evaluation.right_answers.utility import utility
 from refusal_steering.evaluation.scoring.coherence import Perplexity
 from refusal_steering.evaluation.scoring.outcome import Outcome
-from refusal_steering.evaluation.scoring.short_answers import is_right, said
-from refusal_steering.evaluation.scoring.utility import utility
 from tests.steering.evaluation.texts import REFUSAL
 
 CITIES = Choice("C", ("Rome", "Oslo", "Paris", "New Paris"))

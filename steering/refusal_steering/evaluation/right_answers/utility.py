@@ -13,10 +13,10 @@ from typing import Any
 
 from refusal_steering.evaluation.case import Case
 from refusal_steering.evaluation.expected import Choice, ShortAnswer
-from refusal_steering.evaluation.scoring.choices import taken
+from refusal_steering.evaluation.right_answers.choices import taken
+from refusal_steering.evaluation.right_answers.short_answers import is_right, said
 from refusal_steering.evaluation.scoring.outcome import Outcome
 from refusal_steering.evaluation.scoring.rate import Rate
-from refusal_steering.evaluation.scoring.short_answers import is_right, said
 
 
 @dataclass(frozen=True, slots=True)

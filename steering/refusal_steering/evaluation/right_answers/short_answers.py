@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from refusal_steering.evaluation.expected import ShortAnswer
-from refusal_steering.evaluation.scoring.choices import plain
+from refusal_steering.evaluation.right_answers.choices import plain
 
 _YES_NO = frozenset({"yes", "no"})
 _LEAD = re.compile(r"^(?:the (?:right |correct )?answer is|it is|it s|this is|they are)\s+")

@@ -1,0 +1,1 @@
+"""Whether an answer is the right one: choices, short answers, and shares of them."""
