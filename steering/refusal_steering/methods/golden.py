@@ -21,6 +21,7 @@ from refusal_steering.errors import SteeringError
 
 _log = logging.getLogger(__name__)
 Method = Literal["svd", "mean"]
+LONE = "text alone"
 
 TEXT_AGREEMENT = 0.8
 _SINGLE_COMPONENT = 0.9
@@ -42,7 +43,7 @@ class GoldenFacts:
     ``norms`` are the lengths of the modality vectors.
     """
 
-    method: Method
+    method: str
     flipped: bool
     singular_values: tuple[float, ...]
     first_share: float
@@ -114,6 +115,14 @@ def golden_vector(vectors: Mapping[str, Tensor], text: str, method: Method = "sv
     check_direction(unit, "the golden vector")
     check_text_agreement(facts.cosine_text, "the golden vector")
     return Golden((unit * norms.mean()).float(), facts)
+
+
+def lone_vector(vector: Tensor, name: str) -> Golden:
+    """The vector [H] of one modality, where no other has any; raises :class:`GoldenError`."""
+    check_direction(vector, f"the vector of {name}")
+    length = float(vector.norm())
+    facts = GoldenFacts(LONE, False, (length,), 1.0, {name: length}, 1.0, 1.0)
+    return Golden(vector.float(), facts)
 
 
 def golden_layers(

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from refusal_steering.bundle import load_bundle, save_bundle
-from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.conformal import check_budget
+from refusal_steering.calibration.stored_rows.whole import read_rows
 from refusal_steering.errors import BundleError
 from refusal_steering.methods.gate import gate_scores, within_budget
 from refusal_steering.spec import SteeringSpec
@@ -26,7 +26,9 @@ from refusal_steering.tools.models import TemplateArguments
 
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="bundle of strategy omnisteer or mars")],
-    activations: Annotated[Path, typer.Argument(help="activation file with tuning rows")],
+    activations: Annotated[
+        Path, typer.Argument(help="activation file, or folder work/rows-* of a build")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the new bundle")],
     budget: Annotated[float, typer.Option(help="share of harmless requests to touch")] = 0.05,
     model: Annotated[Path | None, typer.Option(help="model folder, for a new canary")] = None,
@@ -39,7 +41,7 @@ def calibrate(
     independent requests that trained nothing. Prints the guarantee and what it costs.
     """
     bundle_out(out, force=force)
-    known, rows = load_bundle(bundle), ActivationFile.load(activations)
+    known, rows = load_bundle(bundle), read_rows(activations)
     if known.hidden_units == 0:
         raise BundleError(
             f"bundle {known.manifest.name!r} has no gate to move: its strength does not depend on "

@@ -20,8 +20,10 @@ from refusal_steering.calibration.engine_arguments import (
     json_object,
     served_settings,
 )
+from refusal_steering.calibration.stored_rows.whole import read_rows
 from refusal_steering.engine import every_row
 from refusal_steering.evaluation.suites.media import with_files
+from refusal_steering.evaluation.suites.request_rows import RequestFileError
 from refusal_steering.prompts.prompt_file import PromptRow, read_prompts
 from refusal_steering.tools.checks import file_out
 from refusal_steering.tools.engines import facts_of, running
@@ -36,9 +38,19 @@ Engine = Literal["vllm", "transformers"]
 
 
 def collect(
-    prompts: Annotated[Path, typer.Argument(help="JSONL: label, prompt or messages, group, split")],
+    *,
+    prompts: Annotated[
+        Path | None, typer.Argument(help="JSONL: label, prompt or messages, group, split")
+    ] = None,
     model: Annotated[str, typer.Option(help="folder or hub name of the model")],
     out: Annotated[Path, typer.Option("--out", "-o", help="activation file to write")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="instead of PROMPTS: JSONL as `build --data` reads it, with media files"),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="with --data: requests of each group, label and split")
+    ] = None,
     engine: Annotated[Engine, typer.Option(help="what runs the model")] = "vllm",
     max_model_len: Annotated[int, typer.Option(min=1, help="context of the vLLM engine")] = 4096,
     served_by: Annotated[
@@ -49,31 +61,73 @@ def collect(
 ) -> None:
     """Record the residual stream after every decoder layer for every prompt.
 
-    Both engines put the chat template around a prompt. The transformers engine takes text alone
-    and is there as a cross-check; vLLM also takes messages with media.
+    Both engines put the chat template around a prompt, with thinking off unless it is turned on.
+    The engine vllm opens every model that the server serves, also those that take media; it reads
+    as the server does with --served-by. The engine transformers opens models of text alone, in a
+    folder, and is there as a cross-check. With --data, the requests for training and tuning are
+    read as `build --served-by` reads them, into a folder `work` beside the file, where a build with
+    `-o` on the folder of the file finds them.
     """
-    file_out(out, [prompts])
+    file_out(out, [prompts, data])
+    if (prompts is None) == (data is None):
+        raise typer.BadParameter("give either PROMPTS or --data")
     settings = served_settings(engine_args, served_by, max_model_len)
     given = json_object(template_args, "the chat template's arguments")
     settings = replace(settings, template_arguments={**settings.template_arguments, **given})
+    if engine != "vllm" and (engine_args != "{}" or served_by or data):
+        raise typer.BadParameter("--engine-args, --served-by and --data are for --engine vllm only")
+    if data is not None:
+        file = _of_a_build(data, rows, model, settings, out)
+    elif prompts is not None:
+        file = _of_prompts(prompts, model, engine, settings, template_args)
+    file.save(out)
+    sizes = file.model
+    typer.echo(
+        f"{len(file.groups)} prompts, {sizes.num_layers} layers of width {sizes.hidden_size}: {out}"
+    )
+
+
+def _of_a_build(
+    data: Path, most: int | None, model: str, settings: ServedSettings, out: Path
+) -> ActivationFile:
+    # Takes longer to load than all that a file of prompts needs.
+    from refusal_steering.pipeline.media.collecting import collected
+    from refusal_steering.pipeline.media.requests import read_requests
+    from refusal_steering.pipeline.media.work import FOLDER, Work
+
+    found = read_requests(data, most)
+    facts = facts_of(model, settings)
+    requests = found.usable(facts.takes).part("train", "tune")
+    if not requests.all:
+        raise RequestFileError(
+            f"{data} has no request for training or tuning that this model takes; of the request "
+            "ids about three quarters are for them"
+        )
+    if left := len(found.part("train", "tune").all) - len(requests.all):
+        typer.echo(f"note: {left} requests bring media that the model does not take", err=True)
+    with running(facts, settings, steered=False) as engine:
+        rows = collected(engine, requests, Work(out.parent / FOLDER))
+    return read_rows(rows.folder)
+
+
+def _of_prompts(
+    prompts: Path, model: str, engine: Engine, settings: ServedSettings, template_args: str
+) -> ActivationFile:
     rows, digest = read_prompts(prompts), hashlib.sha256(prompts.read_bytes()).hexdigest()
     if engine == "vllm":
         found, sizes = _through_vllm(rows, prompts.parent, model, settings)
-    elif engine_args != "{}" or served_by is not None:
-        raise typer.BadParameter("--engine-args and --served-by are for --engine vllm only")
     else:
         found, sizes = _through_transformers(rows, Path(model), template_args)
     name = Path(model).resolve().name if Path(model).exists() else Path(model).name
     identity = ModelIdentity(id=name, hidden_size=sizes[0], num_layers=sizes[1])
-    ActivationFile(
+    return ActivationFile(
         rows={layer: found[:, layer].bfloat16() for layer in range(sizes[1])},
         harmful=torch.tensor([row.harmful for row in rows]),
         groups=tuple(row.group for row in rows),
         splits=tuple(row.split for row in rows),
         model=identity,
         prompts_sha256=digest,
-    ).save(out)
-    typer.echo(f"{len(rows)} prompts, {sizes[1]} layers of width {sizes[0]}: {out}")
+    )
 
 
 def _through_vllm(

@@ -15,6 +15,7 @@ from refusal_steering.analysis.layer_scores import best_neighbours
 from refusal_steering.analysis.separability import auroc
 from refusal_steering.bundle import Window, check_bundle_name, save_bundle
 from refusal_steering.calibration.activation_file import ActivationFile
+from refusal_steering.calibration.stored_rows.whole import read_rows
 from refusal_steering.methods.golden_file import GoldenFile, load_golden
 from refusal_steering.methods.omnisteer_presets import PRESETS, SCALE_FREE
 from refusal_steering.methods.omnisteer_training import (
@@ -34,7 +35,9 @@ _LAYERS = 3
 
 
 def train(
-    activations: Annotated[Path, typer.Argument(help="activation file of the collect command")],
+    activations: Annotated[
+        Path, typer.Argument(help="activation file, or folder work/rows-* of a build")
+    ],
     vectors: Annotated[Path, typer.Argument(help="file of the golden command")],
     out: Annotated[Path, typer.Argument(help="folder for the bundle")],
     name: Annotated[str, typer.Option(help="name of the bundle")] = "omnisteer",
@@ -89,7 +92,7 @@ def train(
         raise typer.BadParameter(f"unknown preset {preset!r}; expected one of {list(PRESETS)}")
     check_bundle_name(name)
     bundle_out(out, force=force)
-    file, golden = ActivationFile.load(activations), load_golden(vectors)
+    file, golden = read_rows(activations), load_golden(vectors)
     target = model_for_canary(model, file.model, template_args)
     given = {
         "reach": reach,

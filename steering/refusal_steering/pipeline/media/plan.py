@@ -15,6 +15,7 @@ from refusal_steering.methods.mars import TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.pipeline.media.requests import TEXT, Requests
+from refusal_steering.pipeline.media.vectors import TOLD_APART
 from refusal_steering.pipeline.plan import RasPlan
 from refusal_steering.prompts.contrast_set import Split
 
@@ -39,7 +40,7 @@ class MediaPlan:
     layers: tuple[int, ...] | None = None
     count: int = 3
     budget: float = 0.06
-    told_apart: float = 0.7
+    told_apart: float = TOLD_APART
     static_dose: float = 0.1
     dose_limit: float = 0.5
     training: Training = field(default_factory=lambda: Training(preset=CENTRED))

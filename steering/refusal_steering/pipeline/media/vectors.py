@@ -9,23 +9,93 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from refusal_steering.analysis.layer_scores import best_neighbours
 from refusal_steering.analysis.separability import auroc
+from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.directions import mean_difference
 from refusal_steering.errors import SteeringError
-from refusal_steering.methods.golden import GoldenError, golden_vector
+from refusal_steering.methods.golden import Golden, GoldenError, golden_vector, lone_vector
 from refusal_steering.pipeline.media.collecting import StoredRows
-from refusal_steering.pipeline.media.plan import MediaPlan
-from refusal_steering.pipeline.media.requests import TEXT, Requests
+from refusal_steering.pipeline.media.requests import MEDIA, TEXT, MediaRequest, Requests
 from refusal_steering.pipeline.media.work import Kept, Work
+from refusal_steering.prompts.contrast_set import Split
+
+if TYPE_CHECKING:
+    from refusal_steering.pipeline.media.plan import MediaPlan
 
 # The last layers write the next token; papers and practice leave them out.
 _USABLE = 0.8
+TOLD_APART = 0.7
+
+
+class LayerRows(Protocol):
+    """Rows of requests, wherever they are."""
+
+    @property
+    def requests(self) -> Requests:
+        """What was read, in the order of the rows."""
+
+    def layer(self, index: int) -> Tensor:
+        """Rows [N, H] in float32 behind one layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """The rows of an activation file whose groups are those of a build."""
+
+    file: ActivationFile
+    requests: Requests
+
+    @classmethod
+    def of(cls, file: ActivationFile) -> FileRows | None:
+        """``None`` where the groups are forms of another kind, or nothing can be tried on them."""
+        found = tuple(
+            MediaRequest(str(place), harmful, cast(Split, split), _parts(group), Path())
+            for place, (harmful, split, group) in enumerate(
+                zip(file.harmful.tolist(), file.splits, file.groups, strict=True)
+            )
+        )
+        requests = Requests(found, "rows", file.prompts_sha256)
+        splits: tuple[Split, ...] = ("train", "tune")
+        tried = all(
+            requests.chosen(split, group, harmful)
+            for split in splits
+            for group in requests.groups
+            for harmful in (True, False)
+        )
+        if requests.groups[0] != TEXT or not tried or set(file.groups) != set(requests.groups):
+            return None
+        return cls(file, requests)
+
+    def layer(self, index: int) -> Tensor:
+        """Rows [N, H] in float32 behind one layer."""
+        return self.file.layer(index)
+
+
+def _parts(group: str) -> tuple[tuple[Any, str], ...]:
+    return tuple((kind, "") for kind in group.split("+") if kind in (TEXT, *MEDIA))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Golden vectors by layer, reasons of layers without one, and what the groups are worth.
+
+    ``areas`` are those of every tried layer by group, ``best`` is the one where text is told apart
+    best, ``scales`` the usual length of a row of text.
+    """
+
+    golden: Mapping[int, Golden]
+    left_out: Mapping[int, str]
+    areas: Mapping[int, Mapping[str, float]]
+    scales: Mapping[int, float]
+    best: int
+    heard: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +157,35 @@ def _vectors(kept: Kept) -> Vectors:
 
 
 def _found(rows: StoredRows, depth: int, plan: MediaPlan) -> Kept:
+    found = found_vectors(rows, depth, plan.told_apart, plan.layers or ())
+    return Kept(
+        {str(layer): one.vector for layer, one in found.golden.items()},
+        {
+            "golden": {str(layer): _facts(one) for layer, one in found.golden.items()},
+            "left_out": {str(layer): why for layer, why in found.left_out.items()},
+            "scales": found.scales,
+            "chosen": _chosen(found, plan),
+            "layer": found.best,
+            "areas": found.areas[found.best],
+            "heard": found.heard,
+        },
+    )
+
+
+def found_vectors(
+    rows: LayerRows, depth: int, told_apart: float = TOLD_APART, more: tuple[int, ...] = ()
+) -> Found:
+    """Golden vectors of the usable ones of ``depth`` layers, and of ``more``.
+
+    Raises ``SteeringError`` where not even text is told apart, or no layer has a vector.
+    """
     requests = rows.requests
     usable = range(max(1, int(_USABLE * depth)))
     groups = requests.groups
     means: dict[int, dict[str, Tensor]] = {}
     areas: dict[int, dict[str, float]] = {}
     scales: dict[int, float] = {}
-    for layer in sorted({*usable, *(plan.layers or ())}):
+    for layer in sorted({*usable, *more}):
         hidden = rows.layer(layer)
         means[layer] = {name: _difference(hidden, requests, name) for name in groups}
         areas[layer] = {
@@ -102,26 +194,23 @@ def _found(rows: StoredRows, depth: int, plan: MediaPlan) -> Kept:
         text = requests.chosen("train", TEXT)
         scales[layer] = float(hidden[text].norm(dim=-1).median())
     best = max(usable, key=lambda layer: areas[layer][TEXT])
-    heard = tuple(name for name in groups if areas[best][name] >= plan.told_apart)
+    heard = tuple(name for name in groups if areas[best][name] >= told_apart)
     if TEXT not in heard:
         raise SteeringError(
             f"text requests are not told apart (area {areas[best][TEXT]:.2f} on tuning rows of the "
-            f"best layer, {best}; expected {plan.told_apart}); check the labels, or give more rows"
+            f"best layer, {best}; expected {told_apart}); check the labels, or give more rows"
         )
-    golden, facts, left_out = _golden(means, heard)
-    chosen = _chosen(golden, areas, heard, plan)
-    return Kept(
-        {str(layer): vector for layer, vector in golden.items()},
-        {
-            "golden": facts,
-            "left_out": left_out,
-            "scales": scales,
-            "chosen": chosen,
-            "layer": best,
-            "areas": areas[best],
-            "heard": heard,
-        },
-    )
+    golden, left_out = _golden(means, heard)
+    return Found(golden, left_out, areas, scales, best, heard)
+
+
+def _facts(golden: Golden) -> dict[str, Any]:
+    return {
+        "method": golden.facts.method,
+        "first_share": golden.facts.first_share,
+        "cosine_text": golden.facts.cosine_text,
+        "norms": golden.facts.norms,
+    }
 
 
 def _difference(hidden: Tensor, requests: Requests, group: str) -> Tensor:
@@ -138,49 +227,35 @@ def _area(hidden: Tensor, requests: Requests, group: str, vector: Tensor) -> flo
 
 def _golden(
     means: Mapping[int, Mapping[str, Tensor]], heard: tuple[str, ...]
-) -> tuple[dict[int, Tensor], dict[str, Any], dict[str, str]]:
-    """Vectors, facts, and reasons of layers without one.
+) -> tuple[dict[int, Golden], dict[int, str]]:
+    """Vectors, and reasons of layers without one.
 
     The rows of the decomposition are text and the media that stand alone, as published. Where only
     text is told apart its own vector is the golden one.
     """
     pure = [name for name in heard if "+" not in name]
-    found: dict[int, Tensor] = {}
-    facts: dict[str, Any] = {}
-    left_out: dict[str, str] = {}
+    found: dict[int, Golden] = {}
+    left_out: dict[int, str] = {}
     for layer, of in means.items():
-        if len(pure) == 1:
-            found[layer] = of[TEXT]
-            facts[str(layer)] = {"method": "text alone", "norm": float(of[TEXT].norm())}
-            continue
+        vectors = {name: of[name] for name in pure}
         try:
-            golden = golden_vector({name: of[name] for name in pure}, TEXT)
+            lone = len(pure) == 1
+            found[layer] = lone_vector(of[TEXT], TEXT) if lone else golden_vector(vectors, TEXT)
         except GoldenError as error:
-            left_out[str(layer)] = str(error)
-            continue
-        found[layer] = golden.vector
-        facts[str(layer)] = {
-            "method": golden.facts.method,
-            "first_share": golden.facts.first_share,
-            "cosine_text": golden.facts.cosine_text,
-            "norms": golden.facts.norms,
-        }
+            left_out[layer] = str(error)
     if not found:
         raise GoldenError(f"no layer has a golden vector: {next(iter(left_out.values()))}")
-    return found, facts, left_out
+    return found, left_out
 
 
-def _chosen(
-    golden: Mapping[int, Tensor],
-    areas: Mapping[int, Mapping[str, float]],
-    heard: tuple[str, ...],
-    plan: MediaPlan,
-) -> list[int]:
+def _chosen(found: Found, plan: MediaPlan) -> list[int]:
     """The layers of the plan, or the neighbours whose groups are told apart best."""
     if plan.layers is not None:
-        missing = sorted(set(plan.layers) - set(golden))
+        missing = sorted(set(plan.layers) - set(found.golden))
         if missing:
             raise SteeringError(f"layer {missing[0]} has no golden vector; choose another")
         return sorted(set(plan.layers))
-    scores = {layer: sum(areas[layer][name] for name in heard) for layer in golden}
+    scores = {
+        layer: sum(found.areas[layer][name] for name in found.heard) for layer in found.golden
+    }
     return best_neighbours(scores, plan.count)
