@@ -61,6 +61,14 @@ class EngineAnswer:
     steps: tuple[Mapping[int, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRows:
+    """A prompt as the engine computes it: ids [T], and rows [T, H] in bfloat16 behind layers."""
+
+    ids: tuple[int, ...]
+    layers: Mapping[int, Tensor]
+
+
 class ServedModel(Protocol):
     """One offline engine, configured as the server is."""
 
@@ -76,6 +84,19 @@ class ServedModel(Protocol):
         """Residual rows [N, L, H] in float32 behind every layer, at the last prompt token.
 
         Raises ``SteeringError`` with the name of a conversation that was not recorded.
+        """
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, of the kind that transformers has."""
+
+    def prompt_rows(
+        self, conversations: Sequence[Messages], layers: Sequence[int]
+    ) -> Iterator[PromptRows]:
+        """Unsteered rows of every prompt token, media included, conversation after conversation.
+
+        A few conversations are held at a time. Raises ``SteeringError`` where one is not recorded
+        whole.
         """
 
     def answers(

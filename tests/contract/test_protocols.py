@@ -35,6 +35,8 @@ CLASSES: dict[type, tuple[str, str]] = {
     protocols.OutputProcessor: ("v1/engine/output_processor.py", "OutputProcessor"),
     protocols.EngineClient: ("v1/engine/async_llm.py", "AsyncLLM"),
     protocols.OfflineCore: ("v1/engine/llm_engine.py", "LLMEngine"),
+    protocols.OfflineEngine: ("entrypoints/llm.py", "LLM"),
+    protocols.OfflineOutput: ("outputs.py", "RequestOutput"),
 }
 
 

@@ -15,6 +15,8 @@ from refusal_steering.directive import Directive
 from refusal_steering.runtime.bank import MEDIA_SETS
 
 NULL_SLOT, TRASH_SLOT, FIRST_SLOT = 0, 1, 2
+Batch = tuple[Sequence[str], Sequence[int], Sequence[int]]
+"""Request ids in batch order, the position of each one's first row, and how many rows it has."""
 
 
 class SteeredRow(NamedTuple):
@@ -46,6 +48,19 @@ class BlendedRow(NamedTuple):
     bundle_slot: int
     token: int
     share: float
+
+
+class PromptPart(NamedTuple):
+    """``rows`` rows of a step from ``at`` on: tokens of a prompt from position ``first`` on.
+
+    The prompt has ``length`` tokens; ``policy_version`` is its request's.
+    """
+
+    policy_version: str
+    length: int
+    first: int
+    at: int
+    rows: int
 
 
 class Report(NamedTuple):
@@ -163,6 +178,17 @@ class RequestSlots:
         return [
             (owners[row.owner].directive.policy_version, row.token, row.at) for row in plan.blends
         ]
+
+    def prompt_parts(self, batch: Batch) -> list[PromptPart]:
+        """The prompt rows of known requests in ``batch``, without those of generated tokens."""
+        parts, at = list[PromptPart](), 0
+        for request_id, first, count in zip(*batch, strict=True):
+            request = self._requests.get(request_id)
+            if request is not None and first <= request.start:
+                length, version = request.start + 1, request.directive.policy_version
+                parts.append(PromptPart(version, length, first, at, min(count, length - first)))
+            at += count
+        return parts
 
     def plan(
         self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]

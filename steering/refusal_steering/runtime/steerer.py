@@ -24,7 +24,7 @@ from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.gate.bank import GateBank, GateSizes
 from refusal_steering.runtime.gate.reader import PromptReader
 from refusal_steering.runtime.layers import attach
-from refusal_steering.runtime.plan import IDLE, RequestSlots, StepPlan
+from refusal_steering.runtime.plan import IDLE, Batch, PromptPart, RequestSlots, StepPlan
 from refusal_steering.runtime.readings import gather, readings_of, to_host
 from refusal_steering.trace import Reading
 
@@ -88,6 +88,7 @@ class ResidualSteering:
         attach(layers, self._banks, self._buffers, self._engine, self.reader)
         self._failed: dict[str, str] = {}
         self._plan: StepPlan = IDLE
+        self._batch: Batch = ((), (), ())
         self.policy_version = ""
 
     @property
@@ -172,7 +173,7 @@ class ResidualSteering:
 
     def rest(self) -> None:
         """Steer nothing until the next :meth:`begin`."""
-        self._plan = IDLE
+        self._plan, self._batch = IDLE, ((), (), ())
         self._buffers.clear()
         self._blend.rest()
         if self.reader is not None:
@@ -183,6 +184,7 @@ class ResidualSteering:
     ) -> None:
         """Prepare the next forward pass for its batch, in batch order."""
         self.rest()
+        self._batch = request_ids, computed, scheduled
         try:
             if self.reader is not None:
                 unread = self.reader.begin(request_ids, computed, scheduled)
@@ -204,6 +206,10 @@ class ResidualSteering:
     def last_prompt_rows(self) -> list[tuple[str, int]]:
         """Policy version and place in the batch of every last prompt token of this step."""
         return self._request_slots.last_prompt_rows(self._plan)
+
+    def prompt_parts(self) -> list[PromptPart]:
+        """Which rows of this step are prompt tokens of known requests."""
+        return self._request_slots.prompt_parts(self._batch)
 
     def blended_rows(self) -> list[tuple[str, int, int]]:
         """Policy version, answer token and place of every row of this step's logits that blends."""

@@ -25,12 +25,20 @@ def facts_of(model: str, settings: ServedSettings, name: str | None = None) -> E
 
 @contextmanager
 def running(
-    facts: EngineFacts, settings: ServedSettings, *, steered: bool
+    facts: EngineFacts,
+    settings: ServedSettings,
+    *,
+    steered: bool,
+    gate_layers: tuple[int, ...] = (),
 ) -> Iterator[OfflineModel]:
-    """The engine for the time of the block; with ``steered`` it can load bundles."""
-    from refusal_steering.vllm_plugin.offline import offline_model
+    """The engine for the time of the block.
 
-    with offline_model(facts, _template(settings), steered, settings.engine) as model:
+    With ``steered`` it can load bundles, and with ``gate_layers`` those with gates that read them.
+    """
+    from refusal_steering.vllm_plugin.offline_engine import offline_model
+
+    template, engine = _template(settings), settings.engine
+    with offline_model(facts, template, engine, steered=steered, gate_layers=gate_layers) as model:
         yield model
 
 

@@ -1,9 +1,8 @@
-"""An offline engine for calibration: it records residual rows and final states, and answers."""
+"""A model in an offline engine: it records residual rows and final states, and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,19 +12,16 @@ from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.directive import EXTRA_KEY, Directive
-from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, Steered
-from refusal_steering.errors import SteeringError, UnsupportedEngineError
+from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
+from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, PromptRows, Steered
+from refusal_steering.errors import SteeringError
 from refusal_steering.spec import SteeringSpec
-from refusal_steering.vllm_plugin.engine_args import EngineOptions
-from refusal_steering.vllm_plugin.protocols import OfflineEngine, OfflineOutput
+from refusal_steering.trace import Reading
+from refusal_steering.vllm_plugin.protocols import OfflineEngine, OfflineOutput, RankAnswer
+from refusal_steering.vllm_plugin.reading_epoch import ReadingEpoch
+from refusal_steering.vllm_plugin.recorder import MOST_HELD
 
-_CPU_CACHE = 2 << 30
 _TOP = 20
-# One bundle is in work; the slots of those before it are free once the engine has let go of them.
-_SLOTS = 4
-# Conversations that are on their way at once: what is kept of them fits into memory.
-_BATCH = {True: 16, False: 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,8 @@ class OfflineModel:
         silent = _silent_bundle(facts)
         self._unsteered = Steered(silent, SteeringSpec.of(silent, strength=0.0))
         self._count = 0
+        self._together = batch
+        self._epoch = ReadingEpoch()
         self._ask("refusal_steering_load", silent.packed)
         self._ask("refusal_steering_record")
 
@@ -77,6 +75,32 @@ class OfflineModel:
             return torch.empty(0, sizes.num_layers, sizes.hidden_size)
         names, _ = self._run(conversations, 1, steered or self._unsteered)
         return self._recorded(names)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that vLLM makes prompts with."""
+        return self._engine.get_tokenizer()
+
+    def prompt_rows(
+        self, conversations: Sequence[Messages], layers: Sequence[int]
+    ) -> Iterator[PromptRows]:
+        """Unsteered rows of every prompt token behind ``layers``, by conversation.
+
+        As many are asked at a time as the worker can hold; prompts that were cached are computed
+        again.
+        """
+        at = 0
+        while at < len(conversations):
+            asked = conversations[at : at + self._together]
+            found = self._whole_prompts(asked, layers)
+            if found is None:
+                self._together = len(asked) // 2
+                continue
+            yield from found
+            at += len(asked)
+            size = sum(rows.nbytes for one in found for rows in one.layers.values())
+            if 4 * size < MOST_HELD:
+                self._together = min(2 * self._together, self.batch)
 
     def answers(
         self,
@@ -116,8 +140,36 @@ class OfflineModel:
 
     def load(self, bundle: SteeringBundle) -> None:
         """Load ``bundle`` and free the slots of all others."""
-        self._ask("refusal_steering_retire", [self._unsteered.bundle.digest])
-        self._ask("refusal_steering_load", bundle.packed)
+        self._epoch.retired(self._ask("refusal_steering_retire", [self._unsteered.bundle.digest]))
+        self._epoch.loaded(bundle, self._ask("refusal_steering_load", bundle.packed))
+
+    def _whole_prompts(
+        self, conversations: Sequence[Messages], layers: Sequence[int]
+    ) -> list[PromptRows] | None:
+        """Rows of all of ``conversations``, or none where they are too many to be held."""
+        self._ask("refusal_steering_record_prompts", list(layers))
+        try:
+            names, outputs = self._run(conversations, 1, self._unsteered, anew=True)
+            rows = load(self._engine.collective_rpc("refusal_steering_recorded")[0])
+        finally:
+            self._ask("refusal_steering_record_prompts", [])
+        if not rows and len(names) > 1:
+            return None
+        found = [
+            PromptRows(
+                tuple(output.prompt_token_ids or ()),
+                {at: rows[key] for at in layers if (key := f"{name}/{at}") in rows},
+            )
+            for name, output in zip(names, outputs, strict=True)
+        ]
+        for place, one in enumerate(found):
+            whole = all(bool(torch.isfinite(part).all()) for part in one.layers.values())
+            if set(one.layers) != set(layers) or not whole:
+                raise SteeringError(
+                    f"prompt {place} of {len(found)} was not recorded whole, or has rows that are "
+                    "not finite; serve the model in a precision that it can run in"
+                )
+        return found
 
     def _run(
         self,
@@ -127,23 +179,27 @@ class OfflineModel:
         *,
         logprobs: bool = False,
         watched: int = 0,
+        anew: bool = False,
     ) -> tuple[list[str], Sequence[OfflineOutput]]:
         from vllm import SamplingParams
 
         names = [f"row-{self._count + place}" for place in range(len(conversations))]
         self._count += len(names)
-        extra: list[dict[str, Any] | None] = [None] * len(names)
+        number = self._epoch.number
+        extra: list[dict[str, Any]] = [{} if number is None else {EPOCH_KEY: number} for _ in names]
         if steered is not None:
             spec, digest = steered.spec, steered.bundle.digest
-            known = [spec.directive(digest, "calibration", name) for name in names]
-            extra = [{EXTRA_KEY: _watching(one, watched).to_wire()} for one in known]
+            for name, own in zip(names, extra, strict=True):
+                directive = spec.directive(digest, "calibration", name)
+                own[EXTRA_KEY] = _watching(directive, watched).to_wire()
         params = [
             SamplingParams(
                 max_tokens=tokens,
                 temperature=0.0,
                 logprobs=_TOP if logprobs else None,
                 ignore_eos=watched > 0,
-                extra_args=one,
+                skip_reading_prefix_cache=anew or None,
+                extra_args=one or None,
             )
             for one in extra
         ]
@@ -152,6 +208,8 @@ class OfflineModel:
         )
         if len(outputs) != len(names):
             raise SteeringError(f"{len(outputs)} answers came to {len(names)} conversations")
+        for output in outputs:
+            _check_reading(output)
         return names, outputs
 
     def _recorded(self, names: Sequence[str]) -> Tensor:
@@ -164,49 +222,25 @@ class OfflineModel:
             )
         return torch.stack([rows[name] for name in names])
 
-    def _ask(self, method: str, *args: object) -> None:
-        for answer in self._engine.collective_rpc(method, args=args):
+    def _ask(self, method: str, *args: object) -> list[RankAnswer]:
+        answers: list[RankAnswer] = self._engine.collective_rpc(method, args=args)
+        for answer in answers:
             if answer["error"] is not None:
                 raise SteeringError(f"rank {answer['rank']}: {answer['error']}")
-
-
-@contextmanager
-def offline_model(
-    facts: EngineFacts, template: Template, steered: bool, engine: Mapping[str, Any]
-) -> Iterator[OfflineModel]:
-    """An engine on the model of ``facts`` for the time of the block.
-
-    ``engine`` are further arguments of ``vllm.LLM``. An engine that is to be ``steered`` has room
-    for bundles on every layer. Raises :class:`UnsupportedEngineError` where vLLM does not start.
-    """
-    try:
-        llm, batch = _started(facts, steered, engine)
-    # Too little memory, weights that do not fit: it raises what it likes, after lines of its own.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UnsupportedEngineError(f"vLLM cannot run {facts.model}: {reason}") from error
-    try:
-        yield OfflineModel(llm, facts, template, batch)
-    finally:
-        llm.llm_engine.engine_core.shutdown()
-
-
-def _started(facts: EngineFacts, steered: bool, engine: Mapping[str, Any]) -> tuple[Any, int]:
-    from vllm import LLM
-    from vllm.platforms import current_platform
-
-    layers = tuple(range(facts.identity.num_layers)) if steered else (0,)
-    options = EngineOptions(layers=layers, bundle_slots=_SLOTS, units=128 if steered else 0)
-    # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
-    cpu = current_platform.is_cpu()
-    modest = {"kv_cache_memory_bytes": _CPU_CACHE} if cpu else {}
-    arguments = {**modest, **engine, **options.to_engine(), "enforce_eager": True}
-    return LLM(model=facts.model, **arguments), _BATCH[cpu]
+        return answers
 
 
 def _watching(directive: Directive, tokens: int) -> Directive:
     """The same request, with its first ``tokens`` states recorded; a blend of 0 changes none."""
     return replace(directive, blend_tokens=tokens) if tokens else directive
+
+
+def _check_reading(output: OfflineOutput) -> None:
+    """Raise :class:`SteeringError` for a request that the worker could not steer."""
+    wire = (output.kv_transfer_params or {}).get(EXTRA_KEY)
+    reading = None if wire is None else Reading.from_wire(wire)
+    if reading is not None and reading.failure is not None:
+        raise SteeringError(f"the engine could not steer a request: {reading.failure}")
 
 
 def _answer(output: OfflineOutput) -> EngineAnswer:

@@ -287,12 +287,16 @@ class OfflineOutput(Protocol):
 
     prompt_token_ids: list[int] | None
     outputs: Sequence[Any]
+    kv_transfer_params: dict[str, Any] | None
 
 
 class OfflineEngine(Protocol):
     """``vllm.LLM``: an engine without a server."""
 
     llm_engine: OfflineCore
+
+    def get_tokenizer(self) -> Any:
+        """The tokenizer that its prompts are made with."""
 
     def chat(
         self,

@@ -1,4 +1,4 @@
-"""The recorder: residual rows at the last prompt token and final states, for whoever calibrates.
+"""The recorder: residual rows and final states, for whoever calibrates.
 
 For offline engines only. It works by forward hooks, which compilation would fold away, so the
 engine must run eagerly.
@@ -6,7 +6,7 @@ engine must run eagerly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from safetensors.torch import save
@@ -17,13 +17,17 @@ from refusal_steering.runtime.layers import adds_residual
 from refusal_steering.runtime.steerer import ResidualSteering
 
 Output = Tensor | tuple[Tensor, Tensor]
+MOST_HELD = 128 << 20
+"""Bytes of whole prompts that are held; of more than one prompt, none is kept beyond them."""
 
 
 class Recorder:
     """Records every request that has a directive, steered or not.
 
-    Rows are filed under the directive's policy version, which the caller chooses. Where it blends,
-    be it by 0, the states that its tokens are chosen from are filed under ``{version}/states``.
+    Rows are those of last prompt tokens behind all layers, or, after :meth:`watch_prompts`, those
+    of all prompt tokens behind some. They are filed under the directive's policy version, which the
+    caller chooses. Where it blends, be it by 0, the states that its tokens are chosen from are
+    filed under ``{version}/states``.
     """
 
     def __init__(self, layers: Mapping[int, nn.Module], steering: ResidualSteering, eager: bool):
@@ -35,17 +39,32 @@ class Recorder:
         self._steering = steering
         self._rows: dict[str, dict[int, Tensor]] = {}
         self._states: dict[str, dict[int, Tensor]] = {}
+        self._prompts: dict[str, dict[int, Tensor]] = {}
+        self._prompt_layers: frozenset[int] = frozenset()
+        self._full = False
         for index, layer in layers.items():
             layer.register_forward_hook(self._hook(index, adds_residual(layer)))
+
+    def watch_prompts(self, layers: Collection[int]) -> None:
+        """From now on record whole prompts behind ``layers``; none goes back to last tokens."""
+        self._prompt_layers = frozenset(layers)
+        self.take()
 
     def take(self) -> bytes:
         """Everything recorded since the last call, as a safetensors file.
 
-        Rows are [layers, H], states [tokens, H].
+        Rows of last tokens are [layers, H], states [tokens, H]. Whole prompts are [T, H] in
+        bfloat16 under ``{version}/{layer}``; there are none where they were too many to hold.
         """
         found = {**self._rows, **{f"{name}/states": of for name, of in self._states.items()}}
-        self._rows, self._states = {}, {}
-        return save({name: torch.stack([of[i] for i in sorted(of)]) for name, of in found.items()})
+        stacked = {name: torch.stack([of[i] for i in sorted(of)]) for name, of in found.items()}
+        whole = {
+            f"{name}/{layer}": rows
+            for name, of in self._prompts.items()
+            for layer, rows in of.items()
+        }
+        self._rows, self._states, self._prompts, self._full = {}, {}, {}, False
+        return save({**stacked, **whole})
 
     def watch(self, states: Tensor) -> None:
         """Keep the states [R, H] that a step's logits are about to be computed from."""
@@ -54,13 +73,37 @@ class Recorder:
 
     def _hook(self, index: int, split: bool) -> Callable[[nn.Module, object, Output], None]:
         def hook(_module: nn.Module, _args: object, output: Output) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            flat = hidden.reshape(-1, hidden.shape[-1])
-            for name, at in self._steering.last_prompt_rows():
-                # A copy: the next layer may write where this one has.
-                row = flat[at].float().clone()
-                if split and isinstance(output, tuple):
-                    row = row + output[1].reshape(-1, hidden.shape[-1])[at].float()
-                self._rows.setdefault(name, {})[index] = row.cpu()
+            if index in self._prompt_layers:
+                self._keep_prompts(index, output, split)
+            if not self._prompt_layers:
+                self._keep_last(index, output, split)
 
         return hook
+
+    def _keep_last(self, index: int, output: Output, split: bool) -> None:
+        for name, at in self._steering.last_prompt_rows():
+            # A copy: the next layer may write where this one has.
+            self._rows.setdefault(name, {})[index] = _stream(output, split, at, 1)[0].cpu().clone()
+
+    def _keep_prompts(self, index: int, output: Output, split: bool) -> None:
+        for part in () if self._full else self._steering.prompt_parts():
+            rows = _stream(output, split, part.at, part.rows).bfloat16().cpu()
+            kept = self._prompts.setdefault(part.policy_version, {})
+            if index not in kept:
+                kept[index] = rows.new_full((part.length, rows.shape[1]), torch.nan)
+            kept[index][part.first : part.first + part.rows] = rows
+        if len(self._prompts) > 1 and _bytes(self._prompts) > MOST_HELD:
+            self._prompts, self._full = {}, True
+
+
+def _stream(output: Output, split: bool, at: int, count: int) -> Tensor:
+    """``count`` rows [n, H] of the residual stream in float32."""
+    parts = output if isinstance(output, tuple) else (output,)
+    rows = [
+        part.reshape(-1, part.shape[-1])[at : at + count].float() for part in parts[: 1 + split]
+    ]
+    return rows[0] if len(rows) == 1 else rows[0] + rows[1]
+
+
+def _bytes(prompts: Mapping[str, Mapping[int, Tensor]]) -> int:
+    return sum(rows.nbytes for of in prompts.values() for rows in of.values())

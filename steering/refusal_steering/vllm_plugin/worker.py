@@ -131,9 +131,23 @@ class SteeringMixin:
 
         return self._acknowledge(record)
 
+    def refusal_steering_record_prompts(self, layers: Sequence[int]) -> RankAnswer:
+        """Record whole prompts behind ``layers`` instead of last tokens; none ends it."""
+
+        def record(_: ResidualSteering) -> None:
+            if self.recorder is None:
+                raise SteeringError("nothing is recorded by this engine")
+            self.recorder.watch_prompts(layers)
+
+        return self._acknowledge(record)
+
     def refusal_steering_recorded(self) -> bytes:
-        """What was recorded since the last call, as a safetensors file."""
-        return b"" if self.recorder is None else self.recorder.take()
+        """What was recorded since the last call, as a safetensors file; of rank 0 alone.
+
+        All ranks have the same rows.
+        """
+        taken = b"" if self.recorder is None else self.recorder.take()
+        return taken if self.rank == 0 else b""
 
     def refusal_steering_project(self, packed: bytes) -> bytes:
         """Logits of packed final states, both as safetensors files; empty where there are none."""

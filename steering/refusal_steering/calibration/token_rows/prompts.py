@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from refusal_steering.prompts.families.conversation import Conversation, Turn
 
 _log = logging.getLogger(__name__)
 _MARK = "\u241f"
+MARKED: Conversation = (Turn("user", _MARK), Turn("assistant", _MARK), Turn("user", _MARK))
+"""Three turns whose rendering shows what a template writes between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def encode(target: CalibrationModel, conversation: Conversation) -> list[int]:
     A system prompt is left out where the template takes none. Raises :class:`ChatTemplateError`
     for a template that takes no conversation.
     """
-    return _ids(target, _text(target, conversation))
+    return _tokens(target.tokenizer, _text(target, conversation))
 
 
 def user_turn(target: CalibrationModel) -> tuple[int, ...]:
@@ -59,11 +62,15 @@ def user_turn(target: CalibrationModel) -> tuple[int, ...]:
     Empty for a template that opens turns without a special token: its prompts are then read from
     their start, which is more than meant and never less.
     """
-    turns = (Turn("user", _MARK), Turn("assistant", _MARK), Turn("user", _MARK))
-    parts = _text(target, turns).split(_MARK)
-    special = set(target.tokenizer.added_tokens_decoder)
-    if len(parts) == len(turns) + 1:
-        answer, question = (_ids(target, part) for part in parts[1:3])
+    return turn_opening(_text(target, MARKED), target.tokenizer)
+
+
+def turn_opening(text: str, tokenizer: Any) -> tuple[int, ...]:
+    """The same, from the ``text`` that a chat template makes of the turns :data:`MARKED`."""
+    parts = text.split(_MARK)
+    special = set(getattr(tokenizer, "added_tokens_decoder", ()))
+    if len(parts) == len(MARKED) + 1:
+        answer, question = (_tokens(tokenizer, part) for part in parts[1:3])
         for start in reversed(range(len(question))):
             opening = question[start:]
             if opening[0] in special and not _within(opening, answer):
@@ -86,8 +93,8 @@ def _text(target: CalibrationModel, conversation: Conversation) -> str:
         ) from error
 
 
-def _ids(target: CalibrationModel, text: str) -> list[int]:
-    ids: list[int] = target.tokenizer(text, add_special_tokens=False)["input_ids"]
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 

@@ -97,8 +97,8 @@ class TokenIndex:
         folder.mkdir(parents=True, exist_ok=True)
         for layer in self.layers:
             with layer_file(folder, layer).open("ab") as file:
-                file.truncate(self._bytes)
-                os.posix_fallocate(file.fileno(), 0, self._bytes)
+                file.truncate(self.layer_bytes)
+                os.posix_fallocate(file.fileno(), 0, self.layer_bytes)
         self.save(folder)
 
     def writable(self, folder: Path) -> TokenRows:
@@ -170,16 +170,19 @@ class TokenIndex:
         )
 
     @property
-    def _bytes(self) -> int:
+    def layer_bytes(self) -> int:
+        """Size of one layer's file."""
         return int(self.prompts.starts[-1]) * self.model.hidden_size * _BYTES
 
     def _map(self, folder: Path, layer: int, writable: bool) -> Tensor:
         path = layer_file(folder, layer)
         size = path.stat().st_size if path.is_file() else 0
-        if size != self._bytes:
-            raise TokenRowsError(f"{path} has {size} bytes, expected {self._bytes}; read it again")
+        if size != self.layer_bytes:
+            raise TokenRowsError(
+                f"{path} has {size} bytes, expected {self.layer_bytes}; read it again"
+            )
         flat = torch.from_file(
-            str(path), shared=writable, size=self._bytes // _BYTES, dtype=torch.bfloat16
+            str(path), shared=writable, size=self.layer_bytes // _BYTES, dtype=torch.bfloat16
         )
         return flat.view(-1, self.model.hidden_size)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import ModelIdentity, SteeringBundle
-from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, Steered
+from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, PromptRows, Steered
 from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.prompts.corpus import Corpus
+from refusal_steering.prompts.gate_examples import GateExamples
 
 HIDDEN, LAYERS, VOCABULARY = 24, 6, 40
 BAD = "steal"
@@ -32,6 +35,34 @@ FACTS = EngineFacts(
     linear_logits=True,
     digest="f" * 64,
 )
+
+
+TURN, END = 256, 257
+
+
+class FakeTokenizer:
+    """Bytes, and two special tokens around turns."""
+
+    added_tokens_decoder = {TURN: "<turn>", END: "<end>"}  # noqa: RUF012
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        ids = list(text.replace("<turn>", "\x01").replace("<end>", "\x02").encode())
+        return {"input_ids": [{1: TURN, 2: END}.get(one, one) for one in ids]}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        marks = {TURN: b"<turn>", END: b"<end>"}
+        return b"".join(marks.get(one) or bytes([one]) for one in ids).decode()
+
+
+@cache
+def shipped_harm() -> frozenset[str]:
+    """The words of every conversation of ours that a gate is to open for."""
+    examples = GateExamples.draw(Corpus.shipped().items, 0).all
+    return frozenset(
+        "\n".join(turn.content for turn in example.conversation)
+        for example in examples
+        if example.label.harmful
+    )
 
 
 @cache
@@ -81,6 +112,17 @@ class FakeModel:
             return torch.empty(0, LAYERS, HIDDEN)
         return torch.stack([self._rows(one, steered) for one in conversations])
 
+    @property
+    def tokenizer(self) -> Any:
+        return FakeTokenizer()
+
+    def prompt_rows(
+        self, conversations: Sequence[Messages], layers: Sequence[int]
+    ) -> Iterator[PromptRows]:
+        for one in conversations:
+            self._note("prompt_rows")
+            yield self._prompt(one, layers)
+
     def answers(
         self,
         conversations: Sequence[Messages],
@@ -105,20 +147,40 @@ class FakeModel:
         bundle.check_model(HIDDEN, LAYERS)
         self.loaded = bundle
 
-    def _rows(self, messages: Messages, steered: Steered | None) -> Tensor:
-        words = content(messages)
+    def _harm(self, words: str) -> bool:
         if self.lost is not None and self.lost in words:
             raise SteeringError("this one is not there")
         medium = next((kind for kind in self.deaf if f"<{kind}>" in words), None)
-        harm = BAD in words and medium is None
+        return medium is None and (BAD in words or words in shipped_harm())
+
+    def _prompt(self, messages: Messages, layers: Sequence[int]) -> PromptRows:
+        """One byte a token; harm is in the last byte of the last message."""
+        words = content(messages)
+        turns = (f"<turn>{one['role']}\n{content([one])}<end>" for one in messages)
+        ids = FakeTokenizer()("".join(turns) + "<turn>assistant\n")["input_ids"]
+        rows = 0.3 * drawn(words, max(layers) + 1, len(ids), HIDDEN)
+        rows += 0.5 * drawn("everything", HIDDEN)
+        spoken = len(ids) - len("assistant\n") - 3
+        rows[:, spoken] += 5.0 * self._harm(words) * drawn("harm", HIDDEN) / HIDDEN**0.5
+        return PromptRows(tuple(ids), {at: rows[at].bfloat16() for at in layers})
+
+    def _opening(self, messages: Messages, gate: PromptGate) -> float:
+        prompt = self._prompt(messages, gate.layers)
+        return gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score)
+
+    def _rows(self, messages: Messages, steered: Steered | None) -> Tensor:
+        words = content(messages)
+        harm = self._harm(words)
         rows = 0.3 * drawn(words, LAYERS, HIDDEN) + 0.5 * drawn("everything", HIDDEN)
         for depth in range(LAYERS):
             rows[depth] += (2.0 + depth) * 0.4 * (harm - 1.1) * drawn("harm", HIDDEN) / HIDDEN**0.5
         if steered is None:
             return rows
         assert self.loaded is not None and steered.bundle.digest == self.loaded.digest
+        gate = steered.bundle.gate
+        opening = 1.0 if gate is None else self._opening(messages, gate)
         for at, layer in sorted(steered.bundle.layers.items()):
-            coefficient = layer.coefficient(rows[at], steered.spec.media)
+            coefficient = opening * layer.coefficient(rows[at], steered.spec.media)
             limit = steered.spec.max_dose * float(rows[at].norm())
             moved = coefficient.clamp(-limit, limit) * steered.spec.applied_strength
             rows[at:] += self.wrong * moved * layer.direction
@@ -141,7 +203,7 @@ class FakeModel:
         top = logits.log_softmax(-1).topk(20)
         step = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
         return EngineAnswer(
-            tuple(words.encode()[:50]),
+            self._prompt(messages, [0]).ids,
             REFUSAL if refused else "Sure, here is how it goes.",
             (step,) * tokens if logprobs else (),
         )
