@@ -54,11 +54,13 @@ class EngineAnswer:
     """A greedy answer: ids of its prompt, its text, and log-probabilities of the first tokens.
 
     ``steps`` has the likeliest 20 token ids of each generated token, where they were asked for.
+    ``score`` is what a bundle's gate read of the prompt, for an answer of one token.
     """
 
     prompt: tuple[int, ...]
     text: str
     steps: tuple[Mapping[int, float], ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ engine:
 """
 ENGINE = {"kv_cache_memory_bytes": 128 << 20, "max_num_seqs": 16, "skip_mm_profiling": True}
 SHARE = {"train": 24, "tune": 10}
-MADE = ("static", "omnisteer", "mars")
+MADE = ("static", "omnisteer", "promptgate", "mars")
 # Logits of the tiny model are steep, and the engine adds in another order.
 LOGPROB, COEFFICIENT = 1e-2, 1e-2
 
@@ -70,7 +70,8 @@ def built(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactor
     data = own_data(folder / "data")
     command = [sys.executable, "-m", "refusal_steering.tools.cli", "build"]
     command += ["--model", str(engine_fixture.model), "--served-by", str(folder / "server.yaml")]
-    command += ["--data", str(data), "-o", str(folder / "out"), "--budget", "0.1"]
+    command += ["--data", str(data), "-o", str(folder / "out"), "--rows", str(SHARE["train"])]
+    command += ["--budget", "0.1", "--gate-budget", "0.1"]
     command += ["--engine-args", json.dumps(ENGINE)]
     with one_engine():
         done = subprocess.run(

@@ -19,7 +19,7 @@ from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.measured import keep_measured, try_out
-from refusal_steering.pipeline.media.plan import MediaPlan
+from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.plan import BuildPlan, GatePlan
 from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
@@ -37,6 +37,7 @@ from refusal_steering.tools.models import TemplateArguments, open_model
 from refusal_steering.tools.served_build import ServedBuild, build_served, strategies_of
 
 _LARGEST_SEED = 2**32 - 1
+_ROWS = 200
 
 
 def build(
@@ -90,7 +91,7 @@ def build(
     ] = None,
     rows: Annotated[
         int, typer.Option(min=8, help="with --served-by: requests of each group and label")
-    ] = 200,
+    ] = _ROWS,
     strategy: Annotated[
         list[str] | None, typer.Option(help="with --served-by: make this one; may be repeated")
     ] = None,
@@ -142,9 +143,12 @@ def build(
             force,
         )
         how = replace(
-            _media_plan(strategy, layers, budget, preset, seed),
+            _media_plan(strategies_of(strategy, gate=gate), layers, budget, preset, seed),
             count=layer_count,
             ras=replace(BuildPlan().ras, budget=ras_budget or None),
+            gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed),
+            # Fewer requests, and fewer wordings in proportion.
+            texts=min(1.0, rows / _ROWS),
         )
         raise typer.Exit(build_served(asked, how))
     if data or modalities or strategy or dry_run:
@@ -154,7 +158,8 @@ def build(
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
     plan = _plan(layers, budget, without_form or [], refusal, seed)
-    plan = replace(plan, gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed, use=gate))
+    taught = _gate_plan(gate_layers, gate_budget, gate_dose, seed) if gate else None
+    plan = replace(plan, gate=taught)
     called = model_name(model.resolve().name if name is None else name)
     for made in get_args(Strategy):
         bundle_out(out / made, force=force)
@@ -200,12 +205,12 @@ def _refuse_text_options(*given: object) -> None:
 
 
 def _media_plan(
-    strategies: Sequence[str] | None, layers: str | None, budget: float, preset: str, seed: int
+    strategies: tuple[Made, ...], layers: str | None, budget: float, preset: str, seed: int
 ) -> MediaPlan:
     if preset not in PRESETS:
         raise typer.BadParameter(f"unknown preset {preset!r}; expected one of {list(PRESETS)}")
     return MediaPlan(
-        strategies=strategies_of(strategies),
+        strategies=strategies,
         layers=layer_numbers(layers),
         budget=budget,
         training=Training(preset=PRESETS[preset], seed=seed),
@@ -228,11 +233,7 @@ def _plan(
     )
 
 
-def _gate_plan(
-    layers: str | None, budget: float, dose: float, seed: int, *, use: bool
-) -> GatePlan | None:
-    if not use:
-        return None
+def _gate_plan(layers: str | None, budget: float, dose: float, seed: int) -> GatePlan:
     base = GatePlan()
     recipe = replace(base.recipe, seed=seed)
     read = layer_numbers(layers)

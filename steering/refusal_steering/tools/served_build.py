@@ -12,6 +12,7 @@ import typer
 from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
+from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.media.build import build_media
 from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.estimate import cost_lines
@@ -72,13 +73,16 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if drawn is not None:
         drawn.make()
-    with running(facts, settings, steered=True) as model:
+    read = plan.gate_layers(facts.identity.num_layers)
+    with running(facts, settings, steered=True, gate_layers=read) as model:
         built = build_media(model, requests, plan, asked.out)
     if built.measured is not None:
         write_page(built.measured, asked.out / PAGE_FILE)
         typer.echo(f"report     {asked.out / PAGE_FILE}")
     for name, bundle in built.bundles.items():
         typer.echo(f"{name:10} {asked.out / name}  {bundle.digest[:12]}")
+    if built.recommended is not None:
+        typer.echo(f"recommended: {asked.out / built.recommended}, which reads whole prompts")
     typer.echo(f"done in {sum(built.stages.seconds.values()) / 60:.1f} minutes")
     for cell in built.cells:
         typer.echo(cell.line)
@@ -89,13 +93,18 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     return 1 if built.left_out.reasons else 0
 
 
-def strategies_of(names: Sequence[str] | None) -> tuple[Made, ...]:
-    """The strategies to make, all without names; raises ``typer.BadParameter``."""
-    chosen = tuple(one for one in MADE if not names or one in names)
+def strategies_of(names: Sequence[str] | None, *, gate: bool) -> tuple[Made, ...]:
+    """The strategies to make, all without names; raises ``typer.BadParameter``.
+
+    Without a ``gate`` there is no strategy that needs one.
+    """
+    chosen = tuple(one for one in MADE if (not names or one in names) and (gate or one != STRATEGY))
     if unknown := sorted(set(names or ()) - set(MADE)):
         raise typer.BadParameter(
             f"strategy {unknown[0]!r} is not made through the engine; choose from {', '.join(MADE)}"
         )
+    if not chosen:
+        raise typer.BadParameter(f"{STRATEGY} needs a gate; leave --no-gate out")
     return chosen
 
 

@@ -235,10 +235,15 @@ def _watching(directive: Directive, tokens: int) -> Directive:
     return replace(directive, blend_tokens=tokens) if tokens else directive
 
 
+def _reading(output: OfflineOutput) -> Reading | None:
+    """What the worker has measured in a request's last step, if anything was."""
+    wire = (output.kv_transfer_params or {}).get(EXTRA_KEY)
+    return None if wire is None else Reading.from_wire(wire)
+
+
 def _check_reading(output: OfflineOutput) -> None:
     """Raise :class:`SteeringError` for a request that the worker could not steer."""
-    wire = (output.kv_transfer_params or {}).get(EXTRA_KEY)
-    reading = None if wire is None else Reading.from_wire(wire)
+    reading = _reading(output)
     if reading is not None and reading.failure is not None:
         raise SteeringError(f"the engine could not steer a request: {reading.failure}")
 
@@ -249,7 +254,10 @@ def _answer(output: OfflineOutput) -> EngineAnswer:
         {int(token): float(entry.logprob) for token, entry in step.items()}
         for step in first.logprobs or ()
     )
-    return EngineAnswer(tuple(output.prompt_token_ids or ()), first.text, steps)
+    reading = _reading(output)
+    gate = None if reading is None else reading.gate
+    score = None if gate is None else gate.score
+    return EngineAnswer(tuple(output.prompt_token_ids or ()), first.text, steps, score)
 
 
 def _silent_bundle(facts: EngineFacts) -> SteeringBundle:

@@ -27,6 +27,7 @@ class Engines:
     settings: ServedSettings | None = None
     model = FakeModel()
     started = 0
+    gate_layers: tuple[int, ...] = ()
 
     def facts_of(self, _: str, settings: ServedSettings, name: str | None) -> EngineFacts:
         assert name is None
@@ -35,9 +36,15 @@ class Engines:
 
     @contextmanager
     def running(
-        self, facts: EngineFacts, settings: ServedSettings, *, steered: bool
+        self,
+        facts: EngineFacts,
+        settings: ServedSettings,
+        *,
+        steered: bool,
+        gate_layers: tuple[int, ...],
     ) -> Iterator[FakeModel]:
         assert facts is FACTS and settings is self.settings and steered
+        self.gate_layers = gate_layers
         self.started += 1
         yield self.model
 
@@ -62,8 +69,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     out = tmp_path / "out"
     asked = ("build", "--model", "hub/name", "--served-by", server, "--data", data, "-o", out)
-    ended = command(*asked, "--budget", 0.1, "--dry-run")
+    ended = command(*asked, "--budget", 0.1, "--gate-budget", 0.1, "--dry-run")
     assert ended.status == 0 and not out.exists() and not engines.started
+    assert any("token rows behind layers 2, 3;" in line for line in ended.out)
+    ended = command(*asked, "--budget", 0.1, "--no-gate", "--dry-run")
+    assert ended.status == 0 and not any("token rows" in line for line in ended.out)
     assert any(line.startswith("text+image train") for line in ended.out)
     assert engines.settings is not None
     assert engines.settings.engine == {"max_model_len": 512}
@@ -91,7 +101,21 @@ def test_bundles_are_built_once_and_replaced_with_force_only(
     assert "--force" in command.refusal(*asked, *options)
     ended = command(*asked, *options, "--force", "--no-report")
     assert ended.status == 0 and not any("refused" in line for line in ended.out)
-    assert engines.started == 2
+    assert engines.started == 2 and engines.gate_layers == ()
+
+
+def test_the_engine_has_room_for_the_gate_and_the_build_recommends_it(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", out)
+    options = ("--budget", 0.1, "--gate-budget", 0.1, "--rows", 60)
+    ended = command(*asked, *options, "--strategy", "promptgate", "--gate-layers", 2)
+    assert ended.status == 0 and engines.gate_layers == (2,)
+    assert any(line.startswith(f"recommended: {out / 'promptgate'}") for line in ended.out)
+    bundle = load_bundle(out / "promptgate")
+    assert bundle.manifest.gate is not None and bundle.manifest.gate.layers == (2,)
+    assert json.loads((out / "build.json").read_text())["recommended"] == "promptgate"
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
@@ -128,6 +152,9 @@ def test_the_contrast_set_is_planned_in_the_media_of_the_model(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        (("--strategy", "promptgate", "--no-gate"), "promptgate needs a gate"),
+        (("--budget", 0.1, "--gate-budget", 0.01), "cannot guarantee a budget of 0.01"),
+        (("--budget", 0.1, "--gate-budget", 0.1, "--gate-layers", 5), "cannot read layer 5"),
         (("--strategy", "cascade"), "'cascade' is not made through the engine"),
         (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
         (("--offsets", "x"), "for a build of text"),

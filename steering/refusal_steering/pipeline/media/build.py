@@ -19,6 +19,7 @@ from refusal_steering.bundle import (
     save_measured,
 )
 from refusal_steering.engine import ServedModel
+from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
 from refusal_steering.pipeline.media.bundles.canaries import engine_canary
 from refusal_steering.pipeline.media.bundles.finished import (
@@ -29,6 +30,7 @@ from refusal_steering.pipeline.media.bundles.finished import (
 )
 from refusal_steering.pipeline.media.collecting import StoredRows, collected
 from refusal_steering.pipeline.media.findings.page import Found, media_findings
+from refusal_steering.pipeline.media.gate.part import promptgate_part
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
@@ -59,6 +61,11 @@ class MediaBuilt:
     notes: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     measured: Measurements | None = None
+
+    @property
+    def recommended(self) -> str | None:
+        """The strategy to serve: the one that reads whole prompts, where it can be made."""
+        return STRATEGY if STRATEGY in self.bundles else None
 
 
 def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Path) -> MediaBuilt:
@@ -108,6 +115,7 @@ def _makers(
     return {
         "static": lambda: static_part(vectors, probe(), plan),
         "omnisteer": lambda: omnisteer_part(rows, vectors, probe(), plan),
+        "promptgate": lambda: promptgate_part(model, rows.requests, vectors, plan, work),
         "mars": lambda: mars_part(model, rows, plan, work),
         "ras": lambda: ras_part(model, rows, vectors, probe(), plan, work),
     }
@@ -133,9 +141,9 @@ def _made(
         **spec.manifest_terms,
         **part.more,
     }
-    draft = make_bundle(spec.layers, manifest, spec.prototypes)
+    draft = make_bundle(spec.layers, manifest, spec.prototypes, spec.gate)
     manifest["canary"] = engine_canary(model, draft, _canary_prompts(rows.requests))
-    return Finished(make_bundle(spec.layers, manifest, spec.prototypes), part.notes)
+    return Finished(make_bundle(spec.layers, manifest, spec.prototypes, spec.gate), part.notes)
 
 
 def _canary_prompts(requests: Requests) -> list[list[dict[str, Any]]]:
@@ -170,6 +178,7 @@ def _report(built: MediaBuilt, model: ServedModel, vectors: Vectors) -> bytes:
     found = {
         "model": model.facts.identity.id,
         "bundles": {name: bundle.digest for name, bundle in built.bundles.items()},
+        "recommended": built.recommended,
         "left_out": built.left_out.reasons,
         "notes": built.notes,
         "areas": dict(vectors.areas),

@@ -15,6 +15,12 @@ from refusal_steering.bundle import RiskPass
 from refusal_steering.engine import EngineFacts
 from refusal_steering.methods.ras import RISK_PROMPTS
 from refusal_steering.pipeline.media.build import CANARY_PROMPTS
+from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
+from refusal_steering.pipeline.media.gate.fitting import (
+    COPIES,
+    prompts_of_a_step,
+    reread_places,
+)
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.region import MOST_ITEMS, NEUTRAL_PROMPTS, TRIED
 from refusal_steering.pipeline.media.requests import TEXT, MediaRequest, Requests
@@ -23,8 +29,9 @@ from refusal_steering.pipeline.media.trial import TRIAL_TOKENS
 from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES
 from refusal_steering.prompts.risk_question import takes_context
 
-# Prompt tokens, roughly: words with their template, a question about them, what one medium adds.
-_TEXT_TOKENS, _QUESTION_TOKENS = 60, 60
+# Prompt tokens, roughly: words with their template, a question about them, what the template puts
+# around a turn, what one medium adds.
+_TEXT_TOKENS, _QUESTION_TOKENS, _TURN_TOKENS = 60, 60, 20
 _MEDIUM_TOKENS = {"image": 750, "video": 900, "audio": 150}
 _CONTEXT_TOKENS: int = RiskPass.model_fields["context_tokens"].default
 _SEEN = ("image", "video")
@@ -92,6 +99,13 @@ def cost_lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Itera
         memory = f"{size(one.memory)} of memory ({one.sum})" if one.memory else "memory as above"
         yield f"{one.stage:10} {asks}{memory}"
     yield f"together   {_times(seconds)}"
+    if layers := plan.gate_layers(depth):
+        taught = _taught(plan, requests.part("train", "tune"))
+        disk = size(taught * len(layers) * width * 2)
+        yield (
+            f"gate       {disk} on disk ({taught:,} token rows x {len(layers)} layers x {width} x "
+            f"2 bytes; it reads layers {', '.join(map(str, layers))})"
+        )
 
 
 def size(count: float) -> str:
@@ -120,6 +134,31 @@ def _adding(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFac
         memory=2 * layers * rows * width * 4,
         sum=f"2 x {layers} layers x {rows} rows x {width} x 4 bytes",
     )
+
+
+def _promptgate(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
+    texts = gate_texts(plan.seed, plan.gate.families, plan.texts)
+    examples = MediaExamples.of(texts, learning)
+    tokens = _taught(plan, learning)
+    tuned = int(examples.labels.tuning.sum())
+    mean, width = tokens // len(examples.all), facts.identity.hidden_size
+    batch = prompts_of_a_step(plan.gate.recipe, mean, width)
+    made = Cost(
+        strategy,
+        len(examples.all),
+        tokens,
+        memory=COPIES * batch * mean * width * 4,
+        sum=f"{COPIES} x {batch} prompts x {mean} tokens x {width} x 4 bytes",
+    )
+    # What the template writes, some tuning requests once more, and the prompt of the canary.
+    return made.and_asks((2 + len(reread_places(range(tuned))), mean), (1, _TEXT_TOKENS))
+
+
+def _taught(plan: MediaPlan, learning: Requests) -> int:
+    """Tokens of everything that the gate is taught with."""
+    texts = gate_texts(plan.seed, plan.gate.families, plan.texts).conversations
+    spoken = sum(len(turn.content) // 3 + _TURN_TOKENS for told in texts for turn in told)
+    return spoken + sum(map(_tokens, learning.all))
 
 
 def _mars(strategy: str, _: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
@@ -159,6 +198,7 @@ def _ras(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts)
 
 
 _STRATEGIES: Mapping[str, Callable[[str, MediaPlan, Requests, EngineFacts], Cost]] = {
+    "promptgate": _promptgate,
     "mars": _mars,
     "ras": _ras,
 }

@@ -14,13 +14,14 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.methods.mars import TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
+from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.vectors import TOLD_APART
-from refusal_steering.pipeline.plan import RasPlan
+from refusal_steering.pipeline.plan import BuildPlan, GatePlan, RasPlan
 from refusal_steering.prompts.contrast_set import Split
 
-Made = Literal["static", "omnisteer", "mars", "ras"]
-MADE: tuple[Made, ...] = ("static", "omnisteer", "mars", "ras")
+Made = Literal["static", "omnisteer", "promptgate", "mars", "ras"]
+MADE: tuple[Made, ...] = ("static", "omnisteer", "promptgate", "mars", "ras")
 _SPLITS: tuple[Split, ...] = ("train", "tune")
 _HELD: tuple[Split, ...] = ("held",)
 _FEWEST = 8
@@ -33,7 +34,8 @@ class MediaPlan:
     ``layers`` are the steered ones; ``None`` takes ``count`` neighbours by score. ``budget`` is the
     share of harmless requests of each group that may be touched. ``static_dose`` and ``dose_limit``
     are shares of the residual stream's length. ``told_apart`` is the area under the ROC curve, on
-    tuning rows, from which a group's own direction counts.
+    tuning rows, from which a group's own direction counts. ``gate`` is that of ``promptgate``, and
+    ``texts`` the share of the contrast set's wordings that it is taught beside the requests.
     """
 
     strategies: tuple[Made, ...] = MADE
@@ -47,7 +49,22 @@ class MediaPlan:
     window: Window = field(default_factory=lambda: Window(decode_tokens=None, hold=False))
     mars: TrustRegion = field(default_factory=TrustRegion)
     ras: RasPlan = field(default_factory=RasPlan)
+    gate: GatePlan = field(default_factory=GatePlan)
+    texts: float = 1.0
     seed: int = 0
+
+    def pushed_layers(self, num_layers: int) -> tuple[int, ...]:
+        """The layers that a gate opens: those of the plan, or by depth as in a build of text.
+
+        Layers by score may lie so early that a gate could read one of them at most.
+        """
+        return BuildPlan(layers=self.layers).steered_layers(num_layers)
+
+    def gate_layers(self, num_layers: int) -> tuple[int, ...]:
+        """The layers that the gate reads; none without one."""
+        if STRATEGY not in self.strategies:
+            return ()
+        return self.gate.read_layers(num_layers, self.pushed_layers(num_layers)[0])
 
     def check(self, requests: Requests, facts: EngineFacts) -> None:
         """Raise :class:`SteeringError` for what would end the build later on."""
@@ -59,6 +76,9 @@ class MediaPlan:
         for group in (TEXT, *(name for name in requests.groups if name != TEXT)):
             _check_group(requests, group)
             check_budget(self.budget, len(requests.chosen("tune", group, False)))
+            if STRATEGY in self.strategies:
+                check_budget(self.gate.budget, len(requests.chosen("tune", group, False)))
+        self.gate_layers(depth)
 
 
 def _check_group(requests: Requests, group: str) -> None:

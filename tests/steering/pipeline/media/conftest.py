@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
+from refusal_steering.methods.prompt_gate.training import GateRecipe
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import Requests, read_requests
+from refusal_steering.pipeline.plan import GatePlan
 
 COUNT = 110
-PLAN = MediaPlan(budget=0.1, training=Training(preset=CENTRED, width=32, epochs=2))
+USUAL = GateRecipe()
+RECIPE = replace(
+    USUAL,
+    maximum=replace(USUAL.maximum, steps=80, learning_rate=0.03),
+    attention=replace(USUAL.attention, steps=80, learning_rate=0.03),
+)
+GATE = GatePlan(budget=0.1, recipe=RECIPE)
+PLAN = MediaPlan(
+    budget=0.1,
+    training=Training(preset=CENTRED, width=32, epochs=2),
+    gate=GATE,
+    texts=0.03,
+)
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,12 @@ def content(messages: Messages) -> str:
     return "\n".join(found)
 
 
+def prompt_ids(messages: Messages) -> list[int]:
+    """The prompt of a conversation."""
+    turns = (f"<turn>{one['role']}\n{content([one])}<end>" for one in messages)
+    return FakeTokenizer()("".join(turns) + "<turn>assistant\n")["input_ids"]
+
+
 @dataclass
 class FakeModel:
     """``deaf`` media say nothing; ``refuses`` harmful text; steering is ``wrong`` by this factor.
@@ -156,17 +162,16 @@ class FakeModel:
     def _prompt(self, messages: Messages, layers: Sequence[int]) -> PromptRows:
         """One byte a token; harm is in the last byte of the last message."""
         words = content(messages)
-        turns = (f"<turn>{one['role']}\n{content([one])}<end>" for one in messages)
-        ids = FakeTokenizer()("".join(turns) + "<turn>assistant\n")["input_ids"]
+        ids = prompt_ids(messages)
         rows = 0.3 * drawn(words, max(layers) + 1, len(ids), HIDDEN)
         rows += 0.5 * drawn("everything", HIDDEN)
         spoken = len(ids) - len("assistant\n") - 3
         rows[:, spoken] += 5.0 * self._harm(words) * drawn("harm", HIDDEN) / HIDDEN**0.5
         return PromptRows(tuple(ids), {at: rows[at].bfloat16() for at in layers})
 
-    def _opening(self, messages: Messages, gate: PromptGate) -> float:
+    def _score(self, messages: Messages, gate: PromptGate) -> float:
         prompt = self._prompt(messages, gate.layers)
-        return gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score)
+        return gate.score(prompt.layers, gate.count_from(prompt.ids)).score
 
     def _rows(self, messages: Messages, steered: Steered | None) -> Tensor:
         words = content(messages)
@@ -178,7 +183,7 @@ class FakeModel:
             return rows
         assert self.loaded is not None and steered.bundle.digest == self.loaded.digest
         gate = steered.bundle.gate
-        opening = 1.0 if gate is None else self._opening(messages, gate)
+        opening = 1.0 if gate is None else gate.opening(self._score(messages, gate))
         for at, layer in sorted(steered.bundle.layers.items()):
             coefficient = opening * layer.coefficient(rows[at], steered.spec.media)
             limit = steered.spec.max_dose * float(rows[at].norm())
@@ -202,10 +207,12 @@ class FakeModel:
             logits = (1.0 - share) * logits + share * towards
         top = logits.log_softmax(-1).topk(20)
         step = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+        gate = None if steered is None else steered.bundle.gate
         return EngineAnswer(
-            self._prompt(messages, [0]).ids,
+            tuple(prompt_ids(messages)),
             REFUSAL if refused else "Sure, here is how it goes.",
             (step,) * tokens if logprobs else (),
+            None if gate is None else self._score(messages, gate),
         )
 
     def _note(self, method: str) -> None:

@@ -62,11 +62,9 @@ def test_harmful_requests_of_every_group_are_touched_and_harmless_ones_keep_the_
         assert touched[False] <= 0.1
 
 
-def test_what_was_found_before_is_not_asked_again(
-    whole: Path, requests: Requests, plan: MediaPlan
-) -> None:
+def test_what_was_found_before_is_not_asked_again(whole: Path, requests: Requests) -> None:
     before, again = digests(whole), FakeModel()
-    build_media(again, requests, plan, whole)
+    build_media(again, requests, PLAN, whole)
     assert digests(whole) == before
     assert again.asked == {}
 
@@ -104,7 +102,7 @@ def test_one_strategy_that_cannot_be_is_a_note(
     built = build_media(FakeModel(refuses=False), requests, plan, tmp_path)
     assert set(built.left_out.reasons) == {"ras"}
     assert "refuses 0 of" in built.left_out.reasons["ras"]
-    assert set(built.bundles) == {"static", "omnisteer", "mars"}
+    assert set(built.bundles) == {"static", "omnisteer", "promptgate", "mars"}
     assert built.bundles["mars"].manifest.calibration["refused_only"] is False
     assert [note.split(" ")[0] for note in built.notes] == ["mars"]
 
@@ -128,9 +126,9 @@ def test_one_strategy_is_made_alone(requests: Requests, plan: MediaPlan, tmp_pat
 
 @pytest.mark.parametrize("wrong", [0.0, 0.5, 2.0])
 def test_an_engine_that_steers_otherwise_gets_no_bundle(
-    wrong: float, requests: Requests, plan: MediaPlan, tmp_path: Path
+    wrong: float, requests: Requests, tmp_path: Path
 ) -> None:
-    built = build_media(FakeModel(wrong=wrong), requests, plan, tmp_path)
+    built = build_media(FakeModel(wrong=wrong), requests, PLAN, tmp_path)
     assert not built.bundles
     assert set(built.left_out.reasons) == set(MADE)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from refusal_steering.engine import EngineAnswer, Messages, Steered
+from refusal_steering.engine import EngineAnswer, Messages, PromptRows, Steered
 from refusal_steering.pipeline.media.build import build_media
 from refusal_steering.pipeline.media.estimate import cost_lines, costs
 from refusal_steering.pipeline.media.plan import MADE, MediaPlan, lines
@@ -44,6 +44,12 @@ class Counted(FakeModel):
     ) -> list[EngineAnswer]:
         self.conversations[self.stage] += len(conversations)
         return super().answers(conversations, tokens, steered, logprobs=logprobs)
+
+    def prompt_rows(
+        self, conversations: Sequence[Messages], layers: Sequence[int]
+    ) -> Iterator[PromptRows]:
+        self.conversations[self.stage] += len(conversations)
+        return super().prompt_rows(conversations, layers)
 
     def states(self, conversations: Sequence[Messages], tokens: int) -> Tensor:
         self.conversations[self.stage] += len(conversations)

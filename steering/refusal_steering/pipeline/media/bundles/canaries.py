@@ -17,6 +17,7 @@ from refusal_steering.bundle import CANARY_BLEND, Canary, SteeringBundle
 from refusal_steering.calibration.canary import canary_of, most_moved, surest
 from refusal_steering.engine import Messages, ServedModel, Steered
 from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.spec import SteeringSpec
 
 # What rounding to bfloat16 takes: of a row's length along a direction and off it, and of a change.
@@ -56,10 +57,11 @@ def _check(model: ServedModel, steered: Steered, asked: Messages, canary: Canary
         return
     name = steered.bundle.manifest.name
     before, after = model.rows([asked])[0], model.rows([asked], steered)[0]
+    opening = _opening(model, steered.bundle.gate, asked)
     for at, layer in sorted(steered.bundle.layers.items()):
         length, limit = float(before[at].norm()), steered.spec.max_dose
         bound = limit * length
-        coefficient = float(layer.coefficient(before[at]).clamp(-bound, bound))
+        coefficient = float((opening * layer.coefficient(before[at])).clamp(-bound, bound))
         change = after[at] - before[at]
         along = abs(float(change @ layer.direction) - coefficient)
         off = float((change - coefficient * layer.direction).norm())
@@ -77,6 +79,14 @@ def _check(model: ServedModel, steered: Steered, asked: Messages, canary: Canary
         f"bundle {name!r} adds nothing to its canary, and the engine's answer moved all the same. "
         "This model cannot be steered by this engine"
     )
+
+
+def _opening(model: ServedModel, gate: PromptGate | None, asked: Messages) -> float:
+    """How far a gate opens, 0 to 1, computed here from the unsteered rows of every token."""
+    if gate is None:
+        return 1.0
+    (prompt,) = model.prompt_rows([asked], gate.layers)
+    return gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score)
 
 
 def _check_blend(

@@ -1,0 +1,183 @@
+"""A gate from the token rows of texts and media: probes, one threshold for all groups, width."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusal_steering.calibration.conformal import Threshold
+from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
+from refusal_steering.methods.prompt_gate.fit import gate_facts
+from refusal_steering.methods.prompt_gate.opening import (
+    OpenGate,
+    conformal_threshold,
+    opening_width,
+    reached,
+)
+from refusal_steering.methods.prompt_gate.pooled import pooled_scores
+from refusal_steering.methods.prompt_gate.training import GateRecipe, train_probes
+from refusal_steering.pipeline.media.gate.examples import MediaExamples
+from refusal_steering.pipeline.media.gate.token_rows import StoredTokens
+from refusal_steering.pipeline.media.work import Kept, Work
+from refusal_steering.prompts.gate_labels import GateLabels
+
+_log = logging.getLogger(__name__)
+_REREAD = 48
+# A step of training holds its tokens in float32 about so many times, in so many bytes at most.
+COPIES, _TRAINING_BYTES = 4, 1 << 30
+_FEWEST_PROMPTS = 16
+_FIELDS = ("weight", "query", "value")
+
+Reread = Callable[[PromptGate, Sequence[int]], Tensor]
+"""Scores [n] of a gate for the examples at some places, as the engine reads them when it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMediaGate:
+    """A gate, each group's own threshold, and what its bundle keeps of the way there.
+
+    ``opened`` has the share of harmful tuning requests that it opens for, by group.
+    """
+
+    gate: PromptGate
+    opened: Mapping[str, float]
+    guarantee: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+def fitted_gate(
+    tokens: StoredTokens,
+    examples: MediaExamples,
+    recipe: GateRecipe,
+    budget: float,
+    reread: Reread,
+    work: Work,
+) -> FittedMediaGate:
+    """Train on what ``tokens`` holds; every group keeps ``budget`` on its own harmless requests.
+
+    Raises ``SteeringError`` where a group has too few of them.
+    """
+    inputs = {"tokens": tokens.digest, "recipe": asdict(recipe), "budget": budget}
+    return _of(work.kept("gate", inputs, lambda: _fit(tokens, examples, recipe, budget, reread)))
+
+
+def prompts_of_a_step(recipe: GateRecipe, tokens: float, width: int) -> int:
+    """How many prompts of so many ``tokens`` one step of training can hold: media have many."""
+    most = int(_TRAINING_BYTES / (COPIES * tokens * width * torch.float32.itemsize))
+    return min(recipe.batch, max(_FEWEST_PROMPTS, most))
+
+
+def reread_places(tuning: Sequence[int]) -> Sequence[int]:
+    """The tuning prompts that are read again to see how far rounding moves their scores."""
+    return tuning[:: max(1, len(tuning) // _REREAD)]
+
+
+def group_thresholds(
+    scores: Tensor, examples: MediaExamples, budget: float
+) -> dict[str, Threshold]:
+    """Split conformal over the everyday harmless tuning requests of every group by itself."""
+    found = {}
+    for group in examples.groups:
+        member = examples.of_group(group)
+        own = GateLabels(tuple(one.label for one in examples.all if one.group == group))
+        everyone = torch.ones(len(own.all), dtype=torch.bool)
+        try:
+            found[group] = conformal_threshold(scores[member], own, everyone, budget)
+        except SteeringError as error:
+            raise SteeringError(f"{group}: {error}") from error
+    return found
+
+
+def _fit(
+    tokens: StoredTokens,
+    examples: MediaExamples,
+    recipe: GateRecipe,
+    budget: float,
+    reread: Reread,
+) -> Kept:
+    rows, labels = tokens.rows, tokens.index.labels
+    width = tokens.index.model.hidden_size
+    mean = int(rows.starts[-1]) / len(labels.all)
+    recipe = replace(recipe, batch=prompts_of_a_step(recipe, mean, width))
+    tuning, everyone = labels.tuning, tokens.index.read
+    probes = train_probes(rows, labels, ~tuning, recipe)
+    scores = torch.full((len(everyone),), torch.nan)
+    scores[tuning] = pooled_scores(rows, probes, recipe.pooling, tuning)
+    thresholds = group_thresholds(scores, examples, budget)
+    highest = max(one.value for one in thresholds.values())
+    # The promise is that of the group that keeps it least surely.
+    weakest = max(thresholds.values(), key=lambda one: one.worst_share)
+    threshold = replace(weakest, value=highest)
+    turn = tokens.index.prompts.user_turn
+    gate = PromptGate(probes, recipe.pooling, highest, opening_width(0.0), user_turn=turn)
+    chosen = reread_places(tuning.nonzero().flatten().tolist())
+    rounding = float((reread(gate, chosen) - scores[chosen]).abs().max())
+    gate = replace(gate, width=opening_width(rounding))
+    found = OpenGate(gate, threshold, rounding, reached(scores, labels, everyone, highest))
+    opened = _opened(scores, examples, highest)
+    _log.info("gate opens for shares of tuning requests: %s, %s", dict(found.reached), opened)
+    facts = {
+        **gate_facts(tokens.index, recipe, found),
+        "thresholds": {group: asdict(one) for group, one in thresholds.items()},
+        "opened_harmful": opened,
+    }
+    kept = {
+        "pooling": gate.pooling,
+        "threshold": gate.threshold,
+        "width": gate.width,
+        "user_turn": gate.user_turn,
+        "biases": {str(at): (one.bias, one.value_bias) for at, one in gate.probes.items()},
+    }
+    return Kept(
+        {
+            f"{layer}.{field}": getattr(probe, field)
+            for layer, probe in gate.probes.items()
+            for field in _FIELDS
+        },
+        {
+            "gate": kept,
+            "opened": opened,
+            "guarantee": found.guarantee.model_dump(),
+            "facts": facts,
+        },
+    )
+
+
+def _of(kept: Kept) -> FittedMediaGate:
+    named = kept.facts["gate"]
+    probes = {
+        int(layer): TokenProbe(
+            weight=kept.tensors[f"{layer}.weight"],
+            bias=bias,
+            query=kept.tensors[f"{layer}.query"],
+            value=kept.tensors[f"{layer}.value"],
+            value_bias=value_bias,
+        )
+        for layer, (bias, value_bias) in named["biases"].items()
+    }
+    gate = PromptGate(
+        probes,
+        named["pooling"],
+        named["threshold"],
+        named["width"],
+        user_turn=tuple(named["user_turn"]),
+    )
+    return FittedMediaGate(gate, kept.facts["opened"], kept.facts["guarantee"], kept.facts["facts"])
+
+
+def _opened(scores: Tensor, examples: MediaExamples, threshold: float) -> dict[str, float]:
+    """Share of the harmful tuning requests of every group that score above the threshold."""
+    labels = examples.labels
+    tried = labels.tuning & labels.harmful
+    found = {}
+    for group in examples.groups:
+        own = tried & examples.of_group(group)
+        if bool(own.any()):
+            found[group] = round(float((scores[own] > threshold).float().mean()), 3)
+    return found

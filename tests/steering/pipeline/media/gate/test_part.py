@@ -1,0 +1,209 @@
+"""``promptgate`` through a served model: it opens for harm in all media, and keeps its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from refusal_steering.bundle import SteeringBundle, load_bundle
+from refusal_steering.calibration.token_rows.row_files import INDEX, TokenIndex
+from refusal_steering.engine import Messages, PromptRows
+from refusal_steering.errors import SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.pipeline.media.build import MediaBuilt, build_media
+from refusal_steering.pipeline.media.gate.examples import TEXTS, gate_texts
+from refusal_steering.pipeline.media.requests import TEXT, Requests, read_requests
+from tests.steering.pipeline.media.conftest import PLAN
+from tests.steering.pipeline.media.fake_model import (
+    FACTS,
+    HIDDEN,
+    LAYERS,
+    FakeModel,
+    FakeTokenizer,
+    content,
+)
+
+ALONE = replace(PLAN, strategies=("promptgate",))
+GROUPS = (TEXT, "image", "text+image")
+
+
+@pytest.fixture(scope="module")
+def whole(requests: Requests, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a build of promptgate that nothing has interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    built = build_media(FakeModel(), requests, ALONE, out)
+    assert (built.left_out.reasons, built.recommended) == ({}, "promptgate")
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(whole: Path) -> SteeringBundle:
+    return load_bundle(whole / "promptgate")
+
+
+@pytest.fixture(scope="module")
+def everyone(data: Path) -> Requests:
+    """The requests with all that are held out."""
+    return read_requests(data).usable(("image",))
+
+
+def gate_of(bundle: SteeringBundle) -> PromptGate:
+    assert bundle.gate is not None
+    return bundle.gate
+
+
+def openings(model: FakeModel, gate: PromptGate, requests: Requests, places: list[int]) -> Tensor:
+    """How far the gate opens for some requests, by its formula on the model's rows."""
+    asked = [requests.all[place].messages() for place in places]
+    return torch.tensor(
+        [
+            gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score)
+            for prompt in model.prompt_rows(asked, gate.layers)
+        ]
+    )
+
+
+def test_the_bundle_is_golden_directions_behind_a_gate(bundle: SteeringBundle) -> None:
+    bundle.check_model(HIDDEN, LAYERS)
+    gate, manifest = gate_of(bundle), bundle.manifest
+    assert manifest.strategy == "promptgate" and bundle.require_canary().shift
+    assert gate.layers == ALONE.gate_layers(LAYERS) and gate.layers[-1] <= min(bundle.layers)
+    assert gate.user_turn == tuple(FakeTokenizer()("<turn>user\n")["input_ids"])
+    assert set(bundle.layers) <= set(ALONE.pushed_layers(LAYERS))
+    rows = FakeModel().rows([[{"role": "user", "content": "How do I paint number 1?"}]])[0]
+    for at, layer in bundle.layers.items():
+        everybody = layer.coefficient(torch.zeros(2, HIDDEN))
+        assert everybody.unique().numel() == 1
+        assert float(everybody[0] / rows[at].norm()) == pytest.approx(ALONE.gate.dose, rel=0.3)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_held_out_harm_of_every_group_opens_it_and_the_harmless_keep_the_budget(
+    bundle: SteeringBundle, everyone: Requests, group: str
+) -> None:
+    gate, model = gate_of(bundle), FakeModel()
+    harmful, harmless = (
+        openings(model, gate, everyone, everyone.chosen("held", group, label))
+        for label in (True, False)
+    )
+    assert len(harmful) == len(harmless) > 20
+    assert float((harmful == 1.0).float().mean()) >= 0.9
+    assert float((harmless > 0.0).float().mean()) <= 0.15
+
+
+@pytest.mark.parametrize("group", [TEXTS, *GROUPS])
+def test_every_group_keeps_the_budget_on_its_own_harmless_requests(
+    bundle: SteeringBundle, requests: Requests, group: str
+) -> None:
+    facts = bundle.manifest.calibration["prompt_gate"]
+    own = facts["thresholds"][group]
+    assert own["value"] <= gate_of(bundle).threshold
+    assert own["budget"] == ALONE.gate.budget
+    promise = bundle.manifest.gate and bundle.manifest.gate.guarantee
+    assert promise is not None and promise.worst_share >= own["worst_share"]
+    if group != TEXTS:
+        tuning = openings(
+            FakeModel(), gate_of(bundle), requests, requests.chosen("tune", group, False)
+        )
+        assert own["count"] == len(tuning)
+        assert float((tuning > 0.0).float().mean()) <= ALONE.gate.budget
+
+
+def test_no_harm_is_learnt_from_a_medium_that_is_noise(
+    requests: Requests, everyone: Requests, tmp_path: Path
+) -> None:
+    model = FakeModel(deaf=("image",))
+    built = build_media(model, requests, ALONE, tmp_path)
+    gate = gate_of(built.bundles["promptgate"])
+    opened = {
+        group: float(
+            (openings(model, gate, everyone, everyone.chosen("held", group, True)) > 0)
+            .float()
+            .mean()
+        )
+        for group in GROUPS
+    }
+    assert opened[TEXT] >= 0.9 and max(opened["image"], opened["text+image"]) <= 0.2
+    assert built.bundles["promptgate"].manifest.calibration["noise"] == ["image", "text+image"]
+
+
+def test_token_rows_are_those_of_the_model_and_read_once(whole: Path, requests: Requests) -> None:
+    (folder,) = (path.parent for path in (whole / "work").glob(f"tokens-*/{INDEX}"))
+    index, model = TokenIndex.load(folder), FakeModel()
+    count = len(gate_texts(0, 3, ALONE.texts).all)
+    assert len(index.labels.all) == count + len(requests.part("train", "tune").all)
+    place = count + requests.part("train", "tune").chosen("train", "image", True)[0]
+    one = requests.part("train", "tune").all[place - count]
+    (prompt,) = model.prompt_rows([one.messages()], index.layers)
+    start, end = index.prompts.starts[place : place + 2].tolist()
+    first = index.prompts.count_from[place]
+    assert index.prompts.token_ids[place] == prompt.ids and first == len("<") + len("user\n")
+    for layer, rows in index.rows(folder).layers.items():
+        assert torch.equal(rows[start:end], prompt.layers[layer][first:])
+    again = FakeModel()
+    build_media(again, requests, ALONE, whole)
+    # Only the canary is checked anew.
+    assert again.asked["prompt_rows"] == 1
+
+
+class Interrupted(FakeModel):
+    """Ends the build, as Ctrl-C does, when a method is asked for the n-th time."""
+
+    def __init__(self, method: str, number: int) -> None:
+        super().__init__()
+        self.left = number
+        self.method = method
+        self.before = self.count
+
+    def count(self, method: str) -> None:
+        self.left -= method == self.method
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("method", "number"), [("prompt_rows", 0), ("prompt_rows", 700), ("load", 0), ("load", 1)]
+)
+def test_a_build_that_is_ended_anywhere_goes_on(
+    method: str, number: int, whole: Path, requests: Requests, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_media(Interrupted(method, number), requests, ALONE, tmp_path)
+    again = FakeModel()
+    built = build_media(again, requests, ALONE, tmp_path)
+    assert built.bundles["promptgate"].digest == load_bundle(whole / "promptgate").digest
+    if method == "prompt_rows" and number:
+        assert again.asked["prompt_rows"] < 600
+
+
+def test_a_request_that_cannot_be_read_is_named(requests: Requests, tmp_path: Path) -> None:
+    class Lossy(FakeModel):
+        """Reads last tokens of everything, and all tokens of all but one request."""
+
+        def _prompt(self, messages: Messages, layers: Sequence[int]) -> PromptRows:
+            if content(messages) == "<image> paint 7":
+                raise SteeringError("was not recorded whole")
+            return super()._prompt(messages, layers)
+
+    built = build_media(Lossy(), requests, ALONE, tmp_path)
+    assert reasons(built).startswith("request '7' (image) cannot be read: was not recorded")
+
+
+def reasons(built: MediaBuilt) -> str:
+    assert not built.bundles and built.recommended is None
+    return built.left_out.reasons["promptgate"]
+
+
+def test_what_the_budget_of_the_gate_lacks_is_counted_before_any_work(requests: Requests) -> None:
+    small = replace(ALONE, gate=replace(ALONE.gate, budget=0.01))
+    with pytest.raises(SteeringError, match=r"cannot guarantee a budget of 0\.01"):
+        small.check(requests, FACTS)
+    late = replace(ALONE, gate=replace(ALONE.gate, layers=(5,)))
+    with pytest.raises(SteeringError, match="cannot read layer 5"):
+        late.check(requests, FACTS)
+    replace(small, strategies=("static",)).check(requests, FACTS)
