@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from refusal_steering.bundle import load_bundle
+from refusal_steering.gate.reading import GateReading
 from refusal_steering.omnibench import picture
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.requests import Requests, read_requests, split_of
@@ -36,7 +37,7 @@ ENGINE = {"kv_cache_memory_bytes": 128 << 20, "max_num_seqs": 16, "skip_mm_profi
 SHARE = {"train": 24, "tune": 10}
 MADE = ("static", "omnisteer", "promptgate", "mars")
 # Logits of the tiny model are steep, and the engine adds in another order.
-LOGPROB, COEFFICIENT = 1e-2, 1e-2
+LOGPROB, COEFFICIENT, SCORE = 1e-2, 1e-2, 2e-3
 
 
 def own_data(folder: Path) -> Path:
@@ -158,3 +159,23 @@ def test_a_request_with_a_picture_is_steered_as_the_reference_steers_it(
         if call.media and any(abs(one) > 0.1 for one in answer.coefficients[0]):
             moved.add(call.bundle)
     assert moved
+
+
+def test_the_gate_reads_a_picture_as_the_reference_reads_it(
+    served: tuple[tuple[Call, ...], Outcome, Reference],
+) -> None:
+    calls, outcome, reference = served
+    gate = reference.bundles["promptgate"].gate
+    assert gate is not None
+    openings = []
+    for call, answer in zip(calls, outcome.scenario("calls"), strict=True):
+        assert (answer.gate is None) == (call.bundle != "promptgate")
+        if answer.gate is not None:
+            found, score = GateReading.from_wire(answer.gate), reference.play(call).score
+            assert score is not None
+            assert found.score == pytest.approx(score.score, abs=SCORE)
+            assert found.layers == pytest.approx(score.layers, abs=SCORE)
+            assert found.opening == pytest.approx(gate.opening(score.score), abs=SCORE / gate.width)
+            openings.append(found.opening)
+    # One of a picture, and one of harmful words.
+    assert len(openings) == 2 and openings[1] == 1.0

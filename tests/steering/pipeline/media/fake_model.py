@@ -163,7 +163,8 @@ class FakeModel:
         """One byte a token; harm is in the last byte of the last message."""
         words = content(messages)
         ids = prompt_ids(messages)
-        rows = 0.3 * drawn(words, max(layers) + 1, len(ids), HIDDEN)
+        # Too large to be remembered.
+        rows = 0.3 * drawn.__wrapped__(words, max(layers) + 1, len(ids), HIDDEN)
         rows += 0.5 * drawn("everything", HIDDEN)
         spoken = len(ids) - len("assistant\n") - 3
         rows[:, spoken] += 5.0 * self._harm(words) * drawn("harm", HIDDEN) / HIDDEN**0.5

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,21 @@ from refusal_steering.pipeline.media import adapters, build, region, vectors
 from refusal_steering.pipeline.media.build import REPORT_FILE, build_media
 from refusal_steering.pipeline.media.bundles import finished
 from refusal_steering.pipeline.media.bundles.finished import unfinished
+from refusal_steering.pipeline.media.gate import fitting
 from refusal_steering.pipeline.media.plan import MADE
 from refusal_steering.pipeline.media.requests import Requests, read_requests
 from refusal_steering.pipeline.stages import Stages
 from refusal_steering.prompts.neutral_media import neutral_part
-from tests.steering.pipeline.media.conftest import PLAN
+from tests.steering.pipeline.media.conftest import PLAN as USUAL
 from tests.steering.pipeline.media.fake_model import FakeModel
 
+RECIPE = replace(
+    USUAL.gate.recipe,
+    maximum=replace(USUAL.gate.recipe.maximum, steps=30),
+    attention=replace(USUAL.gate.recipe.attention, steps=30),
+)
+# A build is made many times over.
+PLAN = replace(USUAL, texts=0.015, gate=replace(USUAL.gate, recipe=RECIPE))
 # Pictures take long to make.
 NEUTRAL = cache(neutral_part)
 # What a stage does beside asking the engine, and where it is looked up.
@@ -32,6 +40,7 @@ WORK: dict[str, Any] = {
     "golden": (vectors, "golden_vector"),
     "probe": (adapters, "train_probe"),
     "adapter": (adapters, "train_layer"),
+    "fitting": (fitting, "train_probes"),
     "frame": (region, "mars_layer"),
     "saving": (finished, "put_bundle"),
     "measuring": (build, "save_measured"),
@@ -118,6 +127,8 @@ ENDS = [
     ("vectors", "golden", 3),
     *(("static", kind, 1) for kind in ("probe", "answers", "saving")),
     *(("omnisteer", kind, 1) for kind in ("adapter", "load")),
+    *(("promptgate", kind, 1) for kind in ("prompt_rows", "fitting", "load", "saving")),
+    ("promptgate", "prompt_rows", 200),
     *(("mars", kind, 1) for kind in ("answers", "frame", "load", "saving")),
     ("mars", "rows", 5),
     *(("ras", kind, 1) for kind in ("states", "answers")),
@@ -164,8 +175,8 @@ def test_a_build_that_is_ended_goes_on_and_ends_the_same(
             assert not again, (stage, kind)
         else:
             assert again <= steps[stage, kind]
-    # A batch of rows, and an arm of the trial, that are there are not asked again.
-    if end[0] in ("rows", "trial") and end[2] > 1:
+    # Rows, whole prompts, and an arm of the trial that are there are not asked again.
+    if end[0] in ("rows", "promptgate", "trial") and end[2] > 1:
         assert second.done[end[0], end[1]] < steps[end[0], end[1]]
 
 
@@ -174,6 +185,6 @@ def test_folders_of_an_ended_build_are_its_own_until_it_ends(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         Watch(("mars", "load", 1)).play(requests, tmp_path)
-    assert unfinished(tmp_path) == {"static", "omnisteer"}
+    assert unfinished(tmp_path) == {"static", "omnisteer", "promptgate"}
     Watch().play(requests, tmp_path)
     assert unfinished(tmp_path) == frozenset()

@@ -34,8 +34,7 @@ def test_requests_train_and_tune_in_groups_of_their_own(requests: Requests) -> N
         own = [label for label in labels if label.family == group]
         cells = Counter((label.harmful, label.tuning) for label in own)
         for (harmful, tuning), count in cells.items():
-            split = "tune" if tuning else "train"
-            assert count == len(requests.chosen(split, group, harmful))
+            assert count == len(requests.chosen("tune" if tuning else "train", group, harmful))
         assert sum(cells.values()) == int(examples.of_group(group).sum())
 
 
