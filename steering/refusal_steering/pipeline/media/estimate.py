@@ -79,6 +79,18 @@ def costs(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> list[Cost]
     for strategy in plan.strategies:
         made = _STRATEGIES.get(strategy, _adding)(strategy, plan, learning, facts)
         found.append(made.and_asks(*_canary(learning, strategy)))
+    held = requests.part("held").all
+    if held:
+        batch = min(len(held), _BATCH)
+        found.append(
+            Cost(
+                "held-out rows",
+                len(held),
+                sum(map(_tokens, held)),
+                2 * batch * depth * width * 4,
+                f"2 x {batch} rows x {depth} layers x {width} x 4 bytes",
+            )
+        )
     return [*found, _trial(plan, requests)]
 
 

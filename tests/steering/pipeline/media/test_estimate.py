@@ -70,7 +70,7 @@ def test_a_build_asks_what_its_plan_says(
     monkeypatch.setattr(Stages, "stage", named)
     build_media(model, requests, plan, tmp_path)
     planned = {one.stage: one for one in costs(plan, requests, FACTS)}
-    assert list(planned) == ["rows", "vectors", *MADE, "trial"]
+    assert list(planned) == ["rows", "vectors", *MADE, "held-out rows", "trial"]
     # The fake model refuses every harmful text, and says something quotable of every picture.
     assert {name: one.asked for name, one in planned.items() if one.asked} == model.conversations
     for name, one in planned.items():

@@ -95,8 +95,10 @@ def test_constants_touch_all_and_an_untouched_request_is_not_changed(
 
 
 def test_thresholds_are_those_of_the_manifest(built: tuple[MediaBuilt, Path]) -> None:
-    kept = load_bundle(built[1] / "omnisteer").manifest.calibration["thresholds"]
-    for one in measured(built[0]).calibration:
+    shown = measured(built[0]).calibration
+    assert {one.policy for one in shown} == {"omnisteer", "promptgate"}
+    for one in shown:
+        kept = load_bundle(built[1] / one.policy).manifest.calibration["thresholds"]
         assert (one.threshold, one.n, one.budget) == (
             kept[one.form]["value"],
             kept[one.form]["count"],

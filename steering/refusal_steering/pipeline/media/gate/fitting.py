@@ -123,9 +123,8 @@ def _fit(
     opened = _opened(scores, examples, highest)
     _log.info("gate opens for shares of tuning requests: %s, %s", dict(found.reached), opened)
     facts = {
-        **gate_facts(tokens.index, recipe, found),
+        "prompt_gate": {**gate_facts(tokens.index, recipe, found), "opened_harmful": opened},
         "thresholds": {group: asdict(one) for group, one in thresholds.items()},
-        "opened_harmful": opened,
     }
     kept = {
         "pooling": gate.pooling,

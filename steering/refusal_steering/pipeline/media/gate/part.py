@@ -64,7 +64,7 @@ def promptgate_part(
         STRATEGY,
         spec,
         {"gate": {"guarantee": found.guarantee}},
-        {"prompt_gate": dict(found.facts), "noise": noise},
+        {**found.facts, "noise": noise},
         tuple(
             f"{STRATEGY} opens for {share:.0%} of the harmful tuning requests of {group}"
             for group, share in found.opened.items()

@@ -101,8 +101,7 @@ def test_held_out_harm_of_every_group_opens_it_and_the_harmless_keep_the_budget(
 def test_every_group_keeps_the_budget_on_its_own_harmless_requests(
     bundle: SteeringBundle, requests: Requests, group: str
 ) -> None:
-    facts = bundle.manifest.calibration["prompt_gate"]
-    own = facts["thresholds"][group]
+    own = bundle.manifest.calibration["thresholds"][group]
     assert own["value"] <= gate_of(bundle).threshold
     assert own["budget"] == ALONE.gate.budget
     assert bundle.manifest.gate is not None
