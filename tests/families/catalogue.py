@@ -7,9 +7,12 @@ from tests.families.text_models import TEXT_MODELS
 from tests.families.vision_models import VISION_MODELS
 
 FAMILIES = (*VISION_MODELS, *QWEN, *TEXT_MODELS)
-# Families whose layers are found in vLLM's class, with the reason why they are not tried.
+# Families without a tiny checkpoint, with the reason.
 SEEN_BY_CONTRACT: dict[str, str] = {
-    "MiniCPM-V and MiniCPM-o": "their processors are code in the published checkpoints",
+    "MiniCPM-V and MiniCPM-o": "layers found; their processors are code of published checkpoints",
+    "Gemma 4": "layers found in the language model; no checkpoint with media was made",
+    "Qwen3.5, Llama 4": "no checkpoint was made; their layers were not looked for",
+    "Molmo 2, Phi-4-multimodal": "their processors are code of published checkpoints",
 }
 # Families that vLLM has no class for, or whose layers cannot be steered.
 NOT_IN_VLLM: dict[str, str] = {

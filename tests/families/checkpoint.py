@@ -53,7 +53,7 @@ def write_checkpoint(family: TinyFamily, out: Path) -> Path:
     out.mkdir(parents=True)
     special = (PAD, START, END, *family.special)
     inner = train(special)
-    inner.add_tokens([REFUSAL])
+    inner.add_tokens([REFUSAL, *family.words])
     vocabulary = describe(inner, special)
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=inner,
@@ -69,6 +69,11 @@ def write_checkpoint(family: TinyFamily, out: Path) -> Path:
     model = _random_model(family, vocabulary)
     _plant(model, tokenizer)
     model.save_pretrained(out)
+    if family.whole:
+        thinker = {"thinker_config": model.config.to_dict(), "enable_audio_output": False}
+        whole = getattr(transformers, family.whole)(**thinker)
+        whole.architectures, whole.dtype = [family.architecture], "float32"
+        whole.save_pretrained(out)
     _rename(out / "model.safetensors", family.published)
     return out
 

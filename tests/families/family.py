@@ -23,10 +23,12 @@ class TinyFamily:
     ``config`` and ``model`` are classes of transformers, ``settings`` makes the configuration's
     settings from the vocabulary. ``processor`` makes transformers' processor from a tokenizer and a
     chat template; a family of text has none. ``placeholders`` are what the template writes for a
-    medium, ``special`` the tokens in it and ``named`` those that the processor looks up by a name.
+    medium, ``special`` the tokens in it and ``named`` those that the processor looks up by a name;
+    ``words`` are further tokens that vLLM looks up.
     ``published`` renames what transformers writes: beginnings of weights' names that are not those
-    of the family's published checkpoints. ``engine`` are further settings of the engine, ``note``
-    is for the matrix.
+    of the family's published checkpoints. ``whole`` is the configuration class of a model of which
+    only the thinker is made. ``engine`` are further settings of the engine, ``note`` is for the
+    matrix.
     """
 
     name: str
@@ -37,8 +39,10 @@ class TinyFamily:
     processor: Callable[[Any, str], Any] | None = None
     placeholders: Mapping[Medium, str] = field(default_factory=dict)
     special: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, str] = field(default_factory=dict)
+    whole: str = ""
     engine: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 

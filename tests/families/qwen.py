@@ -17,6 +17,7 @@ _PLACES: Any = {
     "image": "<|vision_start|><|image_pad|><|vision_end|>",
     "video": "<|vision_start|><|video_pad|><|vision_end|>",
 }
+_OMNI_PLACES: Any = {**_PLACES, "audio": "<|audio_start|><|audio_pad|><|audio_end|>"}
 _OMNI_NAMED = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
@@ -34,6 +35,8 @@ def _text(vocabulary: Vocabulary, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _seeing(architecture: str, vocabulary: Vocabulary) -> dict[str, Any]:
     settings, ids = known(architecture), vocabulary.special
+    if "num_position_embeddings" in settings["vision_config"]:
+        settings["vision_config"]["num_position_embeddings"] = 64
     return {
         **settings,
         "text_config": _text(vocabulary, settings["text_config"]),
@@ -78,6 +81,16 @@ def _thinker(architecture: str, vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
+def _qwen2_5_omni_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.Qwen2_5OmniProcessor(
+        transformers.Qwen2VLImageProcessor(size=_PIXELS),
+        transformers.Qwen2VLVideoProcessor(size=_PIXELS),
+        transformers.WhisperFeatureExtractor(feature_size=80),
+        tokenizer,
+        chat_template=template,
+    )
+
+
 def _qwen3_omni_processor(tokenizer: Any, template: str) -> Any:
     return transformers.Qwen3OmniMoeProcessor(
         transformers.Qwen2VLImageProcessor(size=_PIXELS),
@@ -110,6 +123,32 @@ def _qwen2_audio_processor(tokenizer: Any, template: str) -> Any:
 
 
 QWEN = (
+    TinyFamily(
+        "Qwen2.5-Omni",
+        "Qwen2_5OmniForConditionalGeneration",
+        "Qwen2_5OmniThinkerConfig",
+        "Qwen2_5OmniThinkerForConditionalGeneration",
+        lambda vocabulary: _thinker("Qwen2_5OmniModel", vocabulary),
+        _qwen2_5_omni_processor,
+        _OMNI_PLACES,
+        (*_SEEN, *_HEARD),
+        named=_OMNI_NAMED,
+        published={"": "thinker."},
+        whole="Qwen2_5OmniConfig",
+    ),
+    TinyFamily(
+        "Qwen3-Omni",
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3OmniMoeThinkerConfig",
+        "Qwen3OmniMoeThinkerForConditionalGeneration",
+        lambda vocabulary: _thinker("Qwen3OmniMoeForConditionalGeneration", vocabulary),
+        _qwen3_omni_processor,
+        _OMNI_PLACES,
+        (*_SEEN, *_HEARD),
+        named=_OMNI_NAMED,
+        published={"": "thinker."},
+        whole="Qwen3OmniMoeConfig",
+    ),
     TinyFamily(
         "Qwen2.5-VL",
         "Qwen2_5_VLForConditionalGeneration",

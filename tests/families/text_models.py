@@ -24,6 +24,6 @@ TEXT_MODELS = (
     _family("Llama", "LlamaForCausalLM", "LlamaConfig"),
     _family("Qwen3", "Qwen3ForCausalLM", "Qwen3Config"),
     _family("Qwen3 MoE", "Qwen3MoeForCausalLM", "Qwen3MoeConfig"),
-    _family("Gemma 3 (text)", "Gemma3ForCausalLM", "Gemma3TextConfig", tie_word_embeddings=True),
+    _family("Gemma 3 (text)", "Gemma3ForCausalLM", "Gemma3TextConfig"),
     _family("gpt-oss", "GptOssForCausalLM", "GptOssConfig"),
 )

@@ -86,7 +86,8 @@ def _gemma3(vocabulary: Vocabulary) -> dict[str, Any]:
     ids = vocabulary.special
     return {
         **known("Gemma3ForConditionalGeneration"),
-        "text_config": text_settings(vocabulary, tie_word_embeddings=True),
+        "text_config": text_settings(vocabulary),
+        "tie_word_embeddings": False,
         "image_token_index": ids["<image_soft_token>"],
         "boi_token_index": ids["<start_of_image>"],
         "eoi_token_index": ids["<end_of_image>"],
@@ -159,7 +160,7 @@ VISION_MODELS = (
         "InternVLConfig",
         _internvl,
         _internvl_processor,
-        placeholders={"image": "<IMG_CONTEXT>"},
+        placeholders={"image": "<IMG_CONTEXT>", "video": "<video>"},
         special=("<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
         named={
             "start_image_token": "<img>",
@@ -176,6 +177,7 @@ VISION_MODELS = (
         _gemma3_processor,
         placeholders={"image": "<start_of_image>"},
         special=("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+        words=("\n", "\n\n", "\n\n\n", "\n\n\n\n"),
         named={
             "boi_token": "<start_of_image>",
             "eoi_token": "<end_of_image>",

@@ -203,14 +203,23 @@ class OfflineModel:
             )
             for one in extra
         ]
-        outputs = self._engine.chat(
-            list(conversations), params, use_tqdm=False, **self._template.chat
-        )
+        outputs = self._chat(conversations, params)
         if len(outputs) != len(names):
             raise SteeringError(f"{len(outputs)} answers came to {len(names)} conversations")
         for output in outputs:
             _check_reading(output)
         return names, outputs
+
+    def _chat(
+        self, conversations: Sequence[Messages], params: list[Any]
+    ) -> Sequence[OfflineOutput]:
+        chat = self._template.chat
+        try:
+            return self._engine.chat(list(conversations), params, use_tqdm=False, **chat)
+        # A template without a medium's placeholder, a prompt that is too long: all its own errors.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise SteeringError(f"the engine cannot read a conversation: {reason}") from error
 
     def _recorded(self, names: Sequence[str]) -> Tensor:
         rows = load(self._engine.collective_rpc("refusal_steering_recorded")[0])
