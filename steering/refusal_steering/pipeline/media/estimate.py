@@ -64,33 +64,16 @@ class Cost:
 def costs(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> list[Cost]:
     """The cost of every stage of ``plan``, in order."""
     learning = requests.part("train", "tune")
-    rows, depth, width = len(learning.all), facts.identity.num_layers, facts.identity.hidden_size
-    batch = min(rows, _BATCH)
+    rows, width = len(learning.all), facts.identity.hidden_size
     found = [
-        Cost(
-            "rows",
-            rows,
-            sum(map(_tokens, learning.all)),
-            2 * batch * depth * width * 4,
-            f"2 x {batch} rows x {depth} layers x {width} x 4 bytes",
-        ),
+        _rows("rows", learning, facts),
         Cost("vectors", 0, 0, 2 * rows * width * 4, f"2 x {rows} rows x {width} x 4 bytes"),
     ]
     for strategy in plan.strategies:
         made = _STRATEGIES.get(strategy, _adding)(strategy, plan, learning, facts)
         found.append(made.and_asks(*_canary(learning, strategy)))
-    held = requests.part("held").all
-    if held:
-        batch = min(len(held), _BATCH)
-        found.append(
-            Cost(
-                "held-out rows",
-                len(held),
-                sum(map(_tokens, held)),
-                2 * batch * depth * width * 4,
-                f"2 x {batch} rows x {depth} layers x {width} x 4 bytes",
-            )
-        )
+    if (held := requests.part("held")).all:
+        found.append(_rows("held-out rows", held, facts))
     return [*found, _trial(plan, requests)]
 
 
@@ -131,6 +114,18 @@ def _times(work: float) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{math.ceil(seconds)} s"
+
+
+def _rows(stage: str, requests: Requests, facts: EngineFacts) -> Cost:
+    depth, width = facts.identity.num_layers, facts.identity.hidden_size
+    batch = min(len(requests.all), _BATCH)
+    return Cost(
+        stage,
+        len(requests.all),
+        sum(map(_tokens, requests.all)),
+        2 * batch * depth * width * 4,
+        f"2 x {batch} rows x {depth} layers x {width} x 4 bytes",
+    )
 
 
 def _tokens(one: MediaRequest) -> int:

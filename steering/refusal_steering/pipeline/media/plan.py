@@ -107,7 +107,7 @@ def lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[s
             for split in (*_SPLITS, *_HELD)
         ]
         yield f"{group:10} {'; '.join(counts)}"
-    rows = len(requests.part(*_SPLITS).all)
+    rows = len(requests.all)
     disk = rows * sizes.num_layers * sizes.hidden_size * 2
     yield (
         f"disk       {math.ceil(disk / 2**20)} MB ({rows} rows x {sizes.num_layers} layers x "
