@@ -62,7 +62,7 @@ class Directive(SteeringTerms):
                 window,
                 "hold" if self.hold else "each",
                 str(prompt_length),
-                str(self.media_set),
+                str(self.media_mix),
                 "free" if self.dose_limit is None else self.dose_limit.hex(),
                 "turn" if self.count_from is None else str(self.count_from),
             )

@@ -27,9 +27,10 @@ class EngineFacts:
 
     ``model`` is the folder or the hub's name, ``identity`` what bundles say of it. ``takes`` says
     how many of each medium one request may bring, ``context`` how many tokens fit, ``vocabulary``
-    how many there are. ``linear_logits`` says that logits can be blended. ``digest`` names
-    everything that decides a row: files of the model, arguments of the engine, and what is put
-    around a conversation.
+    how many there are. ``linear_logits`` says that logits can be blended, ``hears_videos`` that the
+    model is given the sound of videos, so that each must have some. ``digest`` names everything
+    that decides a row: files of the model, arguments of the engine, and what is put around a
+    conversation.
     """
 
     model: str
@@ -39,6 +40,7 @@ class EngineFacts:
     vocabulary: int
     linear_logits: bool
     digest: str
+    hears_videos: bool = False
 
 
 @dataclass(frozen=True, slots=True)

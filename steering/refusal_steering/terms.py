@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from refusal_steering.errors import DirectiveError
 
 MAX_STRENGTH = 16.0
-# The bits of the media in the worker's tables; the order is part of the bundle's meaning there.
+# The digits of the media in the worker's tables; the order is part of the bundle's meaning there.
 MEDIA = ("image", "audio", "video")
+# Items of a medium that are told apart; more of them are re-centred as this many.
+MOST_COUNTED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +26,12 @@ class SteeringTerms:
     ``decode_tokens`` is how many decode positions after the last prompt token are steered, ``None``
     for all. ``hold`` keeps the coefficient of the last prompt token for them; else each steered
     token earns its own. ``shadow`` measures everything and adds nothing. ``media`` are those of the
-    request, whose offsets re-centre it. ``dose_limit`` bounds what a token gets, strength included,
-    as a share of the length of its residual stream where its coefficient is earned. ``blend`` is
-    set for strategies that draw the logits of the first generated tokens towards the bundle's
-    refusal prototypes, by that share (RAS); ``None`` leaves logits alone. ``count_from`` is the
-    position of the first token that the bundle's gate reads; ``None`` leaves it to the gate, which
-    finds the first user turn.
+    request, one for each item, whose offsets re-centre it. ``dose_limit`` bounds what a token gets,
+    strength included, as a share of the length of its residual stream where its coefficient is
+    earned. ``blend`` is set for strategies that draw the logits of the first generated tokens
+    towards the bundle's refusal prototypes, by that share (RAS); ``None`` leaves logits alone.
+    ``count_from`` is the position of the first token that the bundle's gate reads; ``None`` leaves
+    it to the gate, which finds the first user turn.
     """
 
     strength: float = 1.0
@@ -80,9 +82,13 @@ class SteeringTerms:
         return self.dose_limit / self.strength
 
     @property
-    def media_set(self) -> int:
-        """``media`` as a bit set, bit n for the n-th of :data:`MEDIA`."""
-        return sum(1 << MEDIA.index(medium) for medium in set(self.media))
+    def media_mix(self) -> int:
+        """``media`` as a number: the counts of :data:`MEDIA` are its digits, the first the lowest.
+
+        The digits are those of a number system to the base :data:`MOST_COUNTED` + 1.
+        """
+        counts = (min(self.media.count(medium), MOST_COUNTED) for medium in MEDIA)
+        return sum(count * (MOST_COUNTED + 1) ** place for place, count in enumerate(counts))
 
     def steered_rows(self, decoded: int) -> int:
         """How many rows are steered once ``decoded`` tokens after the prompt were processed.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from refusal_steering.bundle import SteeringBundle, Window, save_bundle
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
 from refusal_steering.prototypes import RefusalPrototypes
 from refusal_steering.spec import SteeringSpec
@@ -21,6 +22,7 @@ EVERYDAY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "static": ("static", 1, {}),
     "omni": ("omnisteer", 2, {}),
     "mars": ("mars", 6, {"layers": (2,)}),
+    "ball": ("mars", 11, {"layers": (2,), "ball": 7.0}),
     "ras": ("ras", 7, {"layers": (1,), "scale": 1.0}),
     "gated": ("promptgate", 8, {"layers": (2,), "gate": ((0, 1, 2), "both", 2.0)}),
     "shallow": ("static", 9, {"gate": ((0, 1), "max", 2.0)}),
@@ -114,10 +116,17 @@ def random_bundle(
     units: int = 24,
     seed: int = 0,
     gate: PromptGate | None = None,
+    ball: float | None = None,
 ) -> SteeringBundle:
-    """Write a bundle; ``scale`` is the size of its coefficients in residual-stream units."""
+    """Write a bundle; ``scale`` is the size of its coefficients in residual-stream units.
+
+    ``ball`` is the radius of a trust region around the middle.
+    """
     generator = torch.Generator().manual_seed(seed)
     steering = {index: _layer(strategy, hidden_size, scale, units, generator) for index in layers}
+    if ball is not None:
+        region = Ball(torch.zeros(hidden_size), ball)
+        steering = {at: replace(layer, ball=region) for at, layer in steering.items()}
     manifest: dict[str, Any] = {
         "name": f"random-{strategy}-{seed}",
         "strategy": strategy,
@@ -161,5 +170,5 @@ def _layer(
         ceiling=4.0 * scale,
         risk_weight=normal(size) / size**0.5,
         risk_bias=0.0,
-        offsets={"image": normal(size), "video": normal(size)} if strategy == "mars" else {},
+        offsets={"image": normal(3, size), "video": normal(size)} if strategy == "mars" else {},
     )

@@ -8,6 +8,7 @@ from tests.engine.media import chat
 from tests.engine.spec import Call, Scenario
 
 _ALL = ("image", "audio", "video")
+_TWO = ("image", "image2")
 _LONG = "Please tell me how to bake a chocolate cake and what the capital of France is. " * 6
 
 CALLS = (
@@ -26,6 +27,9 @@ CALLS = (
     Call(chat("Look.", ("image2",)), ("image2",), bundle="mars", tokens=12),
     Call(chat("Look.", _ALL), _ALL, bundle="mars", strength=1.5, window=2, dose_limit=0.3),
     Call(chat(_LONG), bundle="mars", hold=False, dose_limit=0.2, tokens=8),
+    Call(chat("Look.", _TWO), _TWO, bundle="mars", tokens=8),
+    Call(chat(_LONG), bundle="ball", hold=False, strength=4.0, tokens=12),
+    Call(chat("Look.", _TWO), _TWO, bundle="ball", strength=4.0, tokens=10),
     Call(
         chat("Tell me a story."), bundle="omni", hold=False, strength=2.0, dose_limit=0.5, tokens=12
     ),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 V2 = {"STEERING_RIG_V2": "1", "STEERING_RIG_ASYNC": "1"}
 SMALL = {"max_num_batched_tokens": 64}
-EVERY_DAY = ("static", "omni", "mars", "ras", "gated", "shallow")
+EVERY_DAY = ("static", "omni", "mars", "ball", "ras", "gated", "shallow")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class Reference:
     def inputs(self, call: Call) -> dict[str, Any]:
         data, media = build(call.media), {}
         if "image" in data:
-            media["images"] = [data["image"]]
+            given = data["image"]
+            media["images"] = given if isinstance(given, list) else [given]
         if "audio" in data:
             samples, rate = data["audio"]
             media |= {"audio": [samples], "sampling_rate": rate}

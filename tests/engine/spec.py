@@ -42,7 +42,7 @@ class Call:
             strength=self.strength,
             window=Window(decode_tokens=self.window, hold=self.hold),
             shadow=self.shadow,
-            media=tuple(sorted({kind.rstrip("2") for kind in self.media})),
+            media=tuple(sorted(kind.rstrip("2") for kind in self.media)),
             dose_limit=self.dose_limit,
             blend=self.blend,
             count_from=self.count_from,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from refusal_steering.bundle import SteeringBundle, save_bundle
+from refusal_steering.bundle import SteeringBundle, make_bundle, save_bundle
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
 from refusal_steering.calibration.canary import choose_canary
 from refusal_steering.calibration.model import CalibrationModel
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.directive import Directive
 from refusal_steering.reference import Generated, greedy
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
@@ -54,20 +55,21 @@ def layers() -> dict[int, LayerSteering]:
             ceiling=20.0,
             risk_weight=normal(SIZE),
             risk_bias=0.1,
-            offsets={"image": normal(SIZE), "video": normal(SIZE)},
+            offsets={"image": normal(3, SIZE), "video": normal(SIZE)},
         )
 
     return {1: layer(), 2: layer()}
 
 
 LAYERS = layers()
+# One radius that binds for some rows, one that does not.
+BALLS = {at: Ball(-3.0 * LAYERS[at].direction, radius) for at, radius in ((1, 3.0), (2, 1e4))}
+BALLED = {at: replace(layer, ball=BALLS[at]) for at, layer in LAYERS.items()}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> SteeringBundle:
+def bundle_of(steering: Mapping[int, LayerSteering]) -> SteeringBundle:
     model = {"id": "tiny", "hidden_size": SIZE, "num_layers": DEPTH}
-    manifest = {"name": "agreement", "strategy": "omnisteer", "model": model}
-    return save_bundle(tmp_path_factory.mktemp("bundle"), LAYERS, manifest)
+    return make_bundle(steering, {"name": "a", "strategy": "omnisteer", "model": model})
 
 
 class Worker:
@@ -81,7 +83,12 @@ class Worker:
             hidden_size=SIZE,
             num_layers=DEPTH,
             capacity=Capacity(
-                bundle_slots=1, units=UNITS, requests=4, tokens=ROWS, graph_rows=graph_rows
+                bundle_slots=1,
+                units=UNITS,
+                requests=4,
+                tokens=ROWS,
+                graph_rows=graph_rows,
+                balls=any(layer.ball for layer in bundle.layers.values()),
             ),
             device=torch.device("cpu"),
         )
@@ -113,11 +120,12 @@ class Worker:
                 coefficients[index][reading.position] = value
 
 
-def straddling_limit(target: CalibrationModel, strength: float, media: tuple[str, ...]) -> float:
+def straddling_limit(target: CalibrationModel, spec: SteeringSpec) -> float:
     """A dose limit that binds for half of the prompts at the first layer, by their plain rows."""
-    first = min(LAYERS)
+    first = min(spec.layers)
     rows = collect(target, PROMPTS, [first])[first]
-    doses = strength * LAYERS[first].coefficient(rows, media).abs() / rows.norm(dim=-1)
+    earned = spec.layers[first].coefficient(rows, spec.media)
+    doses = spec.strength * earned.abs() / rows.norm(dim=-1)
     limit = float(doses.median()) * 1.01
     assert 0 < int((doses > limit).sum()) < len(PROMPTS)
     return limit
@@ -129,6 +137,9 @@ SPECS = (
     SteeringSpec(LAYERS, decode_tokens=2, hold=False, media=("image",)),
     SteeringSpec(LAYERS, decode_tokens=0, media=("audio", "image", "video"), strength=1.5),
     SteeringSpec(LAYERS, hold=False, shadow=True, strength=2.0, media=("video",)),
+    SteeringSpec(LAYERS, hold=False, media=("image", "video", "image")),
+    SteeringSpec(LAYERS, media=("image",) * 7),
+    SteeringSpec(BALLED, hold=False, media=("image", "image")),
 )
 
 
@@ -154,7 +165,7 @@ def limited(
     """The spec, without and with a dose limit that binds for some rows and not for others."""
     if not request.param:
         return spec
-    return replace(spec, dose_limit=straddling_limit(target, spec.strength, spec.media))
+    return replace(spec, dose_limit=straddling_limit(target, spec))
 
 
 def reference(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Generated:
@@ -163,8 +174,9 @@ def reference(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Gene
 
 @pytest.mark.parametrize("graph_rows", [0, ROWS])
 def test_the_worker_equals_the_reference(
-    target: CalibrationModel, bundle: SteeringBundle, limited: SteeringSpec, graph_rows: int
+    target: CalibrationModel, limited: SteeringSpec, graph_rows: int
 ) -> None:
+    bundle = bundle_of(limited.layers)
     worker = Worker(target, bundle, graph_rows)
     directive = limited.directive(bundle.digest, "policy", "v1")
     for prompt in PROMPTS:
@@ -218,7 +230,7 @@ def test_one_pass_over_an_answer_equals_the_reference(
 def test_the_limit_binds_for_some_rows_and_not_for_others(target: CalibrationModel) -> None:
     """At the first layer both read the same rows, so the limit alone makes the difference."""
     first, free = min(LAYERS), SteeringSpec(LAYERS, strength=1.5)
-    bound = replace(free, dose_limit=straddling_limit(target, 1.5, ()))
+    bound = replace(free, dose_limit=straddling_limit(target, free))
     rows = collect(target, PROMPTS, [first])[first]
     changed = 0
     for prompt, row in zip(PROMPTS, rows, strict=True):
@@ -238,8 +250,14 @@ def test_media_offsets_and_the_limit_change_what_is_earned(
 ) -> None:
     """Agreement says nothing where a term has no effect: each of these has one."""
     plain = SteeringSpec(LAYERS, hold=hold)
-    for changed in (replace(plain, media=("image",)), replace(plain, dose_limit=0.05)):
-        a, b = (reference(target, PROMPTS[-1], spec).coefficients[1] for spec in (plain, changed))
+    one, two = (replace(plain, media=("image",) * count) for count in (1, 2))
+    for before, changed in (
+        (plain, one),
+        (one, two),
+        (plain, replace(plain, dose_limit=0.05)),
+        (plain, replace(plain, layers=BALLED)),
+    ):
+        a, b = (reference(target, PROMPTS[-1], spec).coefficients[1] for spec in (before, changed))
         assert a.keys() == b.keys() and a != pytest.approx(b, rel=1e-2)
 
 

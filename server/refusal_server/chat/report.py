@@ -87,7 +87,7 @@ def body(
         "risk": _rounded(measured.risk),
         "dose": _rounded(measured.dose),
         "dose_limit": directive.dose_limit if directive else None,
-        "media": list(choice.media),
+        "media": list(dict.fromkeys(choice.media)),
         "rows_verified": measured.rows_verified,
         "blended": 0
         if directive is None or directive.shadow

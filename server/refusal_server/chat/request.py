@@ -119,7 +119,7 @@ class ChatIntake:
         modality = await self._guard.check(messages)
         media = time.perf_counter() - media
         choice = choice.bringing(
-            {medium for medium, _, _ in media_parts(messages)}, from_start=_begins_elsewhere(body)
+            [medium for medium, _, _ in media_parts(messages)], from_start=_begins_elsewhere(body)
         )
         self._salt(body, caller)
         request = parse(body)

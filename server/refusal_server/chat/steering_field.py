@@ -38,11 +38,11 @@ class SteeringAsk:
 class SteeringChoice:
     """One request's policy, at one version, with its strength.
 
-    ``media`` are those that the request brings. ``assessment`` is its risk, for strategies that
-    must know it before the answer. ``arm`` is set where a split has drawn the policy. ``told``
-    says whether the caller may read what is measured; ``token_risks`` how many numbers along the
-    prompt it has asked for. ``from_start`` is whether the caller has put something before the first
-    user turn, which a gate must read too.
+    ``media`` are those that the request brings, one for each item. ``assessment`` is its risk, for
+    strategies that must know it before the answer. ``arm`` is set where a split has drawn the
+    policy. ``told`` says whether the caller may read what is measured; ``token_risks`` how many
+    numbers along the prompt it has asked for. ``from_start`` is whether the caller has put
+    something before the first user turn, which a gate must read too.
     """
 
     policy: Policy
@@ -57,10 +57,13 @@ class SteeringChoice:
     from_start: bool = False
 
     def bringing(self, media: Collection[str], *, from_start: bool = False) -> SteeringChoice:
-        """The same choice for a request with ``media``, and with words before its first turn."""
-        kinds = tuple(medium for medium in MEDIA if medium in media)
+        """The same choice for a request with ``media``, one for each item.
+
+        ``from_start`` says that words stand before its first turn.
+        """
+        items = tuple(sorted(media, key=MEDIA.index))
         read = from_start and self.policy.rule.system_prompts == "read"
-        return replace(self, media=kinds, from_start=read)
+        return replace(self, media=items, from_start=read)
 
     def assessed(self, assessment: RiskAssessment) -> SteeringChoice:
         """The same choice for a request whose risk is known."""

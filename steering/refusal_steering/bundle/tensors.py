@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle.manifest import Manifest
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.errors import BundleError
 from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from refusal_steering.prototypes import RefusalPrototypes
@@ -43,6 +43,9 @@ def flatten(
         )
         for medium, offset in layer.offsets.items():
             named[f"{prefix}offset.{medium}"] = offset
+        if layer.ball is not None:
+            named[prefix + "ball.centre"] = layer.ball.centre
+            named[prefix + "ball.radius"] = torch.tensor([layer.ball.radius])
     return {name: tensor.to(_kind(name)).clone().contiguous() for name, tensor in named.items()}
 
 
@@ -174,10 +177,36 @@ def _read_layer(named: Mapping[str, Tensor], index: int, manifest: Manifest) -> 
         ceiling=ceiling,
         risk_weight=tensor("risk_weight", size),
         risk_bias=risk_bias,
-        offsets={medium: tensor(f"offset.{medium}", size) for medium in manifest.media},
+        offsets={medium: _read_offset(named, index, medium, manifest) for medium in manifest.media},
+        ball=_read_ball(named, index, manifest),
     )
     _check_meaning(layer, index, manifest.name)
     return layer
+
+
+def _read_offset(
+    named: Mapping[str, Tensor], index: int, medium: str, manifest: Manifest
+) -> Tensor:
+    """An offset [H], or [C, H] by the number of items."""
+    name, size = f"layers.{index}.offset.{medium}", manifest.model.hidden_size
+    found = named.get(name)
+    by_count = found is not None and found.dim() == 2 and found.shape[0] > 0
+    return _checked(found, name, (None, size) if by_count else (size,), manifest.name)
+
+
+def _read_ball(named: Mapping[str, Tensor], index: int, manifest: Manifest) -> Ball | None:
+    centre, radius = f"layers.{index}.ball.centre", f"layers.{index}.ball.radius"
+    if centre not in named and radius not in named:
+        return None
+    ball = Ball(
+        _checked(named.get(centre), centre, (manifest.model.hidden_size,), manifest.name),
+        float(_checked(named.get(radius), radius, (1,), manifest.name)),
+    )
+    if ball.radius <= 0.0:
+        raise BundleError(
+            f"{radius!r} of bundle {manifest.name!r} is {ball.radius}, expected a number above 0"
+        )
+    return ball
 
 
 def _checked(

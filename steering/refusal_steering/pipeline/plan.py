@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from refusal_steering.bundle import Window
 from refusal_steering.calibration.conformal import check_budget
@@ -22,6 +23,10 @@ _DEPTHS = (0.58, 0.63, 0.71)
 # Where the prompt gate reads. A single layer's probe can be fooled by one token; four are not.
 _READ_DEPTHS = (0.33, 0.42, 0.5, 0.58)
 
+# Which base the risk of RAS is measured from: the published one, or one that keeps a budget.
+RasBase = Literal["published", "budget"]
+RAS_BUDGET = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class RasPlan:
@@ -35,7 +40,7 @@ class RasPlan:
     tokens: int = 3
     discount: float = 0.3
     requests: int = 240
-    budget: float | None = 0.02
+    budget: float | None = RAS_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

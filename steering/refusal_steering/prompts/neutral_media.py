@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image
 
 _PIXELS = 224
@@ -34,24 +35,32 @@ def image_part(seed: int, size: Size = (_PIXELS, _PIXELS)) -> Part:
 
 def audio_part(seed: int) -> Part:
     """Two seconds of soft noise."""
-    noise = np.random.default_rng(seed).normal(0.0, 0.02, _RATE * _SECONDS).astype("float32")
     content = io.BytesIO()
-    soundfile.write(content, noise, _RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(content, _noise(seed), _RATE, format="WAV", subtype="PCM_16")
     data = base64.b64encode(content.getvalue()).decode()
     return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
-def video_part(seed: int, size: Size = (_PIXELS, _PIXELS)) -> Part:
-    """Two seconds of frames of random colours; ``size`` is width and height in pixels."""
+def video_part(seed: int, size: Size = (_PIXELS, _PIXELS), *, sound: bool = False) -> Part:
+    """Two seconds of frames of random colours; ``size`` is width and height in pixels.
+
+    With ``sound`` the file has a track of soft noise.
+    """
     rng, content = random.Random(seed), io.BytesIO()
     with av.open(content, "w", format="mp4") as file:
         stream = file.add_stream("mpeg4", rate=_FPS)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
+        track = file.add_stream("aac", rate=_RATE, layout="mono") if sound else None
         for _ in range(_FRAMES):
             picture = Image.new("RGB", size, _colour(rng))
             file.mux(stream.encode(av.VideoFrame.from_image(picture)))
         file.mux(stream.encode(None))
+        if track is not None:
+            heard = av.AudioFrame.from_ndarray(_noise(seed)[None], format="fltp", layout="mono")
+            heard.sample_rate = _RATE
+            file.mux(track.encode(heard))
+            file.mux(track.encode(None))
     return {"type": "video_url", "video_url": {"url": _url("video/mp4", content)}}
 
 
@@ -69,15 +78,20 @@ NEUTRAL_SIZES: dict[str, tuple[Size, ...]] = {
 }
 
 
-def neutral_part(medium: str, size: Size, seed: int) -> Part:
-    """A neutral item of one of the sizes above."""
+def neutral_part(medium: str, size: Size, seed: int, *, sound: bool = False) -> Part:
+    """A neutral item of one of the sizes above; ``sound`` is for videos."""
     if medium == "image":
         return image_part(seed, size)
-    return video_part(seed, size) if medium == "video" else audio_part(seed)
+    return video_part(seed, size, sound=sound) if medium == "video" else audio_part(seed)
 
 
 def _colour(rng: random.Random) -> tuple[int, int, int]:
     return (rng.randrange(256), rng.randrange(256), rng.randrange(256))
+
+
+def _noise(seed: int) -> NDArray[np.float32]:
+    noise = np.random.default_rng(seed).normal(0.0, 0.02, _RATE * _SECONDS)
+    return noise.astype(np.float32)
 
 
 def _url(kind: str, content: io.BytesIO) -> str:

@@ -24,7 +24,7 @@ from refusal_steering.runtime.plan import (
 
 @dataclass(frozen=True, slots=True)
 class Earning:
-    """The rows [m] of one bundle slot and media set that compute a coefficient.
+    """The rows [m] of one bundle slot and mix of media that compute a coefficient.
 
     ``max_dose`` [m] float32 bounds it as a share of the residual stream's length. The gates of
     ``gated_by`` [m] request slots open it, if the bundle has one.
@@ -65,7 +65,7 @@ class StepBuffers:
 
     ``tokens`` [3, R] int64 is request slot, bundle slot and owner by token row; ``strength`` [R]
     float32; ``computing`` [5, R] int64 is row index, request slot, bundle slot, variant (bundle
-    slot and set of media) and owner of the rows that compute, ``max_dose`` [R] float32 the bound of
+    slot and mix of media) and owner of the rows that compute, ``max_dose`` [R] float32 the bound of
     what they earn. ``gated`` are the bundle slots whose coefficients a gate opens.
     """
 

@@ -154,6 +154,8 @@ def _steer(self: Any, hidden: Tensor, residual: Tensor | None) -> None:
         self._steering_direction,
         self._steering_gate,
         self._steering_floor,
+        self._steering_ball,
+        self._steering_radius,
         self._steering_engine,
     )
 
@@ -174,6 +176,8 @@ def _graph_inputs(
         "direction": bank.direction,
         "gate": None if reader is None else reader.bank.state,
         "floor": None if reader is None else reader.bank.floor,
+        "ball": bank.ball,
+        "radius": bank.radius,
     }
 
 

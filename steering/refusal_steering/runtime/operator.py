@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from refusal_steering.runtime.bank import (
+    BALL_ROWS,
     CEILING,
     COEFFICIENT,
     FLOOR,
+    MEDIA_MIXES,
     OUTPUT_BIAS,
     ROWS,
 )
 from refusal_steering.runtime.buffers import LiveRows, StepBuffers
 from refusal_steering.runtime.gate.bank import OPENING
+from refusal_steering.terms import MEDIA, MOST_COUNTED
 
 # Opaque operators carry tensors and integers only; an engine's Python state is found by number.
 _ENGINES: dict[int, StepBuffers] = {}
@@ -26,7 +29,7 @@ _ENGINES: dict[int, StepBuffers] = {}
 _SCHEMA = (
     "steer(Tensor(a!) hidden, Tensor? residual, Tensor(b!) state, Tensor tokens, Tensor strength, "
     "Tensor computing, Tensor max_dose, Tensor weight, Tensor bias, Tensor output, Tensor scalars, "
-    "Tensor direction, Tensor? gate, Tensor? floor, int engine) -> ()"
+    "Tensor direction, Tensor? gate, Tensor? floor, Tensor? ball, Tensor? radius, int engine) -> ()"
 )
 _LIBRARY = torch.library.Library("refusal_steering", "DEF")
 _LIBRARY.define(_SCHEMA)
@@ -73,16 +76,19 @@ def _steer(
     direction: Tensor,
     gate: Tensor | None,
     floor: Tensor | None,
+    ball: Tensor | None,
+    radius: Tensor | None,
     engine: int,
 ) -> None:
     buffers = _ENGINES[engine]
     bank = (weight, bias, output, scalars)
+    balls = None if ball is None or radius is None else (ball, radius)
     if hidden.shape[0] > buffers.graph_rows:
         if buffers.live is not None:
-            _steer_live(hidden, residual, state, bank, direction, gate, buffers.live)
+            _steer_live(hidden, residual, state, bank, (direction, balls), gate, buffers.live)
     else:
         step = (tokens, strength, computing, max_dose)
-        _steer_padded(hidden, residual, state, bank, direction, (gate, floor), step)
+        _steer_padded(hidden, residual, state, bank, (direction, balls), (gate, floor), step)
 
 
 def _opening(gate: Tensor, owners: Tensor) -> Tensor:
@@ -113,6 +119,30 @@ def _earn(
     return raw.maximum(limits[:, FLOOR]).minimum(limits[:, CEILING]), mine[:, 0]
 
 
+def _room(
+    stream: Tensor,
+    bundle_slots: Tensor,
+    variants: Tensor,
+    direction: Tensor,
+    balls: tuple[Tensor, Tensor],
+) -> Tensor:
+    """How far float32 rows [m, H] may move and stay in their balls [m]; infinite without one."""
+    ball, radius = balls
+    seen = stream - ball.index_select(0, bundle_slots * BALL_ROWS)
+    mix = variants - bundle_slots * MEDIA_MIXES
+    for place in range(len(MEDIA)):
+        count = mix.div((MOST_COUNTED + 1) ** place, rounding_mode="floor") % (MOST_COUNTED + 1)
+        row = bundle_slots * BALL_ROWS + place * MOST_COUNTED + count
+        # Row 0 is bundle slot 0's, which is zero for ever.
+        seen = seen - ball.index_select(0, row.where(count > 0, 0))
+    unit = direction.index_select(0, bundle_slots)
+    along = (seen * unit).sum(-1)
+    across = (seen - along.unsqueeze(1) * unit).norm(dim=-1)
+    limit = radius.index_select(0, bundle_slots)
+    half: Tensor = ((limit - across) * (limit + across)).clamp(min=0.0).sqrt()
+    return (half - along).clamp(min=0.0)
+
+
 def _entry(stream: Tensor, coefficient: Tensor, risk: Tensor, max_dose: Tensor) -> Tensor:
     """State table entries [m, 4]; ``max_dose`` times the row's length bounds the coefficient."""
     length = stream.norm(dim=-1)
@@ -128,7 +158,7 @@ def _steer_padded(
     residual: Tensor | None,
     state: Tensor,
     bank: tuple[Tensor, ...],
-    direction: Tensor,
+    along: tuple[Tensor, tuple[Tensor, Tensor] | None],
     gates: tuple[Tensor | None, Tensor | None],
     step: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
@@ -138,7 +168,10 @@ def _steer_padded(
     index, request_slot, bundle_slot, variant, owner = computing
     stream = _stream(hidden, residual, index)
     coefficient, risk = _earn(stream, bundle_slot, variant, bank)
-    gate, floor = gates
+    (direction, balls), (gate, floor) = along, gates
+    if balls is not None:
+        room = _room(stream, bundle_slot, variant, direction, balls)
+        coefficient = coefficient.minimum(room)
     if gate is not None and floor is not None:
         opening = _opening(gate, owner).maximum(floor.index_select(0, bundle_slot))
         coefficient = coefficient * opening
@@ -154,12 +187,13 @@ def _steer_live(
     residual: Tensor | None,
     state: Tensor,
     bank: tuple[Tensor, ...],
-    direction: Tensor,
+    along: tuple[Tensor, tuple[Tensor, Tensor] | None],
     gate: Tensor | None,
     live: LiveRows,
 ) -> None:
     """The host-driven form: touches the steered rows only."""
     weight, bias, output, scalars = bank
+    direction, balls = along
     block = 1 + output.shape[1]
     for earning in live.earning:
         bundle_slot = earning.bundle_slot
@@ -169,6 +203,11 @@ def _steer_live(
         offset, floor, ceiling = scalars[bundle_slot].unbind()
         raw = torch.addmv(offset, units[:, 1:].relu(), output[bundle_slot])
         coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
+        if balls is not None:
+            slots = torch.full_like(earning.request_slot, bundle_slot)
+            variants = torch.full_like(slots, earning.variant)
+            room = _room(stream, slots, variants, direction, balls)
+            coefficient = coefficient.minimum(room)
         if gate is not None and earning.gated_by is not None:
             coefficient = coefficient * _opening(gate, earning.gated_by)
         entry = _entry(stream, coefficient, risk, earning.max_dose)

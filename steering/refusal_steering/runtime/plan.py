@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from refusal_steering.directive import Directive
-from refusal_steering.runtime.bank import MEDIA_SETS
+from refusal_steering.runtime.bank import MEDIA_MIXES
 
 NULL_SLOT, TRASH_SLOT, FIRST_SLOT = 0, 1, 2
 Batch = tuple[Sequence[str], Sequence[int], Sequence[int]]
@@ -231,7 +231,7 @@ def _row(request: _Request, at: int, request_slot: int, position: int) -> Steere
         bundle_slot=request.bundle_slot,
         strength=request.directive.applied_strength,
         computes=position == request.start or not request.directive.hold,
-        variant=request.bundle_slot * MEDIA_SETS + request.directive.media_set,
+        variant=request.bundle_slot * MEDIA_MIXES + request.directive.media_mix,
         max_dose=request.directive.max_dose,
     )
 

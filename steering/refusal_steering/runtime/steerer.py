@@ -37,7 +37,7 @@ class Capacity:
 
     ``requests`` known at once, ``tokens`` rows of the largest step, ``graph_rows`` rows of the
     largest step that may be replayed from a captured graph (0: none is captured). Without ``gate``
-    no prompts are read.
+    no prompts are read; without ``balls`` no coefficient is bounded by one.
     """
 
     bundle_slots: int
@@ -46,6 +46,7 @@ class Capacity:
     tokens: int
     graph_rows: int
     gate: GateSizes | None = None
+    balls: bool = False
 
 
 class ResidualSteering:
@@ -79,6 +80,7 @@ class ResidualSteering:
                 hidden_size,
                 self._request_slots.state_rows,
                 device,
+                balls=capacity.balls,
             )
             for index in sorted(set(layers) - set(read_only))
         }

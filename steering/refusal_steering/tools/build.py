@@ -13,6 +13,7 @@ import typer
 
 from refusal_steering.bundle import Strategy
 from refusal_steering.calibration.recentring import check_offsets, load_offsets
+from refusal_steering.methods.mars import OffsetKind, Shape, TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED, PRESETS
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.methods.refine import Refinement
@@ -20,7 +21,7 @@ from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.measured import keep_measured, try_out
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
-from refusal_steering.pipeline.plan import BuildPlan, GatePlan
+from refusal_steering.pipeline.plan import RAS_BUDGET, BuildPlan, GatePlan, RasBase, RasPlan
 from refusal_steering.pipeline.requests import every_prompt
 from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
@@ -101,14 +102,23 @@ def build(
     layer_count: Annotated[
         int, typer.Option(min=1, help="with --served-by: neighbouring layers that omnisteer steers")
     ] = MediaPlan().count,
+    mars_region: Annotated[
+        Shape, typer.Option(help="trust region of mars: line, or ball around the harmful rows")
+    ] = "line",
+    mars_offset: Annotated[
+        OffsetKind,
+        typer.Option(
+            help="with --served-by: neutral media are compared with text (paired), or are the "
+            "origin themselves (absolute)"
+        ),
+    ] = "paired",
+    ras_base: Annotated[
+        RasBase, typer.Option(help="base of ras's risk: published is the mean similarity")
+    ] = "budget",
     ras_budget: Annotated[
         float,
-        typer.Option(
-            min=0.0,
-            max=0.5,
-            help="with --served-by: share of harmless requests above one half; 0: published base",
-        ),
-    ] = BuildPlan().ras.budget or 0.0,
+        typer.Option(help="with --ras-base budget: share of harmless requests above one half"),
+    ] = RAS_BUDGET,
     engine_args: Annotated[
         str, typer.Option(help="with --served-by: more arguments of vllm.LLM, as JSON")
     ] = "{}",
@@ -127,6 +137,7 @@ def build(
     that serves reads every request, in all media that the model takes. Ends with 1 where a strategy
     had to be left out, with 2 where nothing can be built.
     """
+    region, ras = TrustRegion(shape=mars_region), _ras_plan(ras_base, ras_budget)
     if served_by is not None:
         _refuse_text_options(harmful, harmless, offsets, token_rows, without_form)
         asked = ServedBuild(
@@ -145,7 +156,9 @@ def build(
         how = replace(
             _media_plan(strategies_of(strategy, gate=gate), layers, budget, preset, seed),
             count=layer_count,
-            ras=replace(BuildPlan().ras, budget=ras_budget or None),
+            mars=region,
+            mars_offset=mars_offset,
+            ras=ras,
             gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed),
             # Fewer requests, and fewer wordings in proportion.
             texts=min(1.0, rows / _ROWS),
@@ -159,7 +172,7 @@ def build(
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
     plan = _plan(layers, budget, without_form or [], refusal, seed)
     taught = _gate_plan(gate_layers, gate_budget, gate_dose, seed) if gate else None
-    plan = replace(plan, gate=taught)
+    plan = replace(plan, gate=taught, mars=region, ras=ras)
     called = model_name(model.resolve().name if name is None else name)
     for made in get_args(Strategy):
         bundle_out(out / made, force=force)
@@ -231,6 +244,12 @@ def _plan(
         recipe=replace(base.recipe, seed=seed),
         refinement=replace(base.refinement, refusal=refusal, seed=seed),
     )
+
+
+def _ras_plan(base: RasBase, budget: float) -> RasPlan:
+    if not 0.0 < budget < 0.5:
+        raise typer.BadParameter(f"--ras-budget is {budget}; expected a share between 0 and 0.5")
+    return RasPlan(budget=budget if base == "budget" else None)
 
 
 def _gate_plan(layers: str | None, budget: float, dose: float, seed: int) -> GatePlan:

@@ -119,10 +119,19 @@ def _media(asked: ServedBuild, facts: EngineFacts) -> tuple[list[str], list[str]
                 f"{', '.join((TEXT, *takes))}"
             )
         return [medium for medium in takes if medium in wanted], []
-    if "audio" in takes and asked.data is None and not speaks():
-        note = f"audio is left out: {PROGRAM} is not installed, which speaks the requests"
-        return [medium for medium in takes if medium != "audio"], [note]
-    return takes, []
+    unmade = _unmade(asked, facts)
+    notes = [f"{medium} is left out: {why}" for medium, why in unmade.items() if medium in takes]
+    return [medium for medium in takes if medium not in unmade], notes
+
+
+def _unmade(asked: ServedBuild, facts: EngineFacts) -> dict[str, str]:
+    """Media that requests cannot be rendered in, with the reasons; none where files are given."""
+    found: dict[str, str] = {}
+    if asked.data is None and not speaks():
+        found["audio"] = f"{PROGRAM} is not installed, which speaks the requests"
+    if asked.data is None and facts.hears_videos:
+        found["video"] = "the model is to hear videos, and rendered ones are silent; give --data"
+    return found
 
 
 def _rendering(asked: ServedBuild, plan: MediaPlan, media: Sequence[str]) -> Rendering:

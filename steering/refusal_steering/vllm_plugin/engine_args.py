@@ -15,7 +15,7 @@ from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
 # by another form of the operator, or without it, is never loaded.
-_FORM = 3
+_FORM = 4
 _LISTS = ("layers", "gate_layers", "gate_ends")
 
 
@@ -26,7 +26,8 @@ class EngineOptions:
     ``layers`` to put the operator behind; ``bundle_slots`` for bundles; ``units`` is the widest
     adapter that fits; ``graph_rows`` overrides the size up to which graphs are assumed.
     ``gate_layers`` are read for up to ``gates`` gates, whose scores are complete behind one of
-    ``gate_ends``; without any of them prompts are not read.
+    ``gate_ends``; without any of them prompts are not read. ``balls`` makes room for trust regions
+    that are balls.
     """
 
     layers: tuple[int, ...] = ()
@@ -36,6 +37,7 @@ class EngineOptions:
     gate_layers: tuple[int, ...] = ()
     gate_ends: tuple[int, ...] = ()
     gates: int = 0
+    balls: bool = False
     form: int = _FORM
 
     @classmethod
@@ -54,6 +56,7 @@ class EngineOptions:
             gate_layers=tuple(sorted({at for gate in gates.values() for at in gate.layers})),
             gate_ends=tuple(sorted({gate.layers[-1] for gate in gates.values()})),
             gates=2 * len(gates),
+            balls=any(layer.ball for bundle in known for layer in bundle.layers.values()),
         )
 
     @classmethod

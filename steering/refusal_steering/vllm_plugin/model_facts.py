@@ -12,7 +12,7 @@ from refusal_steering.bundle import ModelIdentity
 from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.prototypes import logits_are_linear
-from refusal_steering.vllm_plugin.offline import Template
+from refusal_steering.vllm_plugin.offline import HEARD, Template
 from refusal_steering.vllm_plugin.support import check_known, check_steerable
 
 # Files that say how a request is read are small; of weights the names and sizes must do.
@@ -56,6 +56,7 @@ def model_facts(
         vocabulary=config.get_vocab_size(),
         linear_logits=logits_are_linear(config.hf_text_config),
         digest=_digest(model, template, engine),
+        hears_videos=bool((engine.get("mm_processor_kwargs") or {}).get(HEARD)),
     )
 
 

@@ -21,6 +21,8 @@ from refusal_steering.vllm_plugin.protocols import OfflineEngine, OfflineOutput,
 from refusal_steering.vllm_plugin.reading_epoch import ReadingEpoch
 from refusal_steering.vllm_plugin.recorder import MOST_HELD
 
+# vLLM hears the videos of a conversation only where the conversation itself asks for it.
+HEARD = "use_audio_in_video"
 _TOP = 20
 
 
@@ -60,6 +62,7 @@ class OfflineModel:
         self.batch = batch
         self._engine = engine
         self._template = template
+        self._hearing = {"mm_processor_kwargs": {HEARD: True}} if facts.hears_videos else {}
         silent = _silent_bundle(facts)
         self._unsteered = Steered(silent, SteeringSpec.of(silent, strength=0.0))
         self._count = 0
@@ -213,7 +216,7 @@ class OfflineModel:
     def _chat(
         self, conversations: Sequence[Messages], params: list[Any]
     ) -> Sequence[OfflineOutput]:
-        chat = self._template.chat
+        chat = {**self._template.chat, **self._hearing}
         try:
             return self._engine.chat(list(conversations), params, use_tqdm=False, **chat)
         # A template without a medium's placeholder, a prompt that is too long: all its own errors.

@@ -50,6 +50,7 @@ def _options(facts: EngineFacts, steered: bool, gate_layers: tuple[int, ...]) ->
         layers=tuple(range(facts.identity.num_layers)) if steered else (0,),
         bundle_slots=_SLOTS,
         units=128 if steered else 0,
+        balls=steered,
         gate_layers=gate_layers,
         gate_ends=gate_layers[-1:],
         gates=_SLOTS if gate_layers else 0,

@@ -185,6 +185,7 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
         tokens=scheduler.max_num_batched_tokens,
         graph_rows=_graph_rows(config, options),
         gate=_gate_sizes(options, scheduler.max_num_seqs),
+        balls=options.balls,
     )
     steered, read = set(options.layers), set(options.gate_layers)
     return ResidualSteering(

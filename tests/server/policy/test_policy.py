@@ -244,7 +244,7 @@ def test_the_smallest_limit_of_bundle_policy_and_media_holds(
     for media in itertools.combinations(CAPS, count):
         limits = [bundle_limit, limit, *(CAPS[medium] for medium in media)]
         expected = min((value for value in limits if value is not None), default=None)
-        directive = choice.bringing(set(media)).directive
+        directive = choice.bringing(media[::-1]).directive
         assert directive is not None
         assert directive.media == media
         assert directive.dose_limit == expected

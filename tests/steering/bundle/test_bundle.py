@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from refusal_steering.bundle import (
     RefusedShare,
     SteeringBundle,
     load_bundle,
+    make_bundle,
     save_bundle,
     save_measured,
     unpack,
 )
 from refusal_steering.bundle.folder import MANIFEST_FILE, weights_file
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
 from refusal_steering.prototypes import RefusalPrototypes, summarise
 
@@ -54,6 +56,37 @@ def test_written_and_read_are_equal(bundle: SteeringBundle, tmp_path: Path) -> N
     for index, steering in bundle.layers.items():
         assert torch.equal(steering.coefficient(hidden), sent.layers[index].coefficient(hidden))
         assert torch.equal(steering.risk_logit(hidden), sent.layers[index].risk_logit(hidden))
+
+
+def test_offsets_by_count_and_a_ball_are_read_as_written() -> None:
+    by_count = {"image": torch.randn(4, SIZE), "audio": torch.randn(SIZE)}
+    ball = Ball(torch.randn(SIZE), 4.5)
+    steering = {1: replace(layer(), offsets=by_count, ball=ball)}
+    sent = unpack(make_bundle(steering, MANIFEST).packed).layers[1]
+    assert sent.ball is not None and sent.ball.radius == 4.5
+    assert torch.equal(sent.ball.centre, ball.centre)
+    for media, offset in (
+        ((), torch.zeros(SIZE)),
+        (("image",), by_count["image"][0]),
+        (("image",) * 3, by_count["image"][2]),
+        (("image",) * 9, by_count["image"][3]),
+        (("audio", "audio"), by_count["audio"]),
+        (("image", "video", "image", "audio"), by_count["image"][1] + by_count["audio"]),
+    ):
+        torch.testing.assert_close(sent.offset(media), offset)
+
+
+@pytest.mark.parametrize(
+    ("ball", "message"),
+    [
+        (Ball(torch.ones(SIZE), 0.0), "above 0"),
+        (Ball(torch.ones(SIZE), math.inf), "infinite"),
+        (Ball(torch.ones(3), 1.0), "shape"),
+    ],
+)
+def test_a_ball_that_is_none_is_refused(ball: Ball, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        unpack(make_bundle({1: replace(layer(), ball=ball)}, MANIFEST).packed)
 
 
 def test_any_change_changes_the_digest(bundle: SteeringBundle, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from refusal_steering.methods.mars import (
     TextDirection,
     TrustRegion,
     mars_layer,
+    media_offset,
     neutral_offset,
 )
 
 SIZE = 24
+BALL = TrustRegion(shape="ball")
 
 
 def rows(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,6 +42,44 @@ def test_the_layer_equals_the_formula(how: TrustRegion) -> None:
     room = (edge - p).clamp(min=0.0)
     expected = torch.where(p > how.gate, torch.minimum(how.slope * (p - how.gate), room), 0.0)
     torch.testing.assert_close(layer.coefficient(line), expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", [BALL, replace(BALL, gate=0.4, slope=1.0, quantile=0.5)])
+def test_a_ball_bounds_the_layer_by_its_formula(how: TrustRegion) -> None:
+    found, harmful = rows()
+    layer, direction = mars_layer(found, harmful, how), TextDirection.between(found, harmful)
+    distances = (found[harmful] - found[harmful].mean(0)).norm(dim=-1)
+    radius, free, bound = float(distances.quantile(how.quantile)), 0, 0
+    for row in found + 0.5 * torch.randn(80, SIZE, generator=torch.Generator().manual_seed(1)):
+        p = float(direction.place(row))
+        seen = row - found[harmful].mean(0)
+        along = float(seen @ direction.unit)
+        reach = along**2 - float(seen @ seen) + radius**2
+        room = max(0.0, -along + max(0.0, reach) ** 0.5)
+        wanted = how.slope * (p - how.gate) if p > how.gate else 0.0
+        assert float(layer.coefficient(row)) == pytest.approx(min(wanted, room), abs=2e-2)
+        free, bound = free + (0.0 < wanted < room), bound + (wanted > room)
+    assert free and bound
+
+
+def test_nobody_inside_is_pushed_out_of_the_ball() -> None:
+    found, harmful = rows()
+    layer = mars_layer(found, harmful, BALL)
+    assert layer.ball is not None
+    moved = found + layer.coefficient(found).unsqueeze(-1) * layer.direction
+    before, after = ((one - layer.ball.centre).norm(dim=-1) for one in (found, moved))
+    assert float((after - before.clamp(min=layer.ball.radius)).max()) <= 1e-3
+
+
+def test_absolute_offsets_make_neutral_media_the_origin() -> None:
+    found, harmful = rows()
+    direction = TextDirection.between(found, harmful)
+    beside, alone = torch.randn(3, SIZE), torch.randn(SIZE)
+    absolute = media_offset("absolute", beside, alone, direction.midpoint)
+    torch.testing.assert_close(
+        direction.place(beside - absolute), torch.zeros(3), atol=1e-4, rtol=0.0
+    )
+    assert torch.equal(media_offset("paired", beside, alone, direction.midpoint), beside - alone)
 
 
 def test_the_means_lie_half_their_distance_from_the_middle() -> None:

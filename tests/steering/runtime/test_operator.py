@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 
-from refusal_steering.coefficient import LayerSteering
+from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.directive import Directive
+from refusal_steering.errors import BundleError
 from refusal_steering.runtime import operator
 from refusal_steering.runtime.bank import (
     COEFFICIENT,
@@ -35,7 +37,7 @@ class Rig:
         b, s = self.bank, self.buffers
         step = (s.tokens, s.strength, s.computing, s.max_dose)
         bank = (b.weight, b.bias, b.output, b.scalars, b.direction)
-        return (hidden, residual, b.state, *step, *bank, None, None, self.engine)
+        return (hidden, residual, b.state, *step, *bank, None, None, b.ball, b.radius, self.engine)
 
     def run(self, plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> Any:
         self.buffers.commit(plan)
@@ -66,23 +68,28 @@ def layer(seed: int, units: int) -> LayerSteering:
 
 def offsets(seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(SIZE, generator=generator) for name in ("image", "video")}
+    by_count = torch.randn(3, SIZE, generator=generator)
+    return {"image": by_count, "video": torch.randn(SIZE, generator=generator)}
 
 
+# The ball of bundle slot 1 binds for some of its rows of `step` and not for others.
+BALL = Ball(torch.zeros(SIZE), 8.0)
 LAYERS = {
-    1: replace(layer(1, UNITS), offsets=offsets(7)),
+    1: replace(layer(1, UNITS), offsets=offsets(7), ball=BALL),
     2: layer(2, 3),
     3: LayerSteering.static(layer(3, 0).direction, 4.0),
 }
 # Of the requests of `step`: the media that re-centre it, and the limit of its dose.
-MEDIA = {1: ("image", "audio"), 2: ("video",), 3: ()}
+MEDIA = {1: ("image", "audio", "image"), 2: ("video",), 3: ()}
 LIMIT = {1: None, 2: 0.4, 3: 0.05}
 
 
-def rig(graph_rows: int) -> Rig:
+def rig(
+    graph_rows: int, layers: Mapping[int, LayerSteering] = LAYERS, *, balls: bool = True
+) -> Rig:
     table_rows = RequestSlots(8, TOKENS).state_rows
-    bank = LayerBank(5, UNITS, SIZE, table_rows, CPU)
-    for bundle_slot, steering in LAYERS.items():
+    bank = LayerBank(5, UNITS, SIZE, table_rows, CPU, balls=balls)
+    for bundle_slot, steering in layers.items():
         bank.load(bundle_slot, steering)
     buffers = StepBuffers(graph_rows, CPU)
     return Rig(bank, buffers, operator.register_engine(buffers))
@@ -147,6 +154,37 @@ def test_both_forms_equal_the_formula(graph_rows: int, dtype: torch.dtype, split
     others = [i for i in range(30) if i not in {row.at for row in plan.rows}]
     assert torch.equal(steered[others], hidden[others])
     assert residual is None or torch.equal(residual, before)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_a_ball_binds_for_some_rows_and_touches_none_of_other_bundles(graph_rows: int) -> None:
+    torch.manual_seed(0)
+    plan, hidden = step(), torch.randn(23, SIZE)
+    free = {**LAYERS, 1: replace(LAYERS[1], ball=None)}
+    bound, unbound, roomless = (
+        rig(graph_rows, layers, balls=balls).run(plan, hidden, None)
+        for layers, balls in ((LAYERS, True), (free, True), (free, False))
+    )
+    # Room for balls changes nothing, to the bit; a ball nothing but rows of its own bundle.
+    assert torch.equal(unbound, roomless)
+    own = {row.at for row in plan.rows if row.bundle_slot == 1}
+    changed = {at for at in range(23) if not torch.equal(bound[at], unbound[at])}
+    assert changed < own and changed
+
+
+def test_a_ball_without_room_is_refused() -> None:
+    with pytest.raises(BundleError, match="ball"):
+        rig(0, balls=False)
+
+
+@pytest.mark.parametrize("graph_rows", [0, TOKENS])
+def test_a_bundle_slot_forgets_its_ball(graph_rows: int) -> None:
+    torch.manual_seed(0)
+    plan, hidden, bench = step(), torch.randn(23, SIZE), rig(graph_rows)
+    free = replace(LAYERS[1], ball=None)
+    bench.bank.load(1, free)
+    expected = rig(graph_rows, {**LAYERS, 1: free}).run(plan, hidden, None)
+    assert torch.equal(bench.run(plan, hidden, None), expected)
 
 
 @pytest.mark.parametrize("graph_rows", [0, TOKENS])

@@ -82,6 +82,8 @@ def test_what_every_row_gets(requests: RequestSlots, step: StepPlan, graph_rows:
             bank.direction,
             None,
             None,
+            None,
+            None,
             engine,
         )
         return hidden

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ class Engines:
     """Stands in for vLLM; ``settings`` are those of the last engine that was asked for."""
 
     settings: ServedSettings | None = None
+    facts = FACTS
     model = FakeModel()
     started = 0
     gate_layers: tuple[int, ...] = ()
@@ -32,7 +34,7 @@ class Engines:
     def facts_of(self, _: str, settings: ServedSettings, name: str | None) -> EngineFacts:
         assert name is None
         self.settings = settings
-        return FACTS
+        return self.facts
 
     @contextmanager
     def running(
@@ -149,6 +151,21 @@ def test_the_contrast_set_is_planned_in_the_media_of_the_model(
     assert not engines.started
 
 
+def test_silent_videos_are_not_rendered_for_a_model_that_hears_videos(
+    command: CommandLine, engines: Engines, server: Path, tmp_path: Path
+) -> None:
+    takes = {"image": 1, "video": 1}
+    engines.facts = replace(FACTS, takes=takes, hears_videos=True)
+    asked = ("build", "--model", "m", "--served-by", server, "-o", tmp_path / "out")
+    ended = command(*asked, "--rows", 30, "--dry-run")
+    assert [line.split(" ")[0] for line in ended.out if " train " in line] == [
+        "text",
+        "image",
+        "text+image",
+    ]
+    assert any("video is left out" in line and "give --data" in line for line in ended.out)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -159,7 +176,10 @@ def test_the_contrast_set_is_planned_in_the_media_of_the_model(
         (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
         (("--offsets", "x"), "for a build of text"),
         (("--preset", "magic"), "unknown preset"),
-        (("--ras-budget", 0.9), "'--ras-budget'"),
+        (("--ras-budget", 0.9), "--ras-budget is 0.9; expected a share between 0 and 0.5"),
+        (("--ras-base", "mean"), "'mean' is not one of 'published', 'budget'"),
+        (("--mars-region", "cube"), "'cube' is not one of 'line', 'ball'"),
+        (("--mars-offset", "none"), "'none' is not one of 'paired', 'absolute'"),
         (("--engine-args", "[]"), "expected a JSON object"),
         (("--budget", 0.01), "cannot guarantee a budget"),
     ],

@@ -20,6 +20,9 @@ class Unreadable:
 
     llm_engine: Any = None
 
+    def get_tokenizer(self) -> NoReturn:
+        raise AssertionError("nothing asks for it")
+
     def collective_rpc(
         self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()
     ) -> list[Any]:

@@ -22,7 +22,7 @@ from refusal_steering.pipeline.media.gate.fitting import (
     reread_places,
 )
 from refusal_steering.pipeline.media.plan import MediaPlan
-from refusal_steering.pipeline.media.region import MOST_ITEMS, NEUTRAL_PROMPTS, TRIED
+from refusal_steering.pipeline.media.region import NEUTRAL_PROMPTS, TRIED, neutral_items
 from refusal_steering.pipeline.media.requests import TEXT, MediaRequest, Requests
 from refusal_steering.pipeline.media.risk import ANSWER_TOKENS, PAIRS
 from refusal_steering.pipeline.media.trial import TRIAL_TOKENS
@@ -173,9 +173,9 @@ def _mars(strategy: str, _: MediaPlan, learning: Requests, facts: EngineFacts) -
     depth, width = facts.identity.num_layers, facts.identity.hidden_size
     prompts = min(NEUTRAL_PROMPTS, len(learning.chosen("train", TEXT, False)))
     neutral = [
-        (prompts * len(sizes), _TEXT_TOKENS + count * _MEDIUM_TOKENS[medium])
-        for medium, sizes in NEUTRAL_SIZES.items()
-        for count in range(1, min(MOST_ITEMS, facts.takes.get(medium, 0)) + 1)
+        (prompts * len(NEUTRAL_SIZES[medium]), _TEXT_TOKENS + count * _MEDIUM_TOKENS[medium])
+        for medium, items in neutral_items(facts).items()
+        for count in range(1, items + 1)
     ]
     tried = min(TRIED, len(learning.chosen("train", TEXT, True))) + 2 * min(TRIED, harmless)
     made = Cost(

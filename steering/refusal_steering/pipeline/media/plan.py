@@ -11,7 +11,7 @@ from refusal_steering.bundle import Window
 from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import SteeringError
-from refusal_steering.methods.mars import TrustRegion
+from refusal_steering.methods.mars import OffsetKind, TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.pipeline.gating import STRATEGY
@@ -34,8 +34,9 @@ class MediaPlan:
     ``layers`` are the steered ones; ``None`` takes ``count`` neighbours by score. ``budget`` is the
     share of harmless requests of each group that may be touched. ``static_dose`` and ``dose_limit``
     are shares of the residual stream's length. ``told_apart`` is the area under the ROC curve, on
-    tuning rows, from which a group's own direction counts. ``gate`` is that of ``promptgate``, and
-    ``texts`` the share of the contrast set's wordings that it is taught beside the requests.
+    tuning rows, from which a group's own direction counts. ``mars_offset`` says how neutral media
+    are taken off. ``gate`` is that of ``promptgate``, and ``texts`` the share of the contrast set's
+    wordings that it is taught beside the requests.
     """
 
     strategies: tuple[Made, ...] = MADE
@@ -48,6 +49,7 @@ class MediaPlan:
     training: Training = field(default_factory=lambda: Training(preset=CENTRED))
     window: Window = field(default_factory=lambda: Window(decode_tokens=None, hold=False))
     mars: TrustRegion = field(default_factory=TrustRegion)
+    mars_offset: OffsetKind = "paired"
     ras: RasPlan = field(default_factory=RasPlan)
     gate: GatePlan = field(default_factory=GatePlan)
     texts: float = 1.0

@@ -8,7 +8,6 @@ then tried once, with the engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from statistics import fmean
@@ -21,9 +20,16 @@ from refusal_steering.analysis.layer_scores import layer_scores
 from refusal_steering.analysis.phenomena import LabelledRows, TextFrame
 from refusal_steering.bundle import Window, make_bundle
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.engine import EngineAnswer, Messages, ServedModel, Steered, in_batches
+from refusal_steering.engine import (
+    EngineAnswer,
+    EngineFacts,
+    Messages,
+    ServedModel,
+    Steered,
+    in_batches,
+)
 from refusal_steering.errors import SteeringError
-from refusal_steering.methods.mars import mars_layer, neutral_offset
+from refusal_steering.methods.mars import TextDirection, mars_layer, media_offset
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import TEXT
@@ -32,6 +38,7 @@ from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.pipeline.parts import Part
 from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES, neutral_part
 from refusal_steering.spec import SteeringSpec
+from refusal_steering.terms import MOST_COUNTED
 
 _FEWEST = 8
 _UNFILTERED = (
@@ -39,8 +46,8 @@ _UNFILTERED = (
     "harmless ones answered"
 )
 NEUTRAL_PROMPTS = 4
-MOST_ITEMS = 4
 TRIED = 16
+_ALONE = "alone"
 # What a token outside of the likeliest 20 counts as, in nats.
 _UNLIKELY = -12.0
 
@@ -60,7 +67,8 @@ def mars_part(model: ServedModel, rows: StoredRows, plan: MediaPlan, work: Work)
             f"the direction of layer {at} makes refusals no likelier ({effect:+.2f} nats on "
             "harmless requests); this model has no refusal direction of text to steer along"
         )
-    offsets, spread = _offsets(model, rows, at, work)
+    midpoint = TextDirection.between(rows.layer(at)[learning], harmful).midpoint
+    offsets = _offsets(model, rows, at, midpoint, plan, work)
     layer = replace(layer, offsets=offsets)
     spec = SteeringSpec.of_parts(
         {at: layer}, Window(decode_tokens=0, hold=True), dose_limit=plan.dose_limit
@@ -69,8 +77,12 @@ def mars_part(model: ServedModel, rows: StoredRows, plan: MediaPlan, work: Work)
         "layer_area_on_tuning_rows": scores,
         "refused_only": filtered,
         "refusal_nats": effect,
-        "offset_lengths": {medium: float(one.norm()) for medium, one in offsets.items()},
-        "offset_by_count": spread,
+        "offset": plan.mars_offset,
+        "sound_in_videos": model.facts.hears_videos,
+        "offset_lengths": {
+            medium: [round(float(length), 3) for length in by_count.norm(dim=-1)]
+            for medium, by_count in offsets.items()
+        },
     }
     return Part("mars", spec, facts=facts, notes=() if filtered else (_UNFILTERED,))
 
@@ -137,42 +149,64 @@ def _likelihood(answer: EngineAnswer, tokens: set[int]) -> float:
 
 
 def _offsets(
-    model: ServedModel, rows: StoredRows, at: int, work: Work
-) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    model: ServedModel,
+    rows: StoredRows,
+    at: int,
+    midpoint: Tensor,
+    plan: MediaPlan,
+    work: Work,
+) -> dict[str, Tensor]:
     """What neutral media of real sizes add to a row of layer ``at``, by medium.
 
-    The second result says how long the same is for several items of a medium at once, as far as the
-    server lets a request bring them.
+    Each is [C, H]: for 1 to C items of it in a request, as far as the server takes them.
     """
     requests = rows.requests
     prompts = [
         requests.all[p].text for p in requests.chosen("train", TEXT, False)[:NEUTRAL_PROMPTS]
     ]
-    media = [medium for medium in NEUTRAL_SIZES if medium in model.facts.takes]
+    most = neutral_items(model.facts)
 
     def measure() -> Kept:
-        without = _rows_at(model, [_beside(prompt, []) for prompt in prompts], at)
-        found: dict[str, Tensor] = {}
-        lengths: dict[str, list[float]] = {}
-        for medium in media:
-            most = min(MOST_ITEMS, model.facts.takes[medium])
-            for count in range(1, most + 1):
-                moved = _with_media(model, medium, count, prompts, at)
-                repeated = without.repeat_interleave(len(NEUTRAL_SIZES[medium]), 0)
-                offset = neutral_offset(moved, repeated)
-                lengths.setdefault(medium, []).append(round(float(offset.norm()), 3))
-                found.setdefault(medium, offset)
-        return Kept(found, {"by_count": lengths})
+        alone = _rows_at(model, [_beside(prompt, []) for prompt in prompts], at).mean(0)
+        beside = {
+            medium: torch.stack(
+                [
+                    _with_media(model, medium, count, prompts, at).mean(0)
+                    for count in range(1, items + 1)
+                ]
+            )
+            for medium, items in most.items()
+        }
+        return Kept({**beside, _ALONE: alone})
 
-    inputs = {"model": model.facts.digest, "layer": at, "prompts": prompts, "media": media}
-    kept = work.kept("offsets", inputs, measure)
-    return dict(kept.tensors), kept.facts["by_count"]
+    inputs = {"model": model.facts.digest, "layer": at, "prompts": prompts, "items": most}
+    found = dict(work.kept("offsets", inputs, measure).tensors)
+    alone = found.pop(_ALONE)
+    return {
+        medium: media_offset(plan.mars_offset, beside, alone, midpoint)
+        for medium, beside in found.items()
+    }
+
+
+def neutral_items(facts: EngineFacts) -> dict[str, int]:
+    """How many neutral items of each medium are measured; videos that are heard are audio too."""
+    takes = facts.takes
+    most = {medium: min(MOST_COUNTED, takes[medium]) for medium in NEUTRAL_SIZES if medium in takes}
+    if facts.hears_videos and "video" in most:
+        most["video"] = min(most["video"], takes.get("audio", 0))
+    return {medium: count for medium, count in most.items() if count}
 
 
 def _with_media(model: ServedModel, medium: str, count: int, prompts: list[str], at: int) -> Tensor:
     """Rows of every prompt beside ``count`` neutral items, of each size that is common."""
     conversations = [
-        _beside(prompt, [neutral_part(medium, size, 10 * place + n) for n in range(count)])
+        _beside(
+            prompt,
+            [
+                neutral_part(medium, size, 10 * place + n, sound=model.facts.hears_videos)
+                for n in range(count)
+            ],
+        )
         for place, (prompt, size) in enumerate(product(prompts, NEUTRAL_SIZES[medium]))
     ]
     return _rows_at(model, conversations, at)

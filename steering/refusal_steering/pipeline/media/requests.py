@@ -57,8 +57,8 @@ class MediaRequest:
 
     @property
     def media(self) -> tuple[str, ...]:
-        """The media that it brings, each once."""
-        return tuple(kind for kind in MEDIA if kind in self.group.split("+"))
+        """The media that it brings, one for each item."""
+        return tuple(kind for medium in MEDIA for kind, _ in self.parts if kind == medium)
 
     @property
     def text(self) -> str:

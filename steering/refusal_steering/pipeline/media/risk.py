@@ -8,6 +8,7 @@ larger taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.vectors import Vectors
 from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.pipeline.parts import Part
+from refusal_steering.pipeline.plan import RasPlan
 from refusal_steering.prompts.risk_question import quoted, reworded, takes_context
 from refusal_steering.prototypes import RefusalPrototypes, summarise
 from refusal_steering.spec import SteeringSpec
@@ -85,7 +87,7 @@ def ras_part(
         Window(decode_tokens=prototypes.count - 1),
         prototypes=prototypes,
     )
-    return Part("ras", spec, {"risk_pass": risk}, facts)
+    return Part("ras", spec, {"risk_pass": risk}, facts, _too_few(plan.ras, facts))
 
 
 def _any_direction(weight: Tensor) -> Tensor:
@@ -162,6 +164,16 @@ def _calibrated(
         "base": "published" if base is None else f"budget {how.budget:g}",
     }
     return risk_pass(similar, how.discount, RISK_PROMPTS[int(best)], base), {"risk_pass": facts}
+
+
+def _too_few(how: RasPlan, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a user must know who has asked for a budget that the requests cannot keep."""
+    if how.budget is None or facts["risk_pass"]["base"] != "published":
+        return ()
+    return (
+        f"ras takes the published base: a budget of {how.budget:g} needs "
+        f"{math.ceil(1.0 / how.budget) - 1} harmless tuning requests",
+    )
 
 
 def similarities(

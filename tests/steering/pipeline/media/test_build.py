@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from refusal_steering.bundle import load_bundle
+from refusal_steering.engine import Messages, Steered
 from refusal_steering.errors import SteeringError
+from refusal_steering.methods.mars import OffsetKind, TrustRegion
 from refusal_steering.pipeline.media.build import REPORT_FILE, build_media
 from refusal_steering.pipeline.media.plan import MADE, MediaPlan
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from tests.steering.pipeline.media.conftest import PLAN
-from tests.steering.pipeline.media.fake_model import HIDDEN, LAYERS, FakeModel
+from tests.steering.pipeline.media.fake_model import HIDDEN, LAYERS, FakeModel, drawn
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -89,7 +93,7 @@ def test_a_medium_that_is_noise_is_noted_and_not_learnt_from(
     requests: Requests, plan: MediaPlan, tmp_path: Path
 ) -> None:
     built = build_media(FakeModel(deaf=("image",)), requests, plan, tmp_path)
-    assert [note.split(" ")[0] for note in built.notes] == ["image", "text+image"]
+    assert [note.split(" ")[0] for note in built.notes] == ["image", "text+image", "ras"]
     facts = built.bundles["omnisteer"].manifest.calibration
     assert facts["golden"]["groups"] == [TEXT]
     assert {one["method"] for one in facts["golden"]["layers"].values()} == {"text alone"}
@@ -117,6 +121,70 @@ def test_the_base_of_ras_is_the_published_mean_or_keeps_a_budget(
     assert found is not None and facts["group"] == "text+image"
     assert (found.base == pytest.approx(facts["published_base"])) == (budget is None)
     assert facts["base"] == ("published" if budget is None else "budget 0.5")
+
+
+def test_a_budget_that_too_few_requests_cannot_keep_is_a_note(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    how = replace(plan, strategies=("ras",), ras=replace(plan.ras, budget=0.001))
+    built = build_media(FakeModel(), requests, how, tmp_path)
+    assert [note for note in built.notes if "needs 999 harmless" in note]
+    facts = built.bundles["ras"].manifest.calibration["risk_pass"]
+    assert facts["base"] == "published"
+
+
+class Moved(FakeModel):
+    """Every picture moves its request's rows by as much again, and sounds move them elsewhere."""
+
+    def _rows(self, messages: Messages, steered: Steered | None) -> Tensor:
+        parts = messages[-1]["content"]
+        kinds = [part["type"] for part in parts if isinstance(part, dict)]
+        rows = super()._rows([{"role": "user", "content": content_of(parts)}], steered)
+        moved = kinds.count("image_url") * drawn("image", HIDDEN)
+        return rows + moved + kinds.count("input_audio") * drawn("audio", HIDDEN)
+
+
+def content_of(parts: Any) -> str:
+    """The words of a conversation without its media."""
+    if isinstance(parts, str):
+        return parts
+    return " ".join(part["text"] for part in parts if "text" in part)
+
+
+def test_offsets_are_by_the_number_of_items_that_the_server_takes(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    text = replace(requests, all=tuple(one for one in requests.all if one.group == TEXT))
+    found = {}
+    for kind in get_args(OffsetKind):
+        how = replace(plan, strategies=("mars",), mars_offset=kind)
+        built = build_media(Moved(), text, how, tmp_path / kind)
+        (layer,) = built.bundles["mars"].layers.values()
+        found[kind] = layer.offsets
+        facts = built.bundles["mars"].manifest.calibration
+        assert facts["offset"] == kind and facts["sound_in_videos"] is False
+        assert {name: len(one) for name, one in facts["offset_lengths"].items()} == {
+            "image": 2,
+            "audio": 1,
+        }
+    paired = found["paired"]
+    torch.testing.assert_close(paired["image"][0], drawn("image", HIDDEN), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(paired["image"][1], 2 * drawn("image", HIDDEN), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(paired["audio"][0], drawn("audio", HIDDEN), atol=1e-4, rtol=1e-4)
+    # Absolute ones have another origin, which is the same for every medium.
+    apart = [found["absolute"][name][0] - paired[name][0] for name in ("image", "audio")]
+    torch.testing.assert_close(apart[0], apart[1], atol=1e-4, rtol=1e-4)
+    assert float(apart[0].norm()) > 0.1
+
+
+def test_a_ball_is_a_trust_region_that_the_engine_keeps(
+    requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    how = replace(plan, strategies=("mars",), mars=TrustRegion(shape="ball"))
+    bundle = build_media(FakeModel(), requests, how, tmp_path).bundles["mars"]
+    (layer,) = load_bundle(tmp_path / "mars").layers.values()
+    assert layer.ball is not None and layer.hidden_units == 1
+    assert bundle.digest == load_bundle(tmp_path / "mars").digest
 
 
 def test_one_strategy_is_made_alone(requests: Requests, plan: MediaPlan, tmp_path: Path) -> None:
