@@ -16,6 +16,7 @@ from refusal_steering.methods.gate import gate_scores, within_budget
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.tools.canaries import (
     WITHOUT_CANARY,
+    ServedBy,
     canary_on,
     check_sizes,
     model_for_canary,
@@ -32,6 +33,7 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the new bundle")],
     budget: Annotated[float, typer.Option(help="share of harmless requests to touch")] = 0.05,
     model: Annotated[Path | None, typer.Option(help="model folder, for a new canary")] = None,
+    served_by: ServedBy = None,
     template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
@@ -50,7 +52,7 @@ def calibrate(
     check_sizes(rows.model, known.manifest.model)
     tuning = rows.in_split("tune")
     check_budget(budget, int((tuning & ~rows.harmful).sum()))
-    target = model_for_canary(model, known.manifest.model, template_args)
+    target = model_for_canary(model, known.manifest.model, template_args, served_by)
     harmless_tuning = {layer: rows.layer(layer)[tuning & ~rows.harmful] for layer in known.layers}
     layers, threshold = within_budget(known.layers, harmless_tuning, budget)
     manifest = known.manifest.model_dump(

@@ -25,7 +25,13 @@ from refusal_steering.importers.official import read_official
 from refusal_steering.importers.repeng import read_repeng
 from refusal_steering.importers.steering_vectors import read_steering_vectors
 from refusal_steering.methods.risk_probe import with_trained_probe
-from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
+from refusal_steering.tools.canaries import (
+    WITHOUT_CANARY,
+    ServedBy,
+    ServedTarget,
+    canary_on,
+    model_for_canary,
+)
 from refusal_steering.tools.checks import bundle_out
 from refusal_steering.tools.models import TemplateArguments
 
@@ -84,6 +90,7 @@ def import_(
     num_layers: Annotated[
         int | None, typer.Option(min=1, help="decoder layers of the model, where no folder is")
     ] = None,
+    served_by: ServedBy = None,
     template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
@@ -108,13 +115,13 @@ def import_(
     found = only_layers(found, layer or [])
     draft = imported_bundle(
         found,
-        _identity(model, model_id, num_layers, found.hidden_size),
+        _identity(model, model_id, num_layers, found.hidden_size, served_by),
         coefficient=_coefficient(coefficient, coefficient_unit),
         limit=_limit(k_max, signed),
     )
     if probe:
         draft = replace(draft, layers=with_trained_probe(draft.layers, ActivationFile.load(probe)))
-    canary = canary_on(model_for_canary(model, draft.model, template_args), draft.spec)
+    canary = canary_on(model_for_canary(model, draft.model, template_args, served_by), draft.spec)
     bundle = draft.save(out, name, canary)
     _report(draft, found, signed, canary)
     typer.echo(f"wrote {out}, digest {bundle.digest}")
@@ -152,8 +159,15 @@ def _limit(k_max: float | None, signed: bool) -> Limit | None:
 
 
 def _identity(
-    model: Path | None, model_id: str | None, num_layers: int | None, hidden_size: int
+    model: Path | None,
+    model_id: str | None,
+    num_layers: int | None,
+    hidden_size: int,
+    served_by: Path | None,
 ) -> ModelIdentity:
+    if model is not None and served_by is not None:
+        identity = ServedTarget.of(model, served_by, "{}").facts.identity
+        return identity if model_id is None else identity.model_copy(update={"id": model_id})
     if model is not None:
         # Loads transformers, which takes seconds and is needed here only.
         from refusal_steering.calibration.model_folder import ModelFolder

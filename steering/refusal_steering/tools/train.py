@@ -26,7 +26,12 @@ from refusal_steering.methods.omnisteer_training import (
 )
 from refusal_steering.methods.risk_probe import with_trained_probe
 from refusal_steering.spec import SteeringSpec
-from refusal_steering.tools.canaries import WITHOUT_CANARY, canary_on, model_for_canary
+from refusal_steering.tools.canaries import (
+    WITHOUT_CANARY,
+    ServedBy,
+    canary_on,
+    model_for_canary,
+)
 from refusal_steering.tools.checks import bundle_out
 from refusal_steering.tools.models import TemplateArguments
 
@@ -81,6 +86,7 @@ def train(
     model: Annotated[
         Path | None, typer.Option(help="folder of the model, to measure the boot canary")
     ] = None,
+    served_by: ServedBy = None,
     template_args: TemplateArguments = "{}",
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
@@ -93,7 +99,7 @@ def train(
     check_bundle_name(name)
     bundle_out(out, force=force)
     file, golden = read_rows(activations), load_golden(vectors)
-    target = model_for_canary(model, file.model, template_args)
+    target = model_for_canary(model, file.model, template_args, served_by)
     given = {
         "reach": reach,
         "keep": keep,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from refusal_steering.pipeline.media.collecting import collected
 from refusal_steering.pipeline.media.requests import read_requests
 from refusal_steering.pipeline.media.vectors import vectors_of
 from refusal_steering.pipeline.media.work import FOLDER, Work
-from refusal_steering.tools import collect, offsets
+from refusal_steering.tools import canaries, collect, offsets
 from tests.steering.pipeline.media.conftest import PLAN, data
 from tests.steering.pipeline.media.fake_model import FACTS, LAYERS, FakeModel
 from tests.steering.tools.command_line import CommandLine
@@ -37,6 +37,7 @@ class Engines:
         self.settings: list[ServedSettings] = []
         self.model = FakeModel()
         self.started = 0
+        self.steered = False
 
     def facts_of(self, _: str, settings: ServedSettings) -> EngineFacts:
         self.settings.append(settings)
@@ -44,9 +45,15 @@ class Engines:
 
     @contextmanager
     def running(
-        self, facts: EngineFacts, settings: ServedSettings, *, steered: bool
+        self,
+        facts: EngineFacts,
+        settings: ServedSettings,
+        *,
+        steered: bool,
+        gate_layers: Sequence[int] = (),
     ) -> Iterator[FakeModel]:
-        assert facts is FACTS and settings is self.settings[-1] and not steered
+        assert facts is FACTS and settings in self.settings and not gate_layers
+        assert steered == self.steered
         self.started += 1
         yield self.model
 
@@ -54,7 +61,7 @@ class Engines:
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
     found = Engines()
-    for module in (collect, offsets):
+    for module in (collect, offsets, canaries):
         monkeypatch.setattr(module, "facts_of", found.facts_of)
         monkeypatch.setattr(module, "running", found.running)
     return found
@@ -179,3 +186,27 @@ def test_what_cannot_be_meant_is_one_line_before_the_engine(
     asked = ("collect", *options, "--model", "m", "-o", tmp_path / "rows.safetensors")
     assert complaint in command.refusal(*asked)
     assert not engines.started and not list(tmp_path.iterdir())
+
+
+def test_a_canary_is_made_by_the_engine_that_serves(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    rows, golden = tmp_path / "rows.safetensors", tmp_path / "golden.safetensors"
+    assert command("collect", "--model", "m", "--data", data, "-o", rows).status == 0
+    assert command("golden", rows, golden).status == 0
+    trained = ("train", rows, golden, tmp_path / "bundle", *TRAINING)
+    served = ("--model", "hub/name", "--served-by", server)
+    assert "give both" in command.refusal(*trained, "--served-by", server)
+    engines.steered = True
+    assert command(*trained, *served).status == 0
+    assert load_bundle(tmp_path / "bundle").require_canary().shift
+    moved = ("calibrate", tmp_path / "bundle", rows, "-o", tmp_path / "moved", "--budget", 0.1)
+    assert command(*moved, *served).status == 0
+    assert load_bundle(tmp_path / "moved").require_canary().shift
+    vectors = tmp_path / "v.pt"
+    torch.save(load_golden(golden).vectors, vectors)
+    sized = ("--coefficient", 1, "--coefficient-unit", "norm")
+    imported = ("import", "omnisteer", vectors, tmp_path / "imported", *sized)
+    assert command(*imported, *served).status == 0
+    bundle = load_bundle(tmp_path / "imported")
+    assert bundle.require_canary().shift and bundle.manifest.model == FACTS.identity

@@ -12,6 +12,7 @@ import torch
 
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.calibration.chat import THINKING_OFF, Chat, ChatTemplateError, quiet
+from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.model_folder import ModelFolder
 from refusal_steering.decoder_hooks import output_logits
 from refusal_steering.methods.ras import RISK_PROMPTS, similarities
@@ -106,7 +107,7 @@ def test_a_canary_is_measured_behind_the_same_template(
     folder = templated(SWITCH)
     identity = ModelFolder.open(folder).identity()
     target = model_for_canary(folder, identity, json.dumps(given))
-    assert target is not None and target.encode("words") == ModelFolder.open(
+    assert isinstance(target, CalibrationModel) and target.encode("words") == ModelFolder.open(
         folder, quiet(given)
     ).load().encode("words")
     assert ("think before it answers" in capsys.readouterr().err) == bool(given)
