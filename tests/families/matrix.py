@@ -22,12 +22,11 @@ from typing import Any
 from tests.families.catalogue import FAMILIES, NOT_IN_VLLM, SEEN_BY_CONTRACT
 from tests.families.family import TinyFamily
 from tests.families.findings import Findings
-from tests.families.trial import try_family
+from tests.families.trial import STRATEGIES, try_family
 from tests.needs import ROOT
 
 DOCUMENT = ROOT / "docs" / "families.md"
 _KEPT = ROOT / "build" / "families"
-_STRATEGIES = ("static", "omnisteer", "mars", "ras")
 _COLUMNS = (
     *("family", "vLLM's class", "media", "layers", "rows", "bundles", "canaries"),
     *("steered", "mixed batch", "API", "note"),
@@ -72,7 +71,7 @@ def _row(family: TinyFamily, found: Mapping[str, Any] | None) -> tuple[str, ...]
     begin = (family.name, f"`{family.architecture}`", ", ".join(family.media) or "text alone")
     if found is None:
         return (*begin, *[""] * 7, "not tried")
-    made = [name for name in _STRATEGIES if name in found["bundles"]]
+    made = [name for name in STRATEGIES if name in found["bundles"]]
     proven, moved = ([name for name in made if name in found[key]] for key in ("proven", "moved"))
     served = found["served"]
     notes = [f"{name} is left out: {why}" for name, why in found["left_out"].items()]

@@ -29,17 +29,19 @@ _OMNI_NAMED = {
 }
 
 
-def _text(vocabulary: Vocabulary, settings: dict[str, Any]) -> dict[str, Any]:
-    return {**settings, **text_settings(vocabulary)}
+def _text(vocabulary: Vocabulary, settings: dict[str, Any], *, interleaved: bool) -> dict[str, Any]:
+    # transformers knows it by the class, vLLM by the checkpoint: the parts of a position alternate.
+    rope = {**settings["rope_parameters"], "mrope_interleaved": interleaved}
+    return {**settings, **text_settings(vocabulary), "rope_parameters": rope}
 
 
 def _seeing(architecture: str, vocabulary: Vocabulary) -> dict[str, Any]:
     settings, ids = known(architecture), vocabulary.special
-    if "num_position_embeddings" in settings["vision_config"]:
-        settings["vision_config"]["num_position_embeddings"] = 64
     return {
         **settings,
-        "text_config": _text(vocabulary, settings["text_config"]),
+        "text_config": _text(
+            vocabulary, settings["text_config"], interleaved=architecture.startswith("Qwen3")
+        ),
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
@@ -70,7 +72,9 @@ def _thinker(architecture: str, vocabulary: Vocabulary) -> dict[str, Any]:
     settings, ids = known(architecture)["thinker_config"], vocabulary.special
     return {
         **settings,
-        "text_config": _text(vocabulary, settings["text_config"]),
+        "text_config": _text(
+            vocabulary, settings["text_config"], interleaved=architecture.startswith("Qwen3")
+        ),
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "audio_token_id": ids["<|audio_pad|>"],

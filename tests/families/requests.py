@@ -21,7 +21,7 @@ from PIL import Image
 from refusal_steering.pipeline.media.requests import split_of
 from tests.families.family import Medium
 
-_SHARE = {"train": 20, "tune": 10}
+_SHARE = {"train": 20, "tune": 14}
 _SIDE, _RATE = 112, 16_000
 
 
