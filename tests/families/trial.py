@@ -57,7 +57,8 @@ def try_family(family: TinyFamily, folder: Path) -> Findings:
     found = replace(found, layers=layers)
     try:
         error = worst_row(family, model, folder / "out" / "work", data)
-        return _served(family, folder, replace(found, row_error=error))
+        found = replace(found, row_error=error)
+        return _served(family, folder, found)
     # Whatever fails, the others shall be tried.
     except (AssertionError, RuntimeError, ValueError) as failed:
         return replace(found, failure=_last_line(str(failed)))
