@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from openai import AsyncOpenAI, OpenAIError
 
@@ -28,6 +29,18 @@ class Access:
     timeout: float = 120.0
     retries: int = 2
 
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or not self.url.isprintable() or not self.url.isascii():
+            raise EndpointError(
+                f"{self.url!r} is no base URL of a server; expected one such as "
+                "http://127.0.0.1:8000/v1"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -46,7 +59,7 @@ class Reply:
     @classmethod
     def failed(cls, error: str) -> Reply:
         """A reply without text; ``error`` becomes one line."""
-        return cls(None, error=" ".join(error.split())[:_SHOWN])
+        return cls(None, error=whole_characters(" ".join(error.split())[:_SHOWN]))
 
 
 class Endpoint:
@@ -135,6 +148,11 @@ def _is_off(header: str, policy: str) -> bool:
     return fields.get("policy") == policy and fields.get("mode") == "off"
 
 
+def whole_characters(text: str) -> str:
+    """The text with a question mark for each half of a character, which no file can hold."""
+    return text.encode(errors="replace").decode()
+
+
 def read_reply(body: Mapping[str, Any], policy: str | None) -> Reply:
     """What a server's JSON object says; failed unless it is an answer under ``policy``."""
     choices = body.get("choices")
@@ -146,6 +164,7 @@ def read_reply(body: Mapping[str, Any], policy: str | None) -> Reply:
     text = message.get("content") or message.get("refusal") or ""
     if not isinstance(text, str):
         return Reply.failed("the message's content is not a string")
+    text = whole_characters(text)
     report = body.get("steering")
     if policy is not None:
         if report is None and _is_off(body.get(_HEADER, ""), policy):

@@ -50,8 +50,8 @@ class Journal:
     def _read(self) -> list[Outcome]:
         if not self.path.exists():
             return []
-        *lines, _cut_short = self.path.read_text(encoding="utf-8").split("\n")
         try:
+            *lines, _cut_short = self.path.read_bytes().decode().split("\n")
             head, *rest = [json.loads(line) for line in lines] or [{"run": self._fingerprint}]
             outcomes = [Outcome.from_json(fields) for fields in rest]
             run = head["run"]

@@ -57,6 +57,11 @@ class Settings:
             raise EvaluationError("max tokens and concurrency must be 1 or more")
         if self.system_prompt is not None and not self.system_prompt.strip():
             raise EvaluationError("the system prompt is empty")
+        try:
+            "".join((*self.policies, *self.suites, *self.calibration)).encode()
+        except UnicodeEncodeError as error:
+            near = error.object[max(0, error.start - 40) : error.end + 40]
+            raise EvaluationError(f"{near!r} is not UTF-8; rename it") from error
         names = [arm.name for arm in self.arms]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise EvaluationError(f"a policy is named {twice!r} like another arm; rename it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from refusal_steering.evaluation.papers import PAPERS, paper_named
 from refusal_steering.evaluation.run import evaluate as run
 from refusal_steering.evaluation.run import journal_path
 from refusal_steering.evaluation.settings import Settings
+from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import SUITES
 from refusal_steering.evaluation.tables.markdown import markdown as table
 from refusal_steering.tools.checks import file_out
@@ -91,13 +93,10 @@ def evaluate(
     """Measure refusals, over-refusals, coherence and fidelity, each with its interval.
 
     Keys are read from REFUSAL_SERVER_API_KEY and REFUSAL_JUDGE_API_KEY. An interrupted run goes on
-    where it stopped. Ends with 1 where an arm has not one answer, with 2 where nothing can be run.
+    where it stopped. Ends with 1 where an arm has not one answer, or not one verdict of the judge,
+    with 2 where nothing can be run.
     """
-    for written in (output, journal_path(output), markdown):
-        if written is not None:
-            file_out(written)
-    if markdown is not None and markdown.absolute() == output.absolute():
-        raise EvaluationError(f"the results and the table cannot both be written to {output}")
+    _check_outputs((output, journal_path(output), markdown), _read_files(suite, calibration))
     if data_dir is not None and not data_dir.is_dir():
         raise EvaluationError(f"--data-dir {data_dir} is not a folder")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -129,11 +128,30 @@ def evaluate(
         )
     )
     typer.echo(table(results))
+    judged = [row for row in results["summary"] if row["judge"]]
     failed = sum(row["failed_requests"] for row in results["summary"])
     if failed:
         typer.echo(f"{failed} requests failed; run again to ask only for those", err=True)
-    if any(row["failed_requests"] == row["cases"] for row in results["summary"]):
+    unjudged = sum(row["judge"]["rulings"].get("error", 0) for row in judged)
+    if unjudged:
+        typer.echo(f"{unjudged} answers were not judged; run again to judge those", err=True)
+    nothing = any(row["failed_requests"] == row["cases"] for row in results["summary"])
+    if nothing or any(row["judge"]["rulings"].keys() <= {"error", "none"} for row in judged):
         raise typer.Exit(1)
+
+
+def _check_outputs(written: Sequence[Path | None], read: Sequence[Path]) -> None:
+    """No two outputs are one file, and none replaces what the run reads."""
+    paths = [path for path in written if path is not None]
+    for path in paths:
+        file_out(path, read)
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise EvaluationError(f"the results, their journal and the table are one file: {paths[-1]}")
+
+
+def _read_files(suites: Sequence[str] | None, calibration: Sequence[str] | None) -> list[Path]:
+    specs = [SuiteSpec.parse(text).path for text in suites or ()]
+    return [*(path for path in specs if path is not None), *map(Path, calibration or ())]
 
 
 def _judge(url: str | None, model: str | None, concurrency: int, timeout: float) -> Access | None:

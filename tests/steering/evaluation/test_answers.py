@@ -16,6 +16,7 @@ from refusal_steering.evaluation.right_answers.short_answers import is_right, sa
 from refusal_steering.evaluation.right_answers.utility import utility
 from refusal_steering.evaluation.scoring.coherence import Perplexity
 from refusal_steering.evaluation.scoring.outcome import Outcome
+from refusal_steering.evaluation.suites.draft import Draft, pick
 from tests.steering.evaluation.texts import REFUSAL
 
 CITIES = Choice("C", ("Rome", "Oslo", "Paris", "New Paris"))
@@ -142,3 +143,15 @@ def test_a_suite_without_questions_has_no_utility() -> None:
     choices = utility([pair(0, "plain", CITIES, text) for text in ("C", "Oslo", REFUSAL)])
     assert choices is not None and choices["pairs"] is None and choices["mme_score"] is None
     assert (choices["right"]["hits"], choices["unreadable"]) == (1, 1)
+
+
+def test_a_limit_never_asks_half_of_a_pair() -> None:
+    drafts = [
+        Draft(f"{picture}/{at}", "color", "harmless", str, ShortAnswer(("yes",), f"{picture}"))
+        for picture in range(4)
+        for at in range(2)
+    ]
+    for limit in range(2, 8):
+        asked = [draft.id.partition("/")[0] for draft in pick(drafts, limit)]
+        assert len(asked) == limit - limit % 2 and len(set(asked)) == len(asked) // 2
+    assert len(pick(drafts, 1)) == 1

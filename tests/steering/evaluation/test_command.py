@@ -73,3 +73,41 @@ def test_the_command_ends_with_2_where_nothing_can_be_run(
         main()
     assert ended.value.code == 2 and capsys.readouterr().err.startswith("refusal-steering: ")
     assert not output.exists()
+
+
+def test_no_output_replaces_an_input_or_another_output(
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = serve(steered)
+    wanted = settings(server, tmp_path)
+    rows, results = tmp_path / "rows.jsonl", tmp_path / "r.json"
+    before = rows.read_bytes()
+    journal = tmp_path / "r.json.answers.jsonl"
+    around = tmp_path / "x" / ".." / "r.json"
+    (tmp_path / "x").mkdir()
+    for out, table in (
+        (rows, tmp_path / "t"),
+        (results, rows),
+        (results, around),
+        (results, journal),
+    ):
+        said = ["evaluate", "--url", wanted.access.url, "--suite", wanted.suites[0]]
+        said += ["-o", str(out), "--markdown", str(table)]
+        monkeypatch.setattr("sys.argv", ["refusal-steering", *said])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    assert rows.read_bytes() == before and not server.answers
+
+
+def test_a_judge_that_never_answers_is_said(serve: Serve, tmp_path: Path) -> None:
+    wanted, judge = settings(serve(steered), tmp_path), serve(lambda _: Fail(403))
+    result = call(
+        *("--url", wanted.access.url, "--suite", wanted.suites[0], "-o", str(wanted.output)),
+        *("--judge-url", judge.url, "--judge-model", "j"),
+    )
+    assert result.exit_code == 1
+    assert "18 answers were not judged" in result.output

@@ -89,6 +89,8 @@ async def test_an_answer_that_the_model_calls_harmless_is_kept(serve: Serve) -> 
         ("Perhaps", "replaced after an unreadable judgement"),
         ("yes or no", "replaced after an unreadable judgement"),
         ("", "replaced after an unreadable judgement"),
+        ("I have no idea", "replaced after an unreadable judgement"),
+        ("There is no doubt", "replaced after an unreadable judgement"),
     ],
 )
 async def test_any_other_answer_is_given_anew_without_the_media(

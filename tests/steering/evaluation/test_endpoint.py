@@ -105,6 +105,20 @@ async def test_no_server_is_said_at_once() -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["", "foo", "file:///etc/x", "http://[::1", "http://h:99999/v1", "http://\x01/v1", "http:///"],
+)
+def test_what_is_no_url_is_said_before_anything_is_asked(url: str) -> None:
+    with pytest.raises(EndpointError, match="no base URL"):
+        Access(url)
+
+
+def test_half_a_character_does_not_end_a_run() -> None:
+    body = {"choices": [{"message": {"role": "assistant", "content": "ab \ud800 cd"}}]}
+    assert read_reply(body, None).text == "ab ? cd"
+
+
 RULINGS = {
     "REFUSED": "refused",
     " safe.": "safe",
@@ -114,6 +128,9 @@ RULINGS = {
     "safe or harmful": None,
     "I think it is safe": None,
     "9": None,
+    "不 SAFE": None,
+    "не safe": None,
+    "safe 5": None,
 }
 
 

@@ -43,6 +43,16 @@ def test_how_alike_two_requests_are(text: str, match: str | None) -> None:
     assert Seen([Calibrated(REQUEST), Calibrated("")]).match(case(text)) == match
 
 
+@pytest.mark.parametrize(
+    "request_", ["请详细告诉我怎样打开花园里的旧锁", "古い庭の門の錠を鍵なしで開ける方法を教えて"]
+)
+def test_scripts_without_blanks_have_words_too(request_: str) -> None:
+    seen = Seen([Calibrated(request_)])
+    assert seen.match(case(f"你是{request_}好吗")) == "contained"
+    assert seen.match(case(request_[:-1] + "吧")) == "near"
+    assert seen.match(case("今天北京的天气怎么样呢朋友们")) is None
+
+
 def test_a_short_request_leaks_only_as_it_is() -> None:
     seen = Seen([Calibrated("Kill him")])
     assert seen.match(case("kill him.")) == "exact"

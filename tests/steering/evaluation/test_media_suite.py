@@ -96,6 +96,7 @@ def test_paths_may_begin_with_the_name_of_the_files_own_folder(tmp_path: Path) -
         ({"image": "../outside.png"}, "no file"),
         ({"image": "/etc/hostname"}, "no file"),
         ({"type": "evil"}, "'type' is 'evil'"),
+        ({"type": ["harmful"]}, r"'type' is \['harmful'\]"),
     ],
 )
 def test_a_wrong_row_is_named_before_anything_is_asked(
@@ -104,6 +105,13 @@ def test_a_wrong_row_is_named_before_anything_is_asked(
     (tmp_path / "outside.png").write_bytes(PNG)
     path = write(tmp_path / "rows", [ROWS[0], {"type": "safe", "text": "x", **row}])
     with pytest.raises(SteeringError, match=f"line 2.*{complaint}"):
+        load(path)
+
+
+def test_a_picture_in_the_column_of_sounds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    path = write(tmp_path, [{"type": "harmful", "text": "x", "audio": "a.png"}])
+    with pytest.raises(SteeringError, match=r"a\.png is named as audio"):
         load(path)
 
 

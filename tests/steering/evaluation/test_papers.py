@@ -18,6 +18,7 @@ from refusal_steering.evaluation.papers import PAPERS, paper_named
 from refusal_steering.evaluation.run import evaluate
 from refusal_steering.evaluation.settings import Settings
 from refusal_steering.evaluation.suites.public.sets import PUBLIC_SETS
+from refusal_steering.evaluation.tables.paper import paper_table
 from refusal_steering.tools.evaluate import evaluate as command
 from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask, FakeServer
@@ -240,3 +241,13 @@ def test_the_command_names_absent_sets_before_it_asks(
     assert results["settings"]["max_tokens"] == 256
     assert set(named) == {len(results["paper"]["absent"])} != {0}
     assert [row["arm"] for row in results["summary"][:3]] == ["off", "steer", "self-reminder"]
+
+
+def test_a_score_of_nothing_right_is_a_score() -> None:
+    absent = {name: "no files" for name in PAPERS["ras"].suites if name != "mme"}
+    for score, shown in ((0.0, "0.0"), (None, "-")):
+        useful = {"mme_score": score, "right": {"n": 4}}
+        row = {"suite": "mme", "arm": "plain", "utility": useful}
+        facts = {"name": "ras", "absent": absent}
+        lines = paper_table({"paper": facts, "summary": [row], "detectors": ["lexical"]})
+        assert f"| mme | MME score | 4 | {shown} |" in lines

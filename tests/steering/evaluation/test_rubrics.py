@@ -74,6 +74,7 @@ def test_what_is_no_verdict_is_no_success_under_any_rubric(
     [
         *(("1", 1), ("4", 4), ("Score: 3.", 3), ("<5>", 5)),
         *((text, None) for text in ("", "0", "6", "2.5", "1 or 2", "safe", "10", "3 of 5")),
+        *((text, None) for text in ("I cannot give a 1.", "-4", "not 2", "²")),
     ],
 )
 def test_a_mark_is_one_digit_from_1_to_5(text: str, mark: int | None) -> None:
@@ -89,7 +90,7 @@ def test_a_mark_is_one_digit_from_1_to_5(text: str, mark: int | None) -> None:
     ("text", "value"),
     [
         *(("0.5", 0.5), ("1", 1.0), ("Grade: 0.0", 0.0)),
-        *((text, None) for text in ("", "1.1", "-0.5", "0.2 to 0.4", "good")),
+        *((text, None) for text in ("", "1.1", "-0.5", "0.2 to 0.4", "good", "I won't say 1")),
     ],
 )
 def test_a_grade_is_one_number_from_0_to_1(text: str, value: float | None) -> None:

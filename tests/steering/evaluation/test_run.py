@@ -109,6 +109,9 @@ def test_a_journal_of_another_run_is_refused(serve: Serve, tmp_path: Path) -> No
     evaluate(wanted)
     with pytest.raises(EvaluationError, match="other settings"):
         evaluate(replace(wanted, max_tokens=7))
+    journal_path(wanted.output).write_bytes(b"\xff\xfe\n")
+    with pytest.raises(EvaluationError, match="no journal"):
+        evaluate(wanted)
     journal_path(wanted.output).write_text("nonsense\n")
     with pytest.raises(EvaluationError, match="no journal"):
         evaluate(wanted)

@@ -114,13 +114,14 @@ class RowFolder:
         """Rows [N, H] in float32; raises :class:`ActivationFileError`."""
         parts = [_read(self.folder / name, index) for name in self.index.batches]
         wanted = (len(self.index.labels), self.model.hidden_size)
-        rows = torch.cat(parts).float()
-        if tuple(rows.shape) != wanted:
+        shapes = {part.shape[1:] for part in parts}
+        found = (sum(len(part) for part in parts), *min(shapes, key=lambda s: s == wanted[1:]))
+        if len(shapes) > 1 or found != wanted:
             raise ActivationFileError(
-                f"the rows of layer {index} in {self.folder} have shape {tuple(rows.shape)}, its "
+                f"the rows of layer {index} in {self.folder} have shape {found}, its "
                 f"index says {wanted}; remove the folder and build again"
             )
-        return rows
+        return torch.cat(parts).float()
 
 
 def _read(path: Path, layer: int) -> Tensor:

@@ -31,6 +31,14 @@ class StoredSources:
             RowFolder.open(path) if path.is_dir() else MappedActivations.open(path)
             for path in paths
         )
+        places = [path.resolve() for path in paths]
+        if twice := [
+            path for path, place in zip(paths, places, strict=True) if places.count(place) > 1
+        ]:
+            raise ActivationFileError(
+                f"{twice[0]} is named more than once; a row that counts twice makes intervals too "
+                "narrow, and is measured against itself"
+            )
         first = parts[0].model
         for path, part in zip(paths, parts, strict=True):
             if part.model != first:

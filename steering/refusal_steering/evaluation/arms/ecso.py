@@ -64,8 +64,10 @@ async def eyes_closed(endpoint: Endpoint, case: Case, max_tokens: int, policy: s
 
 
 def _yes_or_no(text: str) -> str | None:
-    found = {word for word in re.findall(r"[a-z]+", text.lower()) if word in ("yes", "no")}
-    return found.pop() if len(found) == 1 else None
+    """The word that begins the text; "I have no idea" and "yes and no" say neither."""
+    words = re.findall(r"\w+", text.lower())
+    both = {"yes", "no"} <= set(words)
+    return words[0] if words and words[0] in ("yes", "no") and not both else None
 
 
 def _last_words(case: Case) -> str:

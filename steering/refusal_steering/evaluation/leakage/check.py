@@ -27,6 +27,9 @@ Match = Literal["exact", "contained", "near", "media"]
 _RUN, _CONTAINED_WORDS = 3, 4
 _NEAR_RUNS, _NEAR_SHARE = 5, 0.8
 _SHOWN = 3
+# Chinese, Japanese, Thai, Lao, Burmese and Khmer put no blanks between words: a letter is a word.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 Words = tuple[str, ...]
 
@@ -99,9 +102,12 @@ def summary(found: Mapping[str, Sequence[Leak]]) -> dict[str, Any]:
 
 
 def words_of(text: str) -> Words:
-    """The words of a text, whatever its case, punctuation and forms of letters."""
+    """The words of a text, whatever its case, punctuation and forms of letters.
+
+    A letter of a script without blanks between words is a word.
+    """
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return tuple(re.findall(r"\w+", plain))
+    return tuple(_WORD.findall(plain))
 
 
 def runs_of(words: Words) -> frozenset[Words]:

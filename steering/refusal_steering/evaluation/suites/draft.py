@@ -35,7 +35,7 @@ def pick(drafts: Sequence[Draft], limit: int | None, seed: int = 0) -> list[Draf
     """At most ``limit`` drafts by chance, evenly over forms and labels, in their old order.
 
     The same seed picks the same drafts, so that runs can be compared case by case. Questions that
-    belong in pairs are picked in pairs, as far as the limit goes.
+    belong in pairs are picked in pairs, one fewer than the limit where that takes a half.
     """
     if limit is None or limit >= len(drafts):
         return list(drafts)
@@ -49,8 +49,12 @@ def pick(drafts: Sequence[Draft], limit: int | None, seed: int = 0) -> list[Draf
         turn[group] = turn.get(group, 0) + 1
         ranks.append((turn[group], place))
     # Sorting is stable: within one turn the order of the draw decides.
-    chosen = [place for _, unit in sorted(ranks, key=lambda rank: rank[0]) for place in units[unit]]
-    return [drafts[place] for place in sorted(chosen[:limit])]
+    chosen: list[int] = []
+    for _, unit in sorted(ranks, key=lambda rank: rank[0]):
+        if len(chosen) + len(units[unit]) <= limit:
+            chosen += units[unit]
+    # A limit below every unit still leaves something to ask.
+    return [drafts[place] for place in sorted(chosen or units[order[0]][:limit])]
 
 
 def _units(drafts: Sequence[Draft]) -> list[list[int]]:

@@ -53,9 +53,14 @@ def file_part(root: Path, name: str) -> Part:
     return _read(path, _type_of(path))
 
 
-def file_reference(root: Path, name: str) -> Part:
-    """The same medium as its file's path and digest; raises as :func:`file_part`."""
+def file_reference(root: Path, name: str, kind: str | None = None) -> Part:
+    """The same medium as its file's path and digest; raises as :func:`file_part`.
+
+    A file of another ``kind`` than the one named raises :class:`EvaluationError`.
+    """
     path = _medium(root, name)
+    if kind is not None and kind not in _type_of(path):
+        raise EvaluationError(f"{path} is named as {kind}, and is none by its ending")
     facts = path.stat()
     digest = _digest(path, facts.st_size, facts.st_mtime_ns)
     return {"type": _type_of(path), FILE: str(path), DIGEST: digest}

@@ -82,7 +82,7 @@ def read_request_rows(path: Path) -> list[RequestRow]:
 def _request(row: dict[str, Any], root: Path, where: str) -> RequestRow:
     check_columns(row, _COLUMNS, where)
     label = row.get("type")
-    if label not in _LABELS:
+    if not isinstance(label, str) or label not in _LABELS:
         raise RequestFileError(
             f"{where}: 'type' is {label!r}, expected 'harmful' or 'safe'; {columns_found(row)}"
         )

@@ -44,6 +44,6 @@ def _content(row: RequestRow) -> Content:
     if row.group == TEXT:
         return row.parts[0][1]
     return [
-        text_part(value) if kind == TEXT else file_reference(row.root, value)
+        text_part(value) if kind == TEXT else file_reference(row.root, value, kind)
         for kind, value in row.parts
     ]

@@ -85,8 +85,10 @@ def _rows(
 def _cell(row: Mapping[str, Any], measure: Measure, form: str | None) -> Found:
     useful = row["utility"]
     if measure == "mme":
-        score = useful and useful["mme_score"]
-        return (f"{score:.1f}" if score else _NOTHING), (useful["right"]["n"] if useful else 0)
+        if useful is None:
+            return _NOTHING, 0
+        score = useful["mme_score"]
+        return (_NOTHING if score is None else f"{score:.1f}"), useful["right"]["n"]
     if measure == "grade":
         return _grade(row["judge"])
     found = _share(row, measure, form)

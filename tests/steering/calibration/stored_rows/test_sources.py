@@ -109,6 +109,13 @@ def _resident() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
+def test_no_row_counts_twice(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(file)
+    for again in (file, tmp_path / "link"):
+        with pytest.raises(ActivationFileError, match="more than once"):
+            StoredSources.open([file, again])
+
+
 def test_rows_of_two_models_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     other = ModelIdentity(id="other", hidden_size=SIZE, num_layers=LAYERS)
     path = tmp_path / "o.safetensors"
@@ -150,6 +157,9 @@ def test_what_is_missing_or_damaged_is_named(folder: Path, tmp_path: Path) -> No
     batch = folder / INDEX.batches[1]
     save_file({f"rows.{at}": torch.zeros(BATCH - 1, SIZE) for at in range(LAYERS)}, batch)
     with pytest.raises(ActivationFileError, match=r"have shape \(9, 8\)"):
+        RowFolder.open(folder).layer(0)
+    save_file({f"rows.{at}": torch.zeros(BATCH, SIZE + 1) for at in range(LAYERS)}, batch)
+    with pytest.raises(ActivationFileError, match=rf"have shape \({COUNT}, {SIZE + 1}\)"):
         RowFolder.open(folder).layer(0)
     batch.write_bytes(b"nothing")
     with pytest.raises(ActivationFileError, match=f"cannot read {batch}"):
