@@ -2,10 +2,11 @@
 
     python -m tests.bench.latency [--model PATH] [--rounds 5] [--out FILE]
 
-One server with the demo's policies streams answers of equal length to the same requests, one at a
-time and eight at once. Policies take turns, in a new order each round; each ratio compares a
-request with the same request under ``off`` in the same round, and ``off, again`` shows the noise.
-Every request has a cache salt of its own, so none finds another's prefix in the cache.
+One server with the demo's policies streams answers to the same requests, one at a time and eight
+at once. A refusal ends early, so times between tokens are means over the tokens that came. Policies
+take turns, in a new order each round; each ratio compares a request with the same request under
+``off`` in the same round, and ``off, again`` shows the noise. Every request has a cache salt of its
+own, so none finds another's prefix in the cache.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from tests.bench.latency_table import BASELINE, Sample, rows, table
 from tests.server.fixtures.live import KEY, ROOT, launched
 
 TOKENS, EACH = 24, 4
+# The shortest answer whose time between tokens says something.
+SHORTEST = 6
 CONCURRENCY = (1, 2 * EACH)
 LABELS: tuple[Label, ...] = ("harmless", "harmful")
 # The row of a table, and the policy that it asks for.
@@ -124,7 +127,7 @@ class Caller:
                 yield Sample(concurrency, number, place, self.prompts[place][0], arm, *times)
 
     async def ask(self, prompt: str, policy: str) -> tuple[float, float]:
-        """TTFT and TPOT, in seconds, of one streamed answer of exactly ``TOKENS`` tokens."""
+        """TTFT and TPOT, in seconds, of one streamed answer of at most ``TOKENS`` tokens."""
         begin, tokens = time.perf_counter(), 0
         first = last = None
         stream: Any = await self.client.chat.completions.create(
@@ -134,12 +137,7 @@ class Caller:
             temperature=0.0,
             stream=True,
             stream_options={"include_usage": True},
-            # A refusal ends after a few tokens, too few to time: ignore_eos has them go on.
-            extra_body={
-                "steering": {"policy": policy},
-                "ignore_eos": True,
-                "cache_salt": uuid.uuid4().hex,
-            },
+            extra_body={"steering": {"policy": policy}, "cache_salt": uuid.uuid4().hex},
         )
         async for chunk in stream:
             for choice in chunk.choices:
@@ -149,12 +147,12 @@ class Caller:
         header = stream.response.headers.get("x-steering", "")
         if f"policy={policy}" not in header.split(";"):
             raise RuntimeError(f"policy {policy!r} was asked; the server's header is {header!r}")
-        if first is None or last is None or tokens != TOKENS:
+        if first is None or last is None or tokens < SHORTEST:
             raise RuntimeError(
                 f"an answer under {policy!r} has {tokens} tokens, and "
-                f"{'no' if first is None else 'some'} text; expected {TOKENS} tokens with text"
+                f"{'no' if first is None else 'some'} text; expected {SHORTEST} with text at least"
             )
-        return first - begin, (last - first) / (TOKENS - 1)
+        return first - begin, (last - first) / (tokens - 1)
 
 
 if __name__ == "__main__":

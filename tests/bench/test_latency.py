@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
-from tests.bench.latency import ARMS, CONCURRENCY, LABELS, TOKENS, Caller, prompts
+from tests.bench.latency import ARMS, CONCURRENCY, LABELS, SHORTEST, TOKENS, Caller, prompts
 from tests.bench.latency_table import BASELINE, Sample, rows, table
 
 TTFT = {"a": 1.5, BASELINE: 1.0}
@@ -155,7 +155,7 @@ def test_every_arm_gets_the_same_requests_and_no_cached_prefix(concurrency: int)
     ("script", "words"),
     [
         (Script(policy="mars"), "policy 'off' was asked"),
-        (Script(tokens=TOKENS - 1), f"{TOKENS - 1} tokens"),
+        (Script(tokens=SHORTEST - 1), f"{SHORTEST - 1} tokens"),
         (Script(text=""), "no text"),
     ],
 )
