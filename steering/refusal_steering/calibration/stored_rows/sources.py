@@ -13,6 +13,9 @@ from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.activation_file import ActivationFileError, MappedActivations
 from refusal_steering.calibration.stored_rows.folder import RowFolder
 
+# A page shows groups by name.
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSources:
@@ -45,6 +48,12 @@ class StoredSources:
                 raise ActivationFileError(
                     f"{path} has rows of {_shown(part.model)}, {paths[0]} of {_shown(first)}; name "
                     "rows of one model"
+                )
+        for name in {group for part in parts for group in part.groups}:
+            if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+                raise ActivationFileError(
+                    f"a group of rows is named {name[:_LONGEST_NAME]!r}; expected 1 to "
+                    f"{_LONGEST_NAME} characters on one line"
                 )
         layers = set(parts[0].layers).intersection(*(part.layers for part in parts))
         if not layers:

@@ -116,6 +116,15 @@ def test_no_row_counts_twice(file: Path, tmp_path: Path) -> None:
             StoredSources.open([file, again])
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 201])
+def test_a_group_has_a_name_that_a_page_can_show(folder: Path, name: str) -> None:
+    path = folder / INDEX_FILE
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps({**fields, "groups": [name, *fields["groups"][1:]]}))
+    with pytest.raises(ActivationFileError, match="a group of rows is named"):
+        StoredSources.open([folder])
+
+
 def test_rows_of_two_models_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     other = ModelIdentity(id="other", hidden_size=SIZE, num_layers=LAYERS)
     path = tmp_path / "o.safetensors"
