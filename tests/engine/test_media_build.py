@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,8 @@ engine:
 """
 ENGINE = {"kv_cache_memory_bytes": 128 << 20, "max_num_seqs": 16, "skip_mm_profiling": True}
 SHARE = {"train": 24, "tune": 10}
+ROWS = 3 * 2 * sum(SHARE.values())
+MARK = "STEERING_TEST_BUILD"
 MADE = ("static", "omnisteer", "promptgate", "mars")
 # Logits of the tiny model are steep, and the engine adds in another order.
 LOGPROB, COEFFICIENT, SCORE = 1e-2, 1e-2, 2e-3
@@ -63,9 +69,23 @@ def own_data(folder: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A build that Ctrl-C has ended while it read rows: what it said, and what it left.
+
+    ``batches`` are the files of rows with the times when they were written, ``left`` processes.
+    """
+
+    folder: Path
+    command: list[str]
+    status: int
+    said: list[str]
+    batches: dict[Path, int]
+    left: list[int]
+
+
 @pytest.fixture(scope="module")
-def built(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a build by the command line."""
+def ended(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder = tmp_path_factory.mktemp("build")
     (folder / "server.yaml").write_text(SERVER)
     data = own_data(folder / "data")
@@ -74,9 +94,68 @@ def built(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactor
     command += ["--data", str(data), "-o", str(folder / "out"), "--rows", str(SHARE["train"])]
     command += ["--budget", "0.1", "--gate-budget", "0.1"]
     command += ["--engine-args", json.dumps(ENGINE)]
+    marked = environment({MARK: str(folder)})
+    with one_engine(), (folder / "said").open("w") as said:
+        # A group of its own, which the terminal would send Ctrl-C to as a whole.
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=marked, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 400
+            while not batches_of(folder):
+                assert process.poll() is None and time.monotonic() < deadline, folder / "said"
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)
+            status = process.wait(120)
+            # Python's own tracker of shared memory ends a moment later.
+            deadline = time.monotonic() + 30
+            while marked_processes(folder) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        finally:
+            left = marked_processes(folder)
+            for one in left:
+                os.kill(one, signal.SIGKILL)
+    found = {path: path.stat().st_mtime_ns for path in batches_of(folder)}
+    lines = (folder / "said").read_text().splitlines()
+    return Ended(folder, command, status, lines, found, left)
+
+
+def batches_of(folder: Path) -> list[Path]:
+    return sorted((folder / "out" / "work").glob("rows-*/*.safetensors"))
+
+
+def marked_processes(folder: Path) -> list[int]:
+    """Ids of processes that have come from the build."""
+    mark = f"{MARK}={folder}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_process(ended: Ended) -> None:
+    assert ended.status == 130, ended.said[-20:]
+    own = [line for line in ended.said if line.startswith("refusal-steering:")]
+    assert own == ["refusal-steering: ended by the user"]
+    assert not any("Traceback" in line for line in ended.said)
+    assert ended.left == []
+    assert 0 < len(ended.batches) < ROWS / 16
+
+
+@pytest.fixture(scope="module")
+def built(ended: Ended) -> Path:
+    """The folder of the build, which the same command has brought to its end."""
+    folder = ended.folder
     with one_engine():
         done = subprocess.run(
-            command, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=800
+            ended.command,
+            cwd=ROOT,
+            env=environment({}),
+            capture_output=True,
+            text=True,
+            timeout=800,
         )
     # A random model refuses nothing, so that there is nothing that RAS could steer towards.
     assert done.returncode == 1, done.stderr[-3000:]
@@ -84,6 +163,12 @@ def built(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactor
         "ras is left out"
     ]
     return folder
+
+
+def test_rows_that_were_read_before_are_not_read_again(ended: Ended, built: Path) -> None:
+    assert len(batches_of(built)) > len(ended.batches)
+    for path, written in ended.batches.items():
+        assert path.stat().st_mtime_ns == written
 
 
 @pytest.fixture(scope="module")
