@@ -102,7 +102,7 @@ def _section(path: Path | None) -> dict[str, Any]:
     try:
         document = _expanded(yaml.safe_load(path.read_text(encoding="utf-8")))
         return {name.replace("-", "_"): value for name, value in document["engine"].items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
         raise typer.BadParameter(
             f"{path} is not a server's configuration with an `engine` section: {error}"
         ) from error

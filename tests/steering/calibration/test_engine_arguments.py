@@ -71,3 +71,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     for name in ("c.yaml", "missing.yaml"):
         with pytest.raises(typer.BadParameter, match="not a server's configuration"):
             engine_arguments("{}", tmp_path / name)
+
+
+def test_a_configuration_that_holds_itself_is_no_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("engine: &again [*again]\n")
+    with pytest.raises(typer.BadParameter, match="is not a server's configuration"):
+        engine_arguments("{}", path)
