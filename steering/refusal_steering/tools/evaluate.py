@@ -146,7 +146,9 @@ def _check_outputs(written: Sequence[Path | None], read: Sequence[Path]) -> None
     for path in paths:
         file_out(path, read)
     if len({path.resolve() for path in paths}) < len(paths):
-        raise EvaluationError(f"the results, their journal and the table are one file: {paths[-1]}")
+        raise EvaluationError(
+            f"two of results, journal and table would both be written to {paths[-1]}"
+        )
 
 
 def _read_files(suites: Sequence[str] | None, calibration: Sequence[str] | None) -> list[Path]:
