@@ -59,6 +59,7 @@ STEERING_STATUSES = {
             "invalid_omnibench",
             "invalid_prompts",
             "invalid_requests",
+            "request_medium_missing",
             "invalid_residual_rows",
             "invalid_token_rows",
             "missing_extra",

@@ -17,6 +17,7 @@ NEED_MORE = {"build": "calibrate", "calibrate": "calibrate", "report": "calibrat
 NEED_MORE |= {
     "evaluate": "evaluate",
     "gate": "calibrate",
+    "phenomena": "calibrate",
     "risks": "calibrate",
     "train": "calibrate",
 }

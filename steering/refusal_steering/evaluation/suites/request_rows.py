@@ -39,6 +39,8 @@ class RequestFileError(SteeringError):
 class RequestMediaError(RequestFileError):
     """A row names a file that is not there."""
 
+    code: ClassVar[str] = "request_medium_missing"
+
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
