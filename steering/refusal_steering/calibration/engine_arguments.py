@@ -101,15 +101,14 @@ def _section(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         document = _expanded(yaml.safe_load(path.read_text(encoding="utf-8")))
-        return {name.replace("-", "_"): value for name, value in document["engine"].items()}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise typer.BadParameter(f"{path} is not a server's configuration: {error}") from error
+    section = document.get("engine") if isinstance(document, dict) else None
+    if not isinstance(section, dict):
         raise typer.BadParameter(
-            f"{path} is not a server's configuration with an `engine` section: {error}"
-        ) from error
-    except AttributeError as error:
-        raise typer.BadParameter(
-            f"{path} is not a server's configuration: its `engine` section holds no settings"
-        ) from error
+            f"{path} is not a server's configuration: it has no `engine` section with settings"
+        )
+    return {str(name).replace("-", "_"): value for name, value in section.items()}
 
 
 def _expanded(value: Any) -> Any:

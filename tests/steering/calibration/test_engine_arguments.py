@@ -65,7 +65,7 @@ def test_what_is_no_object_is_refused(given: str) -> None:
         engine_arguments(given)
 
 
-@pytest.mark.parametrize("text", ["server: {}", "engine: 3", "engine: [", "- 1"])
+@pytest.mark.parametrize("text", ["", "server: {}", "engine: 3", "engine: [", "- 1"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     for name in ("c.yaml", "missing.yaml"):
