@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
+from refusal_steering.tools.interrupt import ENDED, STATUS, ends_on_ctrl_c
 
 # Imported when asked for: some of them load torch, matplotlib or the engine.
 COMMANDS = {
@@ -32,9 +33,6 @@ COMMANDS = {
     "report": ("report", "Write the HTML report of saved measurements."),
     "omnibench": ("omnibench", "Render text requests as images, videos and speech."),
 }
-
-
-_INTERRUPTED = 130
 
 
 def app(wanted: str | None) -> typer.Typer:
@@ -70,7 +68,7 @@ def main() -> None:
     """
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        with naming_the_extra(wanted):
+        with ends_on_ctrl_c(), naming_the_extra(wanted):
             # Without a command, the help is shown in the library's own way.
             status = app(wanted)(standalone_mode=wanted is None)
     except SteeringError as error:
@@ -78,16 +76,16 @@ def main() -> None:
     except TyperException as error:
         _end(f"{error.format_message()}{_see(wanted)}")
     except KeyboardInterrupt:
-        status = _INTERRUPTED
+        status = STATUS
     except typer.Abort:
-        _end("ended by the user")
+        _end(ENDED)
     except OSError as error:
         if error.filename is None:
             raise
         _end(f"{error.filename}: {error.strerror}")
     # The library turns Ctrl-C into this status.
-    if status == _INTERRUPTED:
-        _end("ended by the user", _INTERRUPTED)
+    if status == STATUS:
+        _end(ENDED, STATUS)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -285,7 +285,7 @@ def test_health_routes_need_no_key_and_tell_versions(server: LiveServer) -> None
     assert version["policy_version"] == header(server.chat())["version"]
     assert version["vllm"].startswith("0.")
     digests = {bundle["digest"] for bundle in version["bundles"].values()}
-    assert len(digests) == 2
+    assert len(digests) == 3
 
 
 def test_metrics_hold_the_engines_and_ours(server: LiveServer) -> None:
