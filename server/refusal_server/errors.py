@@ -51,6 +51,7 @@ STEERING_STATUSES = {
             "detector_unavailable",
             "degenerate_direction",
             "endpoint_unusable",
+            "engine_ended",
             "invalid_activations",
             "invalid_chat_template",
             "invalid_evaluation",

@@ -41,6 +41,12 @@ class UnsupportedEngineError(SteeringError):
     code = "unsupported_engine"
 
 
+class EngineEndedError(SteeringError):
+    """The engine has ended while it was asked something; no request is to blame."""
+
+    code = "engine_ended"
+
+
 class DirectiveError(SteeringError):
     """A request asks for steering in a way that has no meaning."""
 

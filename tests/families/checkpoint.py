@@ -21,31 +21,24 @@ from torch import Tensor
 
 from tests.families.family import END, PAD, START, TinyFamily
 from tests.families.requests import words
-from tests.models.tiny_tokenizer import Vocabulary, describe, train
+from tests.models.tiny_tokenizer import TURNS, Vocabulary, describe, train
 
 REFUSAL = " I cannot help with that."
 _OUTPUT_GAIN, _SELDOM = 4.0, 0.1
 # Logits of a planted token. The largest of the others is about 13, and the twentieth 6.
 _LIKELY, _UNLIKELY = 22.0, 8.0
 _LEARNT = 8
-_TEMPLATE = """\
+_TEMPLATE = (
+    """\
 {%- macro render(part) -%}
 {%- set kind = part['type'] -%}
 {%- if kind == 'text' -%}{{ part['text'] }}
 PLACEHOLDERS
 {%- endif -%}
 {%- endmacro -%}
-{%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\\n' -}}
-{%- if message['content'] is string -%}
-{{- message['content'] -}}
-{%- else -%}
-{%- for part in message['content'] -%}{{- render(part) -}}{%- endfor -%}
-{%- endif -%}
-{{- '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
+    + TURNS
+)
 
 
 def write_checkpoint(family: TinyFamily, out: Path) -> Path:

@@ -45,18 +45,7 @@ Write a list of the things that you would need, then write down how you would us
 """
 VOCABULARY_SIZE = 640
 """Upper bound: the corpus runs out of pairs that occur twice well before."""
-CHAT_TEMPLATE = """\
-{%- macro render(part) -%}
-{%- set kind = part['type'] -%}
-{%- if kind.startswith('image') -%}<|vision_bos|><|IMAGE|><|vision_eos|>
-{%- elif kind.startswith('video') -%}<|vision_bos|><|VIDEO|><|vision_eos|>
-{%- elif 'audio' in kind -%}<|audio_bos|><|AUDIO|><|audio_eos|>
-{%- else -%}{{ part['text'] }}
-{%- endif -%}
-{%- endmacro -%}
-{%- if messages[0]['role'] != 'system' -%}
-{{- '<|im_start|>system\\nYou are a careful assistant.<|im_end|>\\n' -}}
-{%- endif -%}
+TURNS = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\\n' -}}
 {%- if message['content'] is string -%}
@@ -68,6 +57,23 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
+"""The part of a chat template that writes the turns; it calls the macro `render`."""
+CHAT_TEMPLATE = (
+    """\
+{%- macro render(part) -%}
+{%- set kind = part['type'] -%}
+{%- if kind.startswith('image') -%}<|vision_bos|><|IMAGE|><|vision_eos|>
+{%- elif kind.startswith('video') -%}<|vision_bos|><|VIDEO|><|vision_eos|>
+{%- elif 'audio' in kind -%}<|audio_bos|><|AUDIO|><|audio_eos|>
+{%- else -%}{{ part['text'] }}
+{%- endif -%}
+{%- endmacro -%}
+{%- if messages[0]['role'] != 'system' -%}
+{{- '<|im_start|>system\\nYou are a careful assistant.<|im_end|>\\n' -}}
+{%- endif -%}
+"""
+    + TURNS
+)
 
 
 @dataclass(frozen=True, slots=True)

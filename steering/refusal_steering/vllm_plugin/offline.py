@@ -14,7 +14,7 @@ from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
 from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, PromptRows, Steered
-from refusal_steering.errors import SteeringError
+from refusal_steering.errors import EngineEndedError, SteeringError
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.trace import Reading
 from refusal_steering.vllm_plugin.protocols import OfflineEngine, OfflineOutput, RankAnswer
@@ -216,9 +216,16 @@ class OfflineModel:
     def _chat(
         self, conversations: Sequence[Messages], params: list[Any]
     ) -> Sequence[OfflineOutput]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         chat = {**self._template.chat, **self._hearing}
         try:
             return self._engine.chat(list(conversations), params, use_tqdm=False, **chat)
+        except EngineDeadError as error:
+            raise EngineEndedError(
+                "vLLM's engine has ended; see its messages above, then start the command again, "
+                "which goes on where it was"
+            ) from error
         # A template without a medium's placeholder, a prompt that is too long: all its own errors.
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__

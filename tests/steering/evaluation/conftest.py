@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -27,3 +28,15 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub answers."""
+
+    class Closed:
+        @staticmethod
+        def hf_hub_download(*_: object, **__: object) -> str:
+            raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Closed)

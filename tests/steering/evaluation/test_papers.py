@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,9 @@ from tests.steering.evaluation.conftest import Serve
 from tests.steering.evaluation.fake_server import Ask, FakeServer
 from tests.steering.evaluation.texts import ANSWER, REFUSAL
 
+pytestmark = pytest.mark.usefixtures("no_hub")
+
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed:
-        @staticmethod
-        def hf_hub_download(*_: object, **__: object) -> str:
-            raise ConnectionError("no route")
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Closed)
 
 
 def run(server: FakeServer, folder: Path, paper: str, judge: str | None = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import base64
 import importlib
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from refusal_steering.evaluation.suites.public.sets import PUBLIC_SETS
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
 from refusal_steering.evaluation.suites.suites import Suite, load_suite
 from tests.needs import ROOT
+
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 16
 SOUND = b"ID3sound"
@@ -40,16 +41,6 @@ def save(path: Path, content: Any) -> Path:
     else:
         path.write_text(json.dumps(content), encoding="utf-8")
     return path
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed:
-        @staticmethod
-        def hf_hub_download(*_: object, **__: object) -> str:
-            raise ConnectionError("no route")
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Closed)
 
 
 def kinds(suite: Suite) -> list[str]:

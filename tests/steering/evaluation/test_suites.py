@@ -23,6 +23,8 @@ from refusal_steering.prompts.contrast_set import FORMS, load_items
 from tests.needs import SHARED, need
 from tests.steering.evaluation.plain_cases import file_cases
 
+pytestmark = pytest.mark.usefixtures("no_hub")
+
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 16
 
 
@@ -47,16 +49,6 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def replace_hub(monkeypatch: pytest.MonkeyPatch, library: type) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", library)
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed:
-        @staticmethod
-        def hf_hub_download(*_: object, **__: object) -> str:
-            raise ConnectionError("no route")
-
-    replace_hub(monkeypatch, Closed)
 
 
 def test_contrast_holds_only_held_out_items_in_all_forms() -> None:

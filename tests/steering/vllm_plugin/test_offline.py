@@ -8,7 +8,7 @@ import pytest
 
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.engine import EngineFacts
-from refusal_steering.errors import SteeringError
+from refusal_steering.errors import EngineEndedError, SteeringError
 from refusal_steering.vllm_plugin.offline import OfflineModel, Template
 
 pytest.importorskip("vllm")
@@ -35,4 +35,16 @@ class Unreadable:
 def test_what_vllm_says_of_a_conversation_becomes_an_error_that_a_build_can_note() -> None:
     model = OfflineModel(Unreadable(), FACTS, Template(), 16)
     with pytest.raises(SteeringError, match=r"replacement for mm_items\['video'\]"):
+        model.answers([[{"role": "user", "content": "Hello."}]], 1)
+
+
+def test_an_engine_that_has_ended_is_no_fault_of_a_conversation() -> None:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    class Ended(Unreadable):
+        def chat(self, *_: object, **__: object) -> NoReturn:
+            raise EngineDeadError
+
+    model = OfflineModel(Ended(), FACTS, Template(), 16)
+    with pytest.raises(EngineEndedError, match="engine has ended"):
         model.answers([[{"role": "user", "content": "Hello."}]], 1)

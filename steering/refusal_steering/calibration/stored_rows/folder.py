@@ -112,7 +112,7 @@ class RowFolder:
 
     def layer(self, index: int) -> Tensor:
         """Rows [N, H] in float32; raises :class:`ActivationFileError`."""
-        parts = [_read(self.folder / name, index) for name in self.index.batches]
+        parts = [read_rows(self.folder / name, index) for name in self.index.batches]
         wanted = (len(self.index.labels), self.model.hidden_size)
         shapes = {part.shape[1:] for part in parts}
         found = (sum(len(part) for part in parts), *min(shapes, key=lambda s: s == wanted[1:]))
@@ -124,7 +124,8 @@ class RowFolder:
         return torch.cat(parts).float()
 
 
-def _read(path: Path, layer: int) -> Tensor:
+def read_rows(path: Path, layer: int) -> Tensor:
+    """Rows [n, H] behind ``layer`` of one batch; raises :class:`ActivationFileError`."""
     try:
         with safe_open(path, framework="pt") as file:
             found: Tensor = file.get_tensor(f"rows.{layer}")

@@ -9,17 +9,17 @@ on disk and 290 MB of memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from refusal_steering.calibration.stored_rows.folder import RowIndex
+from refusal_steering.calibration.stored_rows.at_fault import name_the_one
+from refusal_steering.calibration.stored_rows.folder import RowIndex, read_rows
 from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline.media.requests import MediaRequest, Requests
@@ -38,7 +38,7 @@ class StoredRows:
 
     def layer(self, index: int) -> Tensor:
         """Rows [N, H] in float32 behind one layer."""
-        return torch.cat([_read(path, index) for path in self.batches]).float()
+        return torch.cat([read_rows(path, index) for path in self.batches]).float()
 
 
 def collected(model: ServedModel, requests: Requests, work: Work) -> StoredRows:
@@ -77,14 +77,11 @@ def _index(model: ServedModel, requests: Requests) -> RowIndex:
     )
 
 
-def _rows(model: ServedModel, batch: tuple[MediaRequest, ...]) -> Tensor:
+def _rows(model: ServedModel, batch: Sequence[MediaRequest]) -> Tensor:
     try:
         found = model.rows([one.messages() for one in batch])
     except Exception as error:
-        # One of many is at fault; alone it can be named.
-        for one in batch:
-            _alone(model, one)
-        raise SteeringError(f"a batch of {len(batch)} requests cannot be read: {error}") from error
+        name_the_one(batch, lambda one: model.rows([one.messages()]), error)
     strange = (~torch.isfinite(found)).flatten(1).any(1).nonzero().flatten().tolist()
     if strange:
         raise SteeringError(
@@ -94,26 +91,6 @@ def _rows(model: ServedModel, batch: tuple[MediaRequest, ...]) -> Tensor:
     return found
 
 
-def _alone(model: ServedModel, one: MediaRequest) -> None:
-    try:
-        model.rows([one.messages()])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise SteeringError(
-            f"request {one.id!r} ({one.group}) cannot be read: {reason}. Every row counts, so "
-            "nothing goes on without it; correct it or take it out"
-        ) from error
-
-
 def _save(path: Path, rows: Tensor) -> None:
     layers = rows.bfloat16().unbind(1)
     save_tensors(path, {f"rows.{at}": one for at, one in enumerate(layers)}, {})
-
-
-def _read(path: Path, layer: int) -> Tensor:
-    try:
-        with safe_open(path, framework="pt") as file:
-            found: Tensor = file.get_tensor(f"rows.{layer}")
-            return found
-    except (OSError, SafetensorError) as error:
-        raise SteeringError(f"cannot read {path}: {error}; remove it and build again") from error

@@ -34,7 +34,7 @@ class MediaExample:
     told: Conversation | MediaRequest
 
     @property
-    def name(self) -> str:
+    def id(self) -> str:
         """What the request is called by whoever wrote it."""
         return self.told.id if isinstance(self.told, MediaRequest) else self.label.item_id
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from refusal_steering.calibration.stored_rows.at_fault import name_the_one
 from refusal_steering.calibration.token_rows.growing import GrowingRows, Wanted
 from refusal_steering.calibration.token_rows.prompts import MARKED, turn_opening
 from refusal_steering.calibration.token_rows.row_files import TokenIndex, TokenRows
 from refusal_steering.engine import Messages, ServedModel
-from refusal_steering.errors import SteeringError
+from refusal_steering.errors import EngineEndedError, SteeringError
 from refusal_steering.pipeline.media.gate.examples import MediaExample, MediaExamples
 from refusal_steering.pipeline.media.work import Kept, Work
 
@@ -120,25 +121,18 @@ def _append(
         for prompt in model.prompt_rows(asked, layers):
             rows.append(prompt.ids, prompt.layers)
     except Exception as error:
-        # One of many is at fault; alone it can be named.
-        for one in batch:
-            _alone(model, one, turns, layers)
-        raise SteeringError(f"a batch of {len(batch)} prompts cannot be read: {error}") from error
 
+        def alone(one: MediaExample) -> None:
+            list(model.prompt_rows([one.messages(systems=turns.systems)], layers))
 
-def _alone(model: ServedModel, one: MediaExample, turns: Turns, layers: Sequence[int]) -> None:
-    try:
-        list(model.prompt_rows([one.messages(systems=turns.systems)], layers))
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise SteeringError(
-            f"request {one.name!r} ({one.group}) cannot be read: {reason}"
-        ) from error
+        name_the_one(batch, alone, error)
 
 
 def _rendered(model: ServedModel, messages: Messages) -> tuple[int, ...] | None:
     try:
         return model.answers([messages], 1)[0].prompt
-    # Templates are programs: whatever they raise, they do not take this.
-    except Exception:
+    except EngineEndedError:
+        raise
+    # The template does not take this.
+    except SteeringError:
         return None
