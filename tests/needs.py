@@ -47,6 +47,7 @@ NEEDS = {
     for need in (
         _program("prometheus", "prometheus"),
         _program("promtool", "prometheus"),
+        _program("amtool", "prometheus-alertmanager"),
         _program("espeak-ng", "espeak-ng"),
         Need(
             "chromium",

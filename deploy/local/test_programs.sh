@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what some tests need and pip cannot bring, on Debian or Ubuntu: a browser, Prometheus
-# with promtool, and a speech synthesiser. Does nothing where all of it is there.
+# and Alertmanager with their checkers, and a speech synthesiser. Does nothing where all of it is there.
 set -euo pipefail
 
 declare -A package_of=(
     [chromium]=chromium
     [prometheus]=prometheus
     [promtool]=prometheus
+    [amtool]=prometheus-alertmanager
     [espeak-ng]=espeak-ng
 )
 missing=()

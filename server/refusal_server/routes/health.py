@@ -10,8 +10,11 @@ from fastapi.responses import JSONResponse
 from refusal_server import __version__
 from refusal_server.http.service import Service
 
-PATHS = ("/live", "/ready", "/health", "/version")
+PROBE = "/health"
+PATHS = ("/live", "/ready", PROBE, "/version")
 router = APIRouter()
+# Balancers ask the port that they send work to, which need not be the ops port.
+probe = APIRouter()
 
 
 @router.api_route("/live", methods=["GET", "HEAD"])
@@ -21,7 +24,8 @@ async def live() -> dict[str, str]:
 
 
 @router.api_route("/ready", methods=["GET", "HEAD"])
-@router.api_route("/health", methods=["GET", "HEAD"])
+@router.api_route(PROBE, methods=["GET", "HEAD"])
+@probe.api_route(PROBE, methods=["GET", "HEAD"])
 async def ready(request: Request) -> JSONResponse:
     """200 when work is taken, else 503 with the reason."""
     service: Service = request.app.state.service

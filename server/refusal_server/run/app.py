@@ -26,18 +26,18 @@ from refusal_server.settings import Settings
 
 
 def build_app(service: Service, settings: Settings) -> FastAPI:
-    """What callers reach; health and metrics are here only where there is no ops port.
+    """What callers reach; of health and metrics only the probe where there is an ops port.
 
     Middlewares are added from the inside out.
     """
     alone = settings.ops_port is None
-    operations = (health.router, metrics.router) if alone else ()
+    operations = (health.router, metrics.router) if alone else (health.probe,)
     app = _bare_app(service, (chat.router, moderations.router, models.router, *operations))
     # Behind the body: an answer to a request that is still being sent may never be read.
-    open_while_draining = (*health.PATHS, metrics.PATH) if alone else ()
+    public = health.PATHS if alone else (health.PROBE,)
+    open_while_draining = (*public, metrics.PATH) if alone else public
     app.add_middleware(DrainMiddleware, health=service.health, public=open_while_draining)
     _guard(app, settings, (chat.PATH, moderations.PATH), settings.limits.body_bytes)
-    public = health.PATHS if alone else ()
     app.add_middleware(
         AuthMiddleware,
         admit=service.keys.admit,

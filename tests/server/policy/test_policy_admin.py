@@ -55,6 +55,8 @@ def test_with_an_ops_port_callers_find_no_operations(ops: Ops) -> None:
     for path in ("/metrics", "/ready", "/live", "/version", POLICY, "/admin/recent"):
         assert callers.get(path, headers=BEARER).status_code == 404
     assert len(callers.get("/v1/models").json()["data"]) == 2
+    # Balancers ask for health where they send work, and have no key.
+    assert callers.get("/health").status_code == callers.head("/health").status_code == 200
     alone = TestClient(build_app(ops.service, Settings()))
     assert alone.get("/metrics").status_code == alone.get("/ready").status_code == 200
     assert alone.get(POLICY, headers=BEARER).status_code == 404
