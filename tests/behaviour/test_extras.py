@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -33,32 +34,55 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fresh.make(tmp_path_factory.mktemp("bare") / ".venv", wheel, ("demo",))
 
 
-def help_of(programs: Path, command: str) -> subprocess.CompletedProcess[str]:
-    words = [str(programs / "refusal-steering"), command, "--help"]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+# All commands in one process: importing what they share takes longest. A module that could not be
+# imported is tried again by the next command, as in a process of its own.
+ASK_ALL = """
+import contextlib, io, json, sys
+from refusal_steering.tools import cli
+
+found = {}
+for name in sys.argv[1:]:
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["refusal-steering", name, "--help"]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code
+    found[name] = (status, out.getvalue(), err.getvalue())
+print(json.dumps(found))
+"""
+
+
+def helps(programs: Path, commands: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+    """Status, output and errors of ``COMMAND --help`` for every command."""
+    words = [str(programs / "python"), "-c", ASK_ALL, *commands]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300)
+    found: dict[str, tuple[int, str, str]] = json.loads(done.stdout)
+    return found
 
 
 def test_a_missing_extra_is_one_line_with_the_command_that_brings_it(bare: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(COMMANDS, pool.map(lambda c: help_of(bare, c), COMMANDS), strict=True))
     advised = {}
-    for name, done in found.items():
-        if done.returncode == 0:
+    for name, (status, out, err) in helps(bare, COMMANDS).items():
+        if status == 0:
             continue
-        said = ADVICE.fullmatch(done.stderr)
-        assert (done.returncode, done.stdout) == (2, "") and said is not None, done.stderr
+        said = ADVICE.fullmatch(err)
+        assert (status, out) == (2, "") and said is not None, err
         assert (said[1], said[3]) == (name, str(bare))
         advised[name] = said[2]
     assert advised == NEED_MORE
 
 
+def test_the_program_says_it_too(bare: Path) -> None:
+    words = [str(bare / "refusal-steering"), "build", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (2, "") and ADVICE.fullmatch(done.stderr)
+
+
 def test_with_the_extras_of_make_install_every_command_starts(checkout: Path) -> None:
-    programs = checkout / ".venv" / "bin"
-    with ThreadPoolExecutor(2) as pool:
-        for name, done in zip(
-            NEED_MORE, pool.map(lambda c: help_of(programs, c), NEED_MORE), strict=True
-        ):
-            assert done.returncode == 0, (name, done.stderr)
+    for name, (status, _, err) in helps(checkout / ".venv" / "bin", NEED_MORE).items():
+        assert status == 0, (name, err)
 
 
 def test_the_wheel_is_typed_and_has_its_data(checkout: Path) -> None:

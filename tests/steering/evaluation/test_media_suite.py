@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def test_paths_may_begin_with_the_name_of_the_files_own_folder(tmp_path: Path) -
         ({"modality": "image_text"}, "brings no medium"),
         ({"image": "../outside.png"}, "no file"),
         ({"image": "/etc/hostname"}, "no file"),
+        ({"image": "m/none.png"}, r"m/none\.png is empty"),
         ({"type": "evil"}, "'type' is 'evil'"),
         ({"type": ["harmful"]}, r"'type' is \['harmful'\]"),
     ],
@@ -103,6 +105,8 @@ def test_a_wrong_row_is_named_before_anything_is_asked(
     tmp_path: Path, row: dict[str, Any], complaint: str
 ) -> None:
     (tmp_path / "outside.png").write_bytes(PNG)
+    (tmp_path / "rows" / "m").mkdir(parents=True)
+    (tmp_path / "rows" / "m" / "none.png").touch()
     path = write(tmp_path / "rows", [ROWS[0], {"type": "safe", "text": "x", **row}])
     with pytest.raises(SteeringError, match=f"line 2.*{complaint}"):
         load(path)
@@ -135,14 +139,21 @@ def test_media_are_read_when_they_are_sent(serve: Serve, tmp_path: Path) -> None
     assert "base64" not in json.dumps(results)
 
 
-def test_a_medium_that_is_gone_fails_its_request_alone(serve: Serve, tmp_path: Path) -> None:
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(missing_ok=True), emptied])
+def test_a_medium_that_is_gone_fails_its_request_alone(
+    serve: Serve, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     path = write(tmp_path, ROWS[1:4])
 
-    def removing(ask: Ask) -> str:
-        (tmp_path / "m" / "a.png").unlink(missing_ok=True)
+    def damaging(ask: Ask) -> str:
+        damage(tmp_path / "m" / "a.png")
         return ANSWER
 
-    server = serve(removing)
+    server = serve(damaging)
     wanted = settings(
         server,
         tmp_path,

@@ -103,6 +103,22 @@ def test_a_csv_with_prompts_and_one_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "forms"),
+    [
+        ("why?.csv", "", ["plain", "carrier", "list", "role"]),
+        ("why?.csv", "?forms=role", ["role"]),
+        ("a?b=c.csv", "?", ["plain", "carrier", "list", "role"]),
+        ("a?b=c.csv", "?forms=list", ["list"]),
+    ],
+)
+def test_a_path_may_have_question_marks(
+    tmp_path: Path, name: str, options: str, forms: list[str]
+) -> None:
+    path = write_csv(tmp_path / name, [{"prompt": "One thing", "label": "harmful"}])
+    assert [case.form for case in load(f"file:{path}{options}").cases] == forms
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"prompt": "x"}, "no label"),
@@ -121,7 +137,10 @@ def test_a_row_that_does_not_fit_is_named(
 
 @pytest.mark.parametrize(
     "text",
-    ["nothing", "file", "contrast?forms=song", "contrast?x=1", "contrast:/x", "contrast?label=x"],
+    [
+        *("nothing", "file", "contrast?forms=song", "contrast?x=1", "contrast?forms"),
+        *("contrast:/x", "contrast?label=x"),
+    ],
 )
 def test_a_spec_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError):

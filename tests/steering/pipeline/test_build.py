@@ -62,7 +62,7 @@ def test_a_gate_of_the_plan_is_trained_and_saved(
     canary = Canary(token_ids=(1,), shift={"1": 1.0}, tolerance=0.1)
     monkeypatch.setattr(building, "choose_canary", lambda *_: canary)
     shipped = Corpus.shipped()
-    corpus = replace(shipped, items=shipped.items[::8])
+    corpus = replace(shipped, items=shipped.items[::16])
     base = BuildPlan(layers=(2, 3), budget=0.3)
     assert base.gate is not None
     recipe = base.gate.recipe

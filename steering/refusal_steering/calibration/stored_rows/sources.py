@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ _LONGEST_NAME = 200
 class StoredSources:
     """Files and folders of rows, one behind the other; ``layers`` are those that all of them have.
 
-    No more than one layer is read at a time.
+    No more than one layer is read at a time. No row stands in two of them, whatever their names.
     """
 
     parts: tuple[MappedActivations | RowFolder, ...]
@@ -34,14 +35,6 @@ class StoredSources:
             RowFolder.open(path) if path.is_dir() else MappedActivations.open(path)
             for path in paths
         )
-        places = [path.resolve() for path in paths]
-        if twice := [
-            path for path, place in zip(paths, places, strict=True) if places.count(place) > 1
-        ]:
-            raise ActivationFileError(
-                f"{twice[0]} is named more than once; a row that counts twice makes intervals too "
-                "narrow, and is measured against itself"
-            )
         first = parts[0].model
         for path, part in zip(paths, parts, strict=True):
             if part.model != first:
@@ -58,6 +51,7 @@ class StoredSources:
         layers = set(parts[0].layers).intersection(*(part.layers for part in parts))
         if not layers:
             raise ActivationFileError(f"{', '.join(map(str, paths))} have no layer in common")
+        _check_apart(parts, paths, max(layers))
         return cls(parts, tuple(sorted(layers)))
 
     @property
@@ -83,6 +77,24 @@ class StoredSources:
     def layer(self, index: int) -> Tensor:
         """Rows [N, H] in float32; raises :class:`ActivationFileError`."""
         return torch.cat([part.layer(index) for part in self.parts])
+
+
+def _check_apart(
+    parts: Sequence[MappedActivations | RowFolder], paths: Sequence[Path], layer: int
+) -> None:
+    """Raise :class:`ActivationFileError` where rows of one part stand in another one, too."""
+    owners: dict[bytes, Path] = {}
+    # One part alone has nobody to share with, and its rows are left on disk.
+    for path, part in zip(paths, parts, strict=True) if len(parts) > 1 else ():
+        rows = part.layer(layer).bfloat16().view(torch.int16).numpy()
+        found = [blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+        if shared := [row for row in found if row in owners]:
+            raise ActivationFileError(
+                f"{len(shared)} of the {len(found)} rows in {path} stand in {owners[shared[0]]}, "
+                "too; a row that counts twice makes intervals too narrow, and is measured against "
+                "itself. Name each row once"
+            )
+        owners |= dict.fromkeys(found, path)
 
 
 def _shown(model: ModelIdentity) -> str:

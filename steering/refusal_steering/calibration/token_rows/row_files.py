@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -28,6 +31,8 @@ INDEX = "index.safetensors"
 _FORMAT = "refusal-steering-token-rows-1"
 _TENSORS = ("token_ids", "lengths", "count_from", "read")
 _BYTES = torch.bfloat16.itemsize
+# An index is written after every batch that is read, for thousands of prompts.
+_as_tuple = attrgetter(*(one.name for one in fields(GateLabel)))
 
 
 class TokenRowsError(SteeringError):
@@ -112,9 +117,11 @@ class TokenIndex:
             with layer_file(folder, layer).open("rb") as file:
                 os.fsync(file.fileno())
         prompts = self.prompts
+        lengths = torch.tensor([len(ids) for ids in prompts.token_ids])
+        tokens = chain.from_iterable(prompts.token_ids)
         tensors = (
-            torch.tensor([token for ids in prompts.token_ids for token in ids], dtype=torch.int32),
-            torch.tensor([len(ids) for ids in prompts.token_ids]),
+            torch.from_numpy(np.fromiter(tokens, np.int32, int(lengths.sum()))),
+            lengths,
             torch.tensor(prompts.count_from),
             self.read,
         )
@@ -122,7 +129,7 @@ class TokenIndex:
             model=self.model,
             layers=self.layers,
             user_turn=prompts.user_turn,
-            labels=tuple(astuple(label) for label in self.labels.all),
+            labels=tuple(map(_as_tuple, self.labels.all)),
             examples=self.examples,
             examples_sha256=self.examples_sha256,
         )

@@ -20,6 +20,7 @@ Part = dict[str, Any]
 
 FILE, DIGEST = "file", "sha256"
 _PNG, _RIFF = b"\x89PNG\r\n\x1a\n", b"RIFF"
+_UNPACK_AGAIN = "unpack the set's media again, or take its row out"
 _AUDIO_FORMATS = {".wav": "wav", ".mp3": "mp3"}
 
 
@@ -29,7 +30,9 @@ def text_part(text: str) -> Part:
 
 
 def image_part(data: bytes) -> Part:
-    """A PNG or JPEG image."""
+    """A PNG or JPEG image; raises :class:`EvaluationError` for one without bytes."""
+    if not data:
+        raise EvaluationError("a picture has no bytes")
     kind = "image/png" if data.startswith(_PNG) else "image/jpeg"
     return {"type": "image_url", "image_url": {"url": _data_url(kind, data)}}
 
@@ -69,7 +72,7 @@ def file_reference(root: Path, name: str, kind: str | None = None) -> Part:
 def with_bytes(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages with the bytes of every file that :func:`file_reference` names.
 
-    Raises ``OSError`` for a file that is gone.
+    Raises ``OSError`` for a file that is gone, or holds nothing by now.
     """
     return [
         {
@@ -126,6 +129,8 @@ def _medium(root: Path, name: str) -> Path:
         raise EvaluationError(f"the data names a file outside its own folder: {name}")
     if not path.is_file():
         raise SuiteUnavailableError(f"there is no file {path}; unpack the set's media there")
+    if path.stat().st_size == 0:
+        raise EvaluationError(f"{path} is empty; {_UNPACK_AGAIN}")
     return path
 
 
@@ -140,6 +145,8 @@ def _type_of(path: Path) -> str:
 
 def _read(path: Path, kind: str) -> Part:
     data = path.read_bytes()
+    if not data:
+        raise OSError(f"{path} is empty; {_UNPACK_AGAIN}")
     if kind == "image_url":
         return image_part(data)
     if kind == "video_url":

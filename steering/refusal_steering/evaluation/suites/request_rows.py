@@ -122,7 +122,12 @@ def _file(root: Path, name: object, where: str) -> str:
     if not isinstance(name, str):
         raise RequestFileError(f"{where}: a medium is {name!r}; expected the path of one file")
     for place in _places(root, name):
-        if (root / place).is_file() and (root / place).resolve().is_relative_to(root.resolve()):
+        path = root / place
+        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            if path.stat().st_size == 0:
+                raise RequestFileError(
+                    f"{where}: {path} is empty; unpack it again, or take the row out"
+                )
             return place
     raise RequestMediaError(
         f"{where}: there is no file {name} in {root}; unpack the set's media there"

@@ -1,4 +1,9 @@
-"""What the command line says of a suite: ``NAME[:PATH][?forms=plain,list&templates=new]``."""
+"""What the command line says of a suite: ``NAME[:PATH][?forms=plain,list&templates=new]``.
+
+Options stand behind the last question mark. A path may have question marks of its own: where none
+of its last part is ``key=value`` it belongs to the path, and a question mark at the end closes any
+path.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ class SuiteSpec:
     @classmethod
     def parse(cls, text: str) -> SuiteSpec:
         """Read a spec; raises :class:`EvaluationError` that says what is wrong with it."""
-        head, _, query = text.partition("?")
+        head, query = _split(text)
         name, _, path = head.partition(":")
         try:
             options = dict(parse_qsl(query, strict_parsing=bool(query)))
@@ -51,6 +56,14 @@ class SuiteSpec:
             parse_label(options["label"], f"suite {text!r}") if "label" in options else None,
             _parse_templates(options.get("templates", "first"), text),
         )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Name with path, and options."""
+    head, mark, query = text.rpartition("?")
+    if not mark or (query and "=" not in query and ":" in head):
+        return text, ""
+    return head, query
 
 
 def _parse_templates(name: str, text: str) -> Templates:

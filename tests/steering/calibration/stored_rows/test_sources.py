@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,24 @@ def _resident() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-def test_no_row_counts_twice(file: Path, tmp_path: Path) -> None:
+def test_no_row_counts_twice(folder: Path, file: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(file)
-    for again in (file, tmp_path / "link"):
-        with pytest.raises(ActivationFileError, match="more than once"):
-            StoredSources.open([file, again])
+    shutil.copy(file, tmp_path / "copy")
+    shutil.copytree(folder, tmp_path / "rows-copy")
+    for one, again in ((file, file), (file, tmp_path / "link"), (file, tmp_path / "copy")):
+        with pytest.raises(ActivationFileError, match="10 of the 10 rows .* Name each row once"):
+            StoredSources.open([one, again])
+    with pytest.raises(ActivationFileError, match="rows-copy stand in .*rows, too"):
+        StoredSources.open([folder, file, tmp_path / "rows-copy"])
+
+
+def test_a_file_with_some_rows_of_a_folder_is_told_by_them(folder: Path, tmp_path: Path) -> None:
+    path, mixed = tmp_path / "m.safetensors", torch.cat([values()[:3], values(2)[3:]])
+    rows = {2: mixed[:, 2].float()}
+    labels = torch.arange(COUNT) < 5
+    ActivationFile(rows, labels, ("text",) * COUNT, ("held",) * COUNT, MODEL, "1" * 64).save(path)
+    with pytest.raises(ActivationFileError, match="3 of the 10 rows"):
+        StoredSources.open([folder, path])
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 201])

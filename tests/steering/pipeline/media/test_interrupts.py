@@ -122,13 +122,14 @@ def whole(
     return watch.done, content(out)
 
 
+# In the order in which a build meets them.
 ENDS = [
     *(("rows", "rows", number) for number in (1, 7)),
     ("vectors", "golden", 3),
     *(("static", kind, 1) for kind in ("probe", "answers", "saving")),
     *(("omnisteer", kind, 1) for kind in ("adapter", "load")),
-    *(("promptgate", kind, 1) for kind in ("prompt_rows", "fitting", "load", "saving")),
-    ("promptgate", "prompt_rows", 200),
+    *(("promptgate", "prompt_rows", number) for number in (1, 200)),
+    *(("promptgate", kind, 1) for kind in ("fitting", "load", "saving")),
     *(("mars", kind, 1) for kind in ("answers", "frame", "load", "saving")),
     ("mars", "rows", 5),
     *(("ras", kind, 1) for kind in ("states", "answers")),
@@ -139,6 +140,7 @@ ENDS = [
     ("end", "measurements", 1),
     ("end", "report", 1),
 ]
+STORIES = [ENDS[start::3] for start in range(3)]
 
 
 def test_every_stage_is_ended_somewhere(
@@ -152,32 +154,49 @@ def test_every_stage_is_ended_somewhere(
     }
 
 
-@pytest.mark.parametrize("end", ENDS, ids=[f"{s}-{k}-{n}" for s, k, n in ENDS])
+@pytest.mark.parametrize("ends", STORIES, ids=["first", "second", "third"])
 def test_a_build_that_is_ended_goes_on_and_ends_the_same(
-    end: tuple[str, str, int],
+    ends: list[tuple[str, str, int]],
     whole: tuple[Counter[tuple[str, str]], dict[str, bytes]],
     requests: Requests,
     tmp_path: Path,
 ) -> None:
     steps, expected = whole
-    first, second = Watch(end), Watch()
-    with pytest.raises(KeyboardInterrupt):
-        first.play(requests, tmp_path)
-    assert not list(tmp_path.rglob(".*"))
-    second.play(requests, tmp_path)
+    before: tuple[str, str, int] | None = None
+    for end in (*ends, None):
+        watch = Watch(end)
+        if end is None:
+            watch.play(requests, tmp_path)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                watch.play(requests, tmp_path)
+            assert not list(tmp_path.rglob(".*")), end
+        if before is not None:
+            _check_only_the_rest_was_done(before, watch.done, steps, end)
+        before = end
     assert content(tmp_path) == expected
+
+
+def _check_only_the_rest_was_done(
+    before: tuple[str, str, int],
+    done: Counter[tuple[str, str]],
+    steps: Counter[tuple[str, str]],
+    end: tuple[str, str, int] | None,
+) -> None:
+    """What was done before the build was ended at ``before`` is not done again until ``end``."""
     order = ["rows", "vectors", *MADE, "held-out rows", "trial", "end"]
     for stage, kind in steps:
-        again = second.done[stage, kind]
+        again = done[stage, kind]
         if kind == "saving" or stage == "end":
             continue
-        if order.index(stage) < order.index(end[0]):
-            assert not again, (stage, kind)
+        if order.index(stage) < order.index(before[0]):
+            assert not again, (before, stage, kind)
         else:
-            assert again <= steps[stage, kind]
+            assert again <= steps[stage, kind], (before, stage, kind)
     # Rows, whole prompts, and an arm of the trial that are there are not asked again.
-    if end[0] in ("rows", "promptgate", "trial") and end[2] > 1:
-        assert second.done[end[0], end[1]] < steps[end[0], end[1]]
+    stage, kind, number = before
+    if stage in ("rows", "promptgate", "trial") and number > 1:
+        assert done[stage, kind] < steps[stage, kind], (before, end)
 
 
 def test_folders_of_an_ended_build_are_its_own_until_it_ends(

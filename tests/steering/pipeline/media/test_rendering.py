@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refusal_steering.errors import SpeechUnavailableError
+from refusal_steering.omnibench import picture
 from refusal_steering.omnibench.speech import Speaker
 from refusal_steering.pipeline.media import rendering as module
 from refusal_steering.pipeline.media.rendering import Share, forms_for, rendering
@@ -58,6 +59,33 @@ def test_files_are_made_once_and_named_by_their_content(tmp_path: Path) -> None:
         one.messages()
     other = rendering(Corpus.shipped(), ("image",), SHARE, 1, tmp_path)
     assert other.requests.sha256 != drawn.requests.sha256
+
+
+@pytest.mark.parametrize("done", [0, 1, 5])
+def test_a_rendering_that_is_ended_leaves_whole_files_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    drawn = rendering(Corpus.shipped(), ("image",), SHARE, 0, tmp_path)
+    png, made = picture.png, 0
+
+    def ending(text: str) -> bytes:
+        nonlocal made
+        made += 1
+        if made > done:
+            raise KeyboardInterrupt
+        return png(text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(picture, "png", ending)
+        drawn.make()
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(files) == done and all(path.suffix == ".png" for path in files)
+    times = {path: path.stat().st_mtime_ns for path in files}
+    drawn.make()
+    assert times == {path: path.stat().st_mtime_ns for path in files}
+    assert {f"media/{path.name}" for path in (tmp_path / "media").iterdir()} == {
+        path for one in drawn.requests.all for kind, path in one.parts if kind == "image"
+    }
 
 
 def test_speech_is_there_where_the_machine_can_speak(tmp_path: Path) -> None:
