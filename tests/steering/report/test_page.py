@@ -153,7 +153,9 @@ def test_names_stay_text(name: str) -> None:
     assert len([line for line in lines if line.startswith(f"0.500 {name}"[:27])]) == 1
 
 
-def test_the_same_measurements_give_the_same_bytes_also_after_they_were_saved(tmp_path: Path, page: str) -> None:
+def test_the_same_measurements_give_the_same_bytes_also_after_they_were_saved(
+    tmp_path: Path, page: str
+) -> None:
     save_measurements(measurements(), tmp_path)
     out = tmp_path / "pages" / "report.html"
     report(tmp_path, out)

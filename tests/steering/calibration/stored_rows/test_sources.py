@@ -115,9 +115,9 @@ def test_no_row_counts_twice(folder: Path, file: Path, tmp_path: Path) -> None:
     shutil.copy(file, tmp_path / "copy")
     shutil.copytree(folder, tmp_path / "rows-copy")
     for one, again in ((file, file), (file, tmp_path / "link"), (file, tmp_path / "copy")):
-        with pytest.raises(ActivationFileError, match="10 of the 10 rows .* Name each row once"):
+        with pytest.raises(ActivationFileError, match=r"10 of the 10 rows .* Name each row once"):
             StoredSources.open([one, again])
-    with pytest.raises(ActivationFileError, match="rows-copy stand in .*rows, too"):
+    with pytest.raises(ActivationFileError, match=r"rows-copy stand in .*rows, too"):
         StoredSources.open([folder, file, tmp_path / "rows-copy"])
 
 
