@@ -73,6 +73,10 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 check: lint ## Format, lint, types, import rules, dead code, fast tests with their coverage
 	@$(FAST_TESTS)
 
+.PHONY: docs
+docs: install-dev ## Build the documentation as a site in build/site; a warning is an error
+	@$(BIN)/python -m deploy.site.build $(call or_else,mend what the lines above name)
+
 .PHONY: coverage-engine
 coverage-engine: install-dev ## Measure what the tests with an engine pass of the plugin for vLLM
 	@$(DEMO_MEDIA)
