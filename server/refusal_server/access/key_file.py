@@ -14,7 +14,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from refusal_server.caller import ANYONE, Caller
-from refusal_server.files.yaml_file import FileError, first_problem, parse_model, read_text
+from refusal_server.files.yaml_file import (
+    FileError,
+    first_problem,
+    nearest,
+    parse_model,
+    read_text,
+)
 from refusal_server.policy.policy_file import Name
 
 PREFIX = "rs-"
@@ -135,9 +141,52 @@ OPEN = Keyring(closed=False)
 
 def load_keyring(path: Path) -> Keyring:
     """Read the key file; raises :class:`FileError`, which never repeats a value of the file."""
+    return Keyring(tuple(load_key_file(path).callers))
+
+
+def load_key_file(path: Path) -> KeyFile:
+    """Read the key file as it is written; raises :class:`FileError` like :func:`load_keyring`."""
+    return _parse(read_text(path), path)
+
+
+def without_key(text: str, name: str, path: Path) -> str:
+    """The key file's text without the entry of ``name``; every other line stays as it is.
+
+    Raises :class:`FileError` if the file is invalid, has no such key, or would be invalid without.
+    """
+    if all(entry.name != name for entry in _parse(text, path).keys):
+        names = [entry.name for entry in _parse(text, path).keys]
+        raise FileError(f"{path} has no key {name!r}.{nearest(name, names)}")
+    lines = text.splitlines(keepends=True)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    listed = next(node for key, node in root.value if key.value == "keys")
+    entries = listed.value
+    place = next(
+        number
+        for number, entry in enumerate(entries)
+        if any(key.value == "name" and value.value == name for key, value in entry.value)
+    )
+    if listed.flow_style or len(entries) == 1:
+        kept = yaml.safe_load(text)
+        kept["keys"] = [entry for entry in kept["keys"] if entry["name"] != name]
+        changed = yaml.safe_dump(kept, sort_keys=False)
+    else:
+        start = entries[place].start_mark.line
+        last = place + 1 == len(entries)
+        end = _end_of(entries[place]) if last else entries[place + 1].start_mark.line
+        changed = "".join(lines[:start] + lines[end:])
+    _parse(changed, path)
+    return changed
+
+
+def _end_of(node: yaml.Node) -> int:
+    """The line behind the last value of a mapping, however many blank lines follow."""
+    return max(int(value.end_mark.line) + (value.end_mark.column > 0) for _, value in node.value)
+
+
+def _parse(text: str, path: Path) -> KeyFile:
     known = (*KeyFile.model_fields, *KeyEntry.model_fields, *TenantEntry.model_fields)
-    file = parse_model(read_text(path), KeyFile, f"the key file {path}", known)
-    return Keyring(tuple(file.callers))
+    return parse_model(text, KeyFile, f"the key file {path}", known)
 
 
 def new_key(name: str) -> tuple[str, str]:

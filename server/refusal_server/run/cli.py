@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refusal_server import __version__
-from refusal_server.files.yaml_file import FileError
+from refusal_server.files.yaml_file import FileError, nearest
 from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.run.commands import COMMANDS
 from refusal_server.run.startup import (
@@ -26,6 +26,19 @@ from refusal_server.telemetry.audit.build import check_audit
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
 
+_HELP = """\
+usage: refusal-server [OPTIONS] [any option of vLLM's server]
+       refusal-server COMMAND ...
+
+commands:
+  doctor   check an installation and say what to do (takes the server's own options)
+  keys     make, list and revoke API keys
+  policy   write a folder to start with, check a policy file, print its schema
+
+Exit status 0 is a clean end, 2 a mistake in what was given, 130 an end by Ctrl-C while starting.
+Options may stand in a file, too (--config), and in variables (REFUSAL_SERVER_...).
+
+"""
 _UNUSABLE = 2
 _INTERRUPTED = 130
 
@@ -37,7 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         sys.stdout.write(f"refusal-server {__version__}\n")
         return 0
+    if arguments in (["--help"], ["-h"]):
+        sys.stdout.write(_HELP)
+        sys.stdout.flush()
     try:
+        if arguments and command is None and not arguments[0].startswith("-"):
+            raise StartupError(
+                f"there is no command {arguments[0]!r}.{nearest(arguments[0], COMMANDS)} Commands "
+                f"are {', '.join(COMMANDS)}; options begin with --"
+            )
         with naming_the_extra("refusal-server"):
             return _run(load_settings(arguments)) if command is None else command(arguments[1:])
     except (FileError, StartupError, SteeringError) as error:
