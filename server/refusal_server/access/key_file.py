@@ -159,6 +159,7 @@ def without_key(text: str, name: str, path: Path) -> str:
         raise FileError(f"{path} has no key {name!r}.{nearest(name, names)}")
     lines = text.splitlines(keepends=True)
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert root is not None, "the file has just been read"
     listed = next(node for key, node in root.value if key.value == "keys")
     entries = listed.value
     place = next(
@@ -181,7 +182,9 @@ def without_key(text: str, name: str, path: Path) -> str:
 
 def _end_of(node: yaml.Node) -> int:
     """The line behind the last value of a mapping, however many blank lines follow."""
-    return max(int(value.end_mark.line) + (value.end_mark.column > 0) for _, value in node.value)
+    marks = [value.end_mark for _, value in node.value]
+    lines: list[int] = [mark.line + (mark.column > 0) for mark in marks]
+    return max(lines)
 
 
 def _parse(text: str, path: Path) -> KeyFile:
