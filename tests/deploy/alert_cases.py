@@ -124,6 +124,22 @@ CASES = (
         "10m",
     ),
     Case(
+        "SteeringAbsent",
+        "the job is gone",
+        {'up{job="refusal-server"}': "1x5 _x20", 'up{job="other"}': "1x25"},
+        "20m",
+        ("SteeringAbsent",),
+    ),
+    Case(
+        "SteeringAbsent",
+        "one of two replicas is gone",
+        {
+            'up{job="refusal-server", instance="a"}': "1x5 _x20",
+            'up{job="refusal-server", instance="b"}': "1x25",
+        },
+        "20m",
+    ),
+    Case(
         "SteeringReloadFailed",
         "a bad file stays",
         {gauge("steering_policy_last_reload_successful"): "1x5 0x15"},
