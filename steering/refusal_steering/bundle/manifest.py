@@ -67,7 +67,8 @@ class RiskPass(_Frozen):
     ``context_prompt`` goes beside each image or video and asks for a sentence of at most
     ``context_tokens`` tokens about what is dangerous in it. ``risk_prompt`` must hold
     ``{question}`` and may hold ``{context}``; the first tokens that the model would answer it
-    with are compared with the bundle's refusal prototypes, later ones discounted by ``discount``.
+    with are compared with the bundle's refusal prototypes, later ones discounted by ``discount``;
+    ``tokens`` of them, or as many as there are prototypes. Fewer cost less time before the answer.
     The risk is sigmoid(``slope`` * (similarity - ``base``)); below ``quiet`` it counts as 0 and
     above ``cap`` as ``cap``.
     """
@@ -76,6 +77,7 @@ class RiskPass(_Frozen):
     context_tokens: int = Field(default=40, gt=0, le=200)
     risk_prompt: str = Field(pattern=r"\{question\}")
     discount: float = Field(default=0.3, gt=0, le=1)
+    tokens: int | None = Field(default=None, ge=1, le=64)
     base: FiniteFloat
     slope: float = Field(gt=0)
     quiet: float = Field(default=0.01, ge=0, lt=1)
@@ -85,6 +87,10 @@ class RiskPass(_Frozen):
         """The risk r of a similarity to the prototypes: 0 where quiet, never above the cap."""
         risk = risk_of(similarity, self.base, self.slope)
         return 0.0 if risk < self.quiet else min(risk, self.cap)
+
+    def compared(self, prototypes: int) -> int:
+        """How many tokens of the risk pass are asked for and compared with so many prototypes."""
+        return prototypes if self.tokens is None else min(self.tokens, prototypes)
 
     def share(self, risk: float, strength: float) -> float:
         """The share of the prototypes that is blended in, never above the cap."""

@@ -99,25 +99,34 @@ def similarities(
     prototypes: RefusalPrototypes,
     discount: float,
     prompt: str,
+    tokens: int | None = None,
 ) -> Tensor:
     """Similarity S [N] of every text question, from the likeliest 20 tokens as when serving.
 
-    The server asks with thinking off whatever its default is, and so does this.
+    ``tokens`` of the answer are compared, or as many as there are prototypes. The server asks with
+    thinking off whatever its default is, and so does this.
     """
     found = torch.empty(len(questions))
     asked = [risk_question(prompt, question) for question in questions]
     quiet = replace(target, template_arguments={**target.template_arguments, **THINKING_OFF})
     for batch in quiet.batches(asked, _BATCH_SIZE):
-        logits = openings(quiet, batch, prototypes.count).logits
+        logits = openings(quiet, batch, tokens or prototypes.count).logits
         for row, steps in zip(batch.rows, logits.log_softmax(-1), strict=True):
             found[row] = prototypes.similarity([_likeliest(step) for step in steps], discount)
     return found
 
 
-def risk_pass(similar: Tensor, discount: float, prompt: str, base: float | None = None) -> RiskPass:
+def risk_pass(
+    similar: Tensor,
+    discount: float,
+    prompt: str,
+    base: float | None = None,
+    tokens: int | None = None,
+) -> RiskPass:
     """The published calibration from similarities [N] of both kinds of request.
 
-    ``base`` replaces the mean similarity, such as with a quantile of harmless requests.
+    ``base`` replaces the mean similarity, such as with a quantile of harmless requests. ``tokens``
+    is how many were compared for ``similar``, ``None`` as many as there are prototypes.
     """
     centre = float(similar.mean()) if base is None else base
     if centre >= 1.0:
@@ -126,6 +135,7 @@ def risk_pass(similar: Tensor, discount: float, prompt: str, base: float | None 
         context_prompt=CONTEXT_PROMPT,
         risk_prompt=prompt,
         discount=discount,
+        tokens=tokens,
         base=centre,
         slope=_CERTAIN / (1.0 - centre),
     )

@@ -155,7 +155,7 @@ def _ras(
     own = (examples.tuning & examples.one_per_item).nonzero().flatten().tolist()[: how.requests]
     asked, harmful = [examples.all[i].prompt for i in own], examples.harmful[own]
     found = {
-        prompt: similarities(target, asked, prototypes, how.discount, prompt)
+        prompt: similarities(target, asked, prototypes, how.discount, prompt, how.compared)
         for prompt in RISK_PROMPTS
     }
     best = max(found, key=lambda prompt: auroc(found[prompt], harmful))
@@ -169,7 +169,7 @@ def _ras(
         similar[harmful].mean(),
         similar[~harmful].mean(),
     )
-    return prototypes, risk_pass(similar, how.discount, best, base)
+    return prototypes, risk_pass(similar, how.discount, best, base, how.compared)
 
 
 def _save(

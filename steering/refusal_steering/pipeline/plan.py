@@ -33,7 +33,8 @@ class RasPlan:
     """RAS: ``prompts`` for prototypes, answer tokens, discount, and the calibration's size.
 
     ``budget`` sets the base: the share of harmless requests whose risk may exceed one half;
-    ``None`` takes the published base, the mean similarity.
+    ``None`` takes the published base, the mean similarity. ``compared`` is how many tokens of the
+    risk pass are compared with the prototypes; ``None``, as published, compares with each.
     """
 
     prompts: int = 80
@@ -41,6 +42,7 @@ class RasPlan:
     discount: float = 0.3
     requests: int = 240
     budget: float | None = RAS_BUDGET
+    compared: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

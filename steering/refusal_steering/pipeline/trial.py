@@ -120,7 +120,7 @@ def _shares(
     """The blend [P] of every prompt, by its own risk."""
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
-    similar = similarities(target, prompts, prototypes, how.discount, how.risk_prompt)
+    similar = similarities(target, prompts, prototypes, how.discount, how.risk_prompt, how.tokens)
     return torch.tensor([how.share(how.risk(float(s)), strength) for s in similar])
 
 

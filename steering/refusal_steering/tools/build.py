@@ -119,6 +119,10 @@ def build(
         float,
         typer.Option(help="with --ras-base budget: share of harmless requests above one half"),
     ] = RAS_BUDGET,
+    ras_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="tokens of the risk pass that are compared; published: all 3"),
+    ] = None,
     engine_args: Annotated[
         str, typer.Option(help="with --served-by: more arguments of vllm.LLM, as JSON")
     ] = "{}",
@@ -137,7 +141,7 @@ def build(
     that serves reads every request, in all media that the model takes. Ends with 1 where a strategy
     had to be left out, with 2 where nothing can be built.
     """
-    region, ras = TrustRegion(shape=mars_region), _ras_plan(ras_base, ras_budget)
+    region, ras = TrustRegion(shape=mars_region), _ras_plan(ras_base, ras_budget, ras_tokens)
     if served_by is not None:
         _refuse_text_options(harmful, harmless, offsets, token_rows, without_form)
         asked = ServedBuild(
@@ -246,10 +250,14 @@ def _plan(
     )
 
 
-def _ras_plan(base: RasBase, budget: float) -> RasPlan:
+def _ras_plan(base: RasBase, budget: float, tokens: int | None) -> RasPlan:
     if not 0.0 < budget < 0.5:
         raise typer.BadParameter(f"--ras-budget is {budget}; expected a share between 0 and 0.5")
-    return RasPlan(budget=budget if base == "budget" else None)
+    if tokens is not None and tokens > RasPlan().tokens:
+        raise typer.BadParameter(
+            f"--ras-tokens is {tokens}; there are prototypes of {RasPlan().tokens} tokens"
+        )
+    return RasPlan(budget=budget if base == "budget" else None, compared=tokens)
 
 
 def _gate_plan(layers: str | None, budget: float, dose: float, seed: int) -> GatePlan:

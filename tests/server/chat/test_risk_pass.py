@@ -107,6 +107,22 @@ def test_strength_multiplies_the_risk_up_to_the_cap(
     assert (directive.strength, directive.blend_tokens, directive.decode_tokens) == (0.0, 3, 2)
 
 
+def test_a_pass_of_fewer_tokens_asks_for_fewer_and_compares_the_first(tmp_path: Path) -> None:
+    steps = logprobs(1)
+    script = Script(steps=lambda _: steps)
+    found = {}
+    for tokens in (1, 3, None, 64):
+        name = f"t{tokens}".lower()
+        risk_pass = {**RISK_PASS, "tokens": tokens}
+        write_bundle(tmp_path / name, strategy="ras", hidden=8, risk_pass=risk_pass)
+        rig = Rig(tmp_path, script, {name: {"mode": "enforce", "bundle": name}})
+        asked = len(script.of("risk"))
+        found[tokens] = rig.ask(name)["steering"]["risk_pass"]["similarity"]
+        (call,) = script.of("risk")[asked:]
+        assert call.request.max_completion_tokens == (1 if tokens == 1 else 3)
+    assert found[3] == found[None] == found[64] != found[1]
+
+
 def test_the_risk_pass_asks_about_the_request_and_nothing_else_of_it(rig: Rig) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     rig.ask(

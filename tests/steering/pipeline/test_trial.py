@@ -76,12 +76,20 @@ def test_the_bundles_limit_and_window_hold_in_a_trial(
     assert (found.answers != free) == (strength == 2.0), "the limit binds at strength 2 alone"
 
 
-def test_every_prompt_is_blended_by_its_own_risk(target: CalibrationModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [None, 1])
+def test_every_prompt_is_blended_by_its_own_risk(
+    target: CalibrationModel, tmp_path: Path, tokens: int | None
+) -> None:
+    risk_pass = RISK_PASS.model_copy(update={"tokens": tokens})
     states = 3.0 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
     prototypes = summarise(states, output_logits(target.model, states), RISK_PASS.discount)
     spec = SteeringSpec.of_parts(layers(0.0), Window(decode_tokens=1), prototypes=prototypes)
-    bundle = saved(tmp_path, "ras", spec, risk_pass=RISK_PASS)
-    similar = similarities(target, PROMPTS, prototypes, RISK_PASS.discount, RISK_PASS.risk_prompt)
+    bundle = saved(tmp_path, "ras", spec, risk_pass=risk_pass)
+    similar = similarities(
+        target, PROMPTS, prototypes, RISK_PASS.discount, RISK_PASS.risk_prompt, tokens
+    )
+    published = similarities(target, PROMPTS, prototypes, 0.3, RISK_PASS.risk_prompt)
+    assert torch.equal(similar, published) == (tokens is None)
     shares = [RISK_PASS.share(RISK_PASS.risk(float(s)), 1.5) for s in similar]
     assert len(set(shares)) > 1, "the prompts differ in risk"
     found = run_trial(target, CASES, bundle, 1.5)

@@ -146,15 +146,16 @@ class RiskJudge:
         prototypes: RefusalPrototypes,
         contexts: Sequence[str],
     ) -> float:
+        tokens = risk_pass.compared(prototypes.count)
         reply = await self._internal.ask(
             reworded(call.messages, risk_pass.risk_prompt, contexts),
             reopened(call.request),
-            tokens=prototypes.count,
+            tokens=tokens,
             logprobs=True,
         )
         if not reply.steps or not all(reply.steps):
             raise SteeringUnavailableError("a risk pass came back without log-probabilities")
-        return prototypes.similarity(reply.steps, risk_pass.discount)
+        return prototypes.similarity(reply.steps[:tokens], risk_pass.discount)
 
 
 def _outside(

@@ -140,13 +140,18 @@ def _calibrated(
 
     def measure() -> Kept:
         found = {
-            str(number): similarities(model, conversations, prototypes, how.discount, prompt)
+            str(number): similarities(
+                model, conversations, prototypes, how.discount, prompt, how.compared
+            )
             for number, prompt in enumerate(RISK_PROMPTS)
         }
         return Kept(found)
 
     inputs = _inputs(
-        model, requests, how=[how.prompts, how.tokens, how.discount, how.requests], group=group
+        model,
+        requests,
+        how=[how.prompts, how.tokens, how.discount, how.requests, how.compared],
+        group=group,
     )
     found = work.kept("similarities", inputs, measure).tensors
     areas = {number: auroc(one, harmful) for number, one in found.items()}
@@ -163,7 +168,8 @@ def _calibrated(
         "published_base": float(similar.mean()),
         "base": "published" if base is None else f"budget {how.budget:g}",
     }
-    return risk_pass(similar, how.discount, RISK_PROMPTS[int(best)], base), {"risk_pass": facts}
+    found_pass = risk_pass(similar, how.discount, RISK_PROMPTS[int(best)], base, how.compared)
+    return found_pass, {"risk_pass": facts}
 
 
 def _too_few(how: RasPlan, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -182,12 +188,17 @@ def similarities(
     prototypes: RefusalPrototypes,
     discount: float,
     prompt: str,
+    tokens: int | None = None,
 ) -> Tensor:
-    """Similarities [N] of conversations to ``prototypes``, measured as the server does."""
+    """Similarities [N] of conversations to ``prototypes``, measured as the server does.
+
+    ``tokens`` of the answer are compared, or as many as there are prototypes.
+    """
+    count = tokens or prototypes.count
     found = [
         similarity
         for part in in_batches(model, conversations, "risk pass")
-        for similarity in _similar(model, part, prototypes, discount, prompt)
+        for similarity in _similar(model, part, prototypes, discount, prompt, count)
     ]
     return torch.tensor(found)
 
@@ -198,13 +209,14 @@ def _similar(
     prototypes: RefusalPrototypes,
     discount: float,
     prompt: str,
+    tokens: int,
 ) -> list[float]:
     contexts = _contexts(model, batch) if takes_context(prompt) else [[] for _ in batch]
     asked: list[tuple[int, Messages]] = []
     for place, (messages, written) in enumerate(zip(batch, contexts, strict=True)):
         for variant in (written, []) if written else ([],):
             asked.append((place, reworded(messages, prompt, variant)))
-    answers = model.answers([one for _, one in asked], prototypes.count, logprobs=True)
+    answers = model.answers([one for _, one in asked], tokens, logprobs=True)
     best = [0.0] * len(batch)
     for (place, _), answer in zip(asked, answers, strict=True):
         best[place] = max(best[place], prototypes.similarity(answer.steps, discount))

@@ -154,7 +154,9 @@ def _blended(
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
     conversations = [one.messages() for one in held.all]
-    found = similarities(model, conversations, prototypes, how.discount, how.risk_prompt)
+    found = similarities(
+        model, conversations, prototypes, how.discount, how.risk_prompt, how.tokens
+    )
     for place, similarity in enumerate(found.tolist()):
         share = how.share(how.risk(similarity), 1.0)
         yield [place], Steered(bundle, SteeringSpec.of(bundle, blend=share))
