@@ -156,21 +156,27 @@ def test_unknown_keys_of_the_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "says"),
     [
-        ("--audit.file", "/proc/audit.jsonl"),
-        ("--audit.file", "/dev/null/audit.jsonl"),
-        ("--audit.file", "{folder}"),
-        ("--audit.file", "{folder}/missing/audit.jsonl"),
-        ("--audit.file", "{folder}/audit.jsonl", "--audit.salt_file", "{folder}/missing/salt"),
-        ("--audit.file", "{folder}/audit.jsonl", "--audit.redaction", "nowhere:nothing"),
+        (("--audit.file", "/proc/audit.jsonl"), "audit.jsonl cannot be written"),
+        (("--audit.file", "/dev/null/audit.jsonl"), "audit.jsonl cannot be written"),
+        (("--audit.file", "{folder}"), "cannot be written: Is a directory"),
+        (("--audit.file", "{folder}/missing/audit.jsonl"), "audit.jsonl cannot be written"),
+        (
+            ("--audit.file", "{folder}/a.jsonl", "--audit.salt-file", "{folder}/missing/salt"),
+            "missing/salt cannot be read or made",
+        ),
+        (
+            ("--audit.file", "{folder}/a.jsonl", "--audit.redaction", "nowhere:nothing"),
+            "nowhere",
+        ),
     ],
 )
 def test_an_audit_log_that_cannot_be_kept(
-    config: Path, tmp_path: Path, options: tuple[str, ...]
+    config: Path, tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
     given = [option.format(folder=tmp_path) for option in options]
-    assert "audit" in refusal("--config", str(config), *given)
+    assert says in refusal("--config", str(config), *given)
 
 
 def test_developer_mode_is_refused(config: Path) -> None:
