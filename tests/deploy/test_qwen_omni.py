@@ -21,12 +21,9 @@ from tests.needs import ROOT
 
 PAGE = (ROOT / "docs" / "qwen_omni.md").read_text(encoding="utf-8")
 SCRIPT = "".join(re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-FILES = {
-    name: text
-    for name, text in re.findall(
-        r"^cat > (\S+) <<'END'\n(.*?)^END$", SCRIPT, re.MULTILINE | re.DOTALL
-    )
-}
+FILES: dict[str, str] = dict(
+    re.findall(r"^cat > (\S+) <<'END'\n(.*?)^END$", SCRIPT, re.MULTILINE | re.DOTALL)
+)
 
 
 def commands(program: str) -> Iterator[list[str]]:
