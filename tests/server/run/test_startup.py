@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.run import cli
 from refusal_server.run.startup import StartupError, bind, prepare_environment
 from refusal_server.settings import Media, Settings, load_settings
 from refusal_steering.errors import SteeringError
@@ -27,16 +29,41 @@ def config(tmp_path: Path) -> Path:
     return prepare(tmp_path)
 
 
+def one_line(status: int, out: str, err: str) -> str:
+    """What a start says that ends before the engine's."""
+    assert status == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("refusal-server: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    assert out == "" or "ready" not in out
+    return lines[0]
+
+
 def refusal(*options: str, **variables: str) -> str:
+    """Of a process of its own."""
     done = subprocess.run(
         command(*options), env=environment(**variables), capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("refusal-server: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in done.stderr
-    assert done.stdout == "" or "ready" not in done.stdout
-    return lines[0]
+    return one_line(done.returncode, done.stdout, done.stderr)
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The same in this process, for what is told before the environment is prepared for vLLM."""
+
+    def prepared(_: Settings) -> None:
+        raise AssertionError("the start went on")
+
+    monkeypatch.setattr(cli, "prepare_environment", prepared)
+
+    def started(*options: str) -> str:
+        status = cli.main(options)
+        return one_line(status, *capsys.readouterr())
+
+    return started
 
 
 def test_the_port_is_taken_before_anything_is_loaded() -> None:
@@ -70,17 +97,17 @@ def test_a_port_in_use(config: Path) -> None:
         assert port in refusal("--config", str(config), "--port", port)
 
 
-def test_no_policy_an_invalid_policy_and_a_missing_one(config: Path) -> None:
-    assert "--policy-file" in refusal()
+def test_no_policy_an_invalid_policy_and_a_missing_one(config: Path, told: Told) -> None:
+    assert "--policy-file" in told()
     policy = config.parent / "policy.yaml"
     policy.write_text("default: x\npolicies: {}\n")
-    assert "policy file" in refusal("--config", str(config))
+    assert "policy file" in told("--config", str(config))
     policy.unlink()
-    assert "cannot read" in refusal("--config", str(config))
+    assert "cannot read" in told("--config", str(config))
 
 
 @pytest.mark.parametrize("damage", ["missing", "edited", "pickle"])
-def test_a_bundle_that_cannot_be_used(config: Path, damage: str) -> None:
+def test_a_bundle_that_cannot_be_used(config: Path, damage: str, told: Told) -> None:
     bundle = config.parent / "bundles" / "static"
     if damage == "missing":
         (bundle / "manifest.json").unlink()
@@ -90,7 +117,7 @@ def test_a_bundle_that_cannot_be_used(config: Path, damage: str) -> None:
     else:
         policy = {"default": "a", "policies": {"a": {"mode": "enforce", "bundle": "v.pt"}}}
         (config.parent / "policy.yaml").write_text(yaml.safe_dump(policy))
-    assert "bundle" in refusal("--config", str(config))
+    assert "bundle" in told("--config", str(config))
 
 
 def plan(*options: str) -> str:
@@ -173,16 +200,16 @@ def test_unknown_keys_of_the_engine(tmp_path: Path) -> None:
     ],
 )
 def test_an_audit_log_that_cannot_be_kept(
-    config: Path, tmp_path: Path, options: tuple[str, ...], says: str
+    config: Path, tmp_path: Path, options: tuple[str, ...], says: str, told: Told
 ) -> None:
     given = [option.format(folder=tmp_path) for option in options]
-    assert says in refusal("--config", str(config), *given)
+    assert says in told("--config", str(config), *given)
 
 
 def test_developer_mode_is_refused(config: Path) -> None:
     assert "VLLM_SERVER_DEV_MODE" in refusal("--config", str(config), VLLM_SERVER_DEV_MODE="1")
 
 
-def test_a_key_file_that_cannot_be_read(config: Path, tmp_path: Path) -> None:
+def test_a_key_file_that_cannot_be_read(config: Path, tmp_path: Path, told: Told) -> None:
     """A folder in its place; what rights forbid can be read by root, who runs these tests in CI."""
-    assert "cannot read" in refusal("--config", str(config), "--api-key-file", str(tmp_path))
+    assert "cannot read" in told("--config", str(config), "--api-key-file", str(tmp_path))
