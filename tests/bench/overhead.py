@@ -210,7 +210,7 @@ class Bench:
 @contextmanager
 def without_reader(worker: Any) -> Iterator[None]:
     """For the time of the block nothing reads prompts: the engine of a policy without a gate."""
-    from refusal_steering.runtime.layers import adds_residual, steered_class
+    from refusal_steering.runtime.layers import steered_class
 
     model, steering = worker.model_runner.get_model(), worker.steering
     changed = [m for m in model.modules() if type(m).__name__.startswith("Steered")]
@@ -218,7 +218,7 @@ def without_reader(worker: Any) -> Iterator[None]:
     for layer, known in zip(changed, classes, strict=True):
         # Of a layer's operators the last one steers, if it is steered at all.
         steers = known.operators[-1:] if hasattr(layer, "_steering_engine") else ()
-        layer.__class__ = steered_class(known.__mro__[1], adds_residual(layer), steers)
+        layer.__class__ = steered_class(known.__mro__[1], known.residual_at, steers)
     steering.reader = None
     try:
         yield

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import transformers
@@ -30,7 +30,10 @@ from vllm.model_executor.model_loader.utils import (
 from vllm.model_executor.models.registry import ModelRegistry
 
 from refusal_steering.errors import SteeringError
-from refusal_steering.runtime.layers import adds_residual, decoder_layers
+from refusal_steering.runtime.layers import decoder_layers
+from refusal_steering.runtime.stream import DecoderLayer
+from refusal_steering.vllm_plugin.protocols import ModelRunner
+from refusal_steering.vllm_plugin.stream_guard import measured_layers
 from tests.engine.families import FOUND, LAYERS, MEASURED, REFUSED, Family
 
 TOKENS = 12
@@ -69,21 +72,55 @@ def main(folder: Path) -> dict[str, Any]:
 
 
 def find(family: Family, folder: Path) -> dict[str, Any]:
-    """Where steering would go in a model whose weights nobody has set."""
-    config = engine_config(family, folder)
-    model = initialize_model(config)
+    """Where steering would go in a model with made-up weights, and how it would read it."""
+    config = engine_config(family, folder, load_format="dummy")
+    model = loaded(config)
     count = config.model_config.hf_text_config.num_hidden_layers
     try:
-        layers = decoder_layers(model, count)
-        return {
-            "count": count,
-            "path": next(name for name, module in model.named_modules() if module is layers),
-            "classes": sorted({type(layer).__name__ for layer in layers}),
-            "split": [adds_residual(layer) for layer in layers],
-            "lists": [name for name, module in model.named_modules() if is_list(module, count)],
-        }
+        measured = measured_layers(runner_of(model, config), config)
     except SteeringError as error:
         return {"refusal": type(error).__name__, "words": str(error)}
+    layers = decoder_layers(model, count)
+    return {
+        "count": count,
+        "path": next(name for name, module in model.named_modules() if module is layers),
+        "classes": sorted({type(layer).__name__ for layer in layers}),
+        "residuals": [layer.residual for layer in measured],
+        "lists": [name for name, module in model.named_modules() if is_list(module, count)],
+    }
+
+
+def loaded(config: Any) -> Any:
+    """vLLM's model with its weights."""
+    model = initialize_model(config)
+    with set_current_vllm_config(config):
+        get_model_loader(config.load_config).load_weights(model, config.model_config)
+        process_weights_after_loading(model, config.model_config, torch.device("cpu"))
+    return model
+
+
+def runner_of(model: nn.Module, config: Any) -> ModelRunner:
+    """What the measurement of streams takes for a model's runner."""
+    return cast(ModelRunner, Runner(model, config))
+
+
+class Runner:
+    """A model runner, as far as the measurement of streams goes."""
+
+    def __init__(self, model: nn.Module, config: Any):
+        self.model, self._config = model, config
+
+    def get_model(self) -> nn.Module:
+        return self.model
+
+    @torch.inference_mode()
+    def _dummy_run(self, rows: int, is_profile: bool) -> Any:
+        positions = torch.arange(rows)
+        if self._config.model_config.uses_mrope:
+            positions = positions.expand(3, -1)
+        size = self._config.model_config.hf_text_config.hidden_size
+        with set_forward_context(None, self._config):
+            return self.model(None, positions, None, inputs_embeds=torch.zeros(rows, size))
 
 
 def is_list(module: nn.Module, count: int) -> bool:
@@ -95,14 +132,13 @@ def measure(family: Family, folder: Path, truth: list[Tensor]) -> dict[str, Any]
 
     ``right`` is the reading that steering chooses, ``wrong`` the other one, where there is one.
     """
-    layers, outputs = engine_outputs(family, folder)
+    measured, outputs = engine_outputs(family, folder)
     right, wrong = [], []
-    for layer, (hidden, other), expected in zip(layers, outputs, truth, strict=True):
+    for layer, (hidden, other), expected in zip(measured, outputs, truth, strict=True):
         alone = distance(hidden, expected)
         added = None if other is None else distance(hidden + other, expected)
-        split = adds_residual(layer)
-        right.append(added if split else alone)
-        wrong.append(alone if split else added)
+        right.append(alone if layer.residual is None else added)
+        wrong.append(added if layer.residual is None else alone)
     return {"right": right, "wrong": [value for value in wrong if value is not None]}
 
 
@@ -126,13 +162,11 @@ def reference_streams(family: Family, folder: Path) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def engine_outputs(family: Family, folder: Path) -> tuple[nn.ModuleList, list[Any]]:
-    """The layers of vLLM's model with those weights, and what each returns."""
+def engine_outputs(family: Family, folder: Path) -> tuple[list[DecoderLayer], list[Any]]:
+    """The measured layers of vLLM's model with those weights, and what each returns."""
     config = engine_config(family, folder, write=False)
-    model = initialize_model(config)
-    with set_current_vllm_config(config):
-        get_model_loader(config.load_config).load_weights(model, config.model_config)
-        process_weights_after_loading(model, config.model_config, torch.device("cpu"))
+    model = loaded(config)
+    measured = measured_layers(runner_of(model, config), config)
     for module in config.compilation_config.static_forward_context.values():
         if isinstance(module, Attention):
             module.forward = plain_attention(module)
@@ -147,7 +181,7 @@ def engine_outputs(family: Family, folder: Path) -> tuple[nn.ModuleList, list[An
         set_forward_context(None, config),
     ):
         model(None, positions, None, inputs_embeds=model.embed_input_ids(IDS))
-    return layers, outputs
+    return measured, outputs
 
 
 def plain_attention(layer: Any) -> Callable[..., Tensor]:
@@ -181,7 +215,9 @@ def copied(output: Any) -> tuple[Tensor, Tensor | None]:
     return first.clone(), None if second is None else second.clone()
 
 
-def engine_config(family: Family, folder: Path, *, write: bool = True) -> Any:
+def engine_config(
+    family: Family, folder: Path, *, write: bool = True, load_format: str = "auto"
+) -> Any:
     """vLLM's configuration for the family."""
     path = folder / family.architecture
     if write:
@@ -193,6 +229,7 @@ def engine_config(family: Family, folder: Path, *, write: bool = True) -> Any:
         model=str(path),
         skip_tokenizer_init=True,
         enforce_eager=True,
+        load_format=load_format,
         dtype="float32",
         max_model_len=128,
     ).create_engine_config()

@@ -19,6 +19,6 @@ NOT_IN_VLLM: dict[str, str] = {
     "Baichuan-Omni-1.5": "vLLM has no class for it (`OmniForCausalLM`)",
     "Qwen-VL-Chat": "vLLM has no class for it (`QWenLMHeadModel` with a visual part)",
     "Whisper, T5 and other encoder-decoders": "steering needs decoder layers alone",
-    "Gemma 3n, DeepSeek-V2 and V3": "their layers do not carry one plain residual stream",
+    "Gemma 3n, DeepSeek-V2 to V4, Dots 3 Note, Qwen4-Exp": "they have no plain residual stream",
     "BERT and other encoders": "they generate no text",
 }

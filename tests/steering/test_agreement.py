@@ -20,6 +20,7 @@ from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.directive import Directive
 from refusal_steering.reference import Generated, greedy
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.trace import Reading
 
@@ -79,7 +80,7 @@ class Worker:
         self._model = copy.deepcopy(target.model)
         decoder = self._model.get_decoder().layers
         self._steering = ResidualSteering(
-            {index: decoder[index] for index in bundle.layers},
+            {index: DecoderLayer(decoder[index], None) for index in bundle.layers},
             hidden_size=SIZE,
             num_layers=DEPTH,
             capacity=Capacity(

@@ -7,7 +7,6 @@ lists of the same length.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeGuard
@@ -20,13 +19,15 @@ from refusal_steering.runtime.bank import LayerBank
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.gate import operator as gate_operator
 from refusal_steering.runtime.gate.reader import PromptReader
+from refusal_steering.runtime.stream import DecoderLayer, Place, parts
 
 # What is called behind a decoder layer, with the layer, its rows and their residual.
 Operator = Callable[[Any, Tensor, Tensor | None], None]
 
-# Models whose layers do not hand on one residual stream [T, H]: four parallel streams; a stream
-# scaled by the router in half precision.
-REFUSED = ("Gemma3n", "DeepseekV2", "DeepseekV3")
+# Models, by the beginning of a class's name, whose layers never hand on one residual stream [T, H]:
+# several parallel streams; a stream that the router scales in half precision. They are refused
+# before their weights are read, and so are classes that are made of theirs.
+REFUSED = ("Gemma3n", "DeepseekV2", "DeepseekV3", "DeepseekV4", "Dots3Note", "Qwen4Exp")
 # vLLM's kinds of attention that see what comes after a token.
 _ENCODING = ("encoder", "encoder_only")
 
@@ -37,10 +38,9 @@ def decoder_layers(model: nn.Module, num_layers: int) -> nn.ModuleList:
     Raises :class:`UnsupportedModelError` when none, or more than one list, fits, and for layers
     that cannot be steered.
     """
-    language_model = getattr(model, "get_language_model", lambda: model)()
     # By the layers themselves: Gemma 4 lists the same ones twice.
     found: dict[tuple[nn.Module, ...], tuple[str, nn.ModuleList]] = {}
-    for name, module in language_model.named_modules():
+    for name, module in language_model(model).named_modules():
         if _fits(module, num_layers):
             found.setdefault(tuple(module), (name, module))
     for layer in chain.from_iterable(found):
@@ -55,27 +55,14 @@ def decoder_layers(model: nn.Module, num_layers: int) -> nn.ModuleList:
     return layers
 
 
-def adds_residual(layer: nn.Module) -> bool:
-    """Whether the stream is the sum of the layer's two outputs.
-
-    A layer that starts its residual from ``None`` keeps it apart from then on. Layers that do
-    not hand over a full stream in their first output, and the second is of no use to us. The
-    arity of the final norm does not tell the two kinds apart.
-    """
-    _refuse(layer)
-    original = getattr(type(layer), "_steering_original", type(layer))
-    try:
-        source = inspect.getsource(original.forward)
-    except (OSError, TypeError) as error:
-        raise UnsupportedModelError(
-            f"the source of {original.__name__}.forward cannot be read, so its residual stream "
-            "is unknown"
-        ) from error
-    return "residual is None" in source
+def language_model(model: nn.Module) -> nn.Module:
+    """The part of ``model`` that writes text: all of it where it takes nothing else."""
+    found: nn.Module = getattr(model, "get_language_model", lambda: model)()
+    return found
 
 
 def attach(
-    layers: Mapping[int, nn.Module],
+    layers: Mapping[int, DecoderLayer],
     banks: Mapping[int, LayerBank],
     buffers: StepBuffers,
     engine: int,
@@ -86,8 +73,8 @@ def attach(
     The class is swapped, not hooked: a Python hook is traced once and then folded away by
     ``torch.compile``. Parameter names, weights and adapters stay as they are.
     """
-    for index, layer in layers.items():
-        original, split, operators = type(layer), adds_residual(layer), list[Operator]()
+    for index, known in layers.items():
+        layer, operators = known.module, list[Operator]()
         # The fields are this module's own, on the class that it is about to put in.
         fields: dict[str, object] = {}
         if reader is not None and index in reader.layers:
@@ -102,29 +89,28 @@ def attach(
             fields["_steering_engine"] = engine
         for name, value in fields.items():
             setattr(layer, name, value)
-        layer.__class__ = steered_class(original, split, operators)
+        layer.__class__ = steered_class(type(layer), known.residual, operators)
 
 
 def steered_class(
-    original: type[nn.Module], split: bool, operators: Sequence[Operator]
+    original: type[nn.Module], residual_at: Place, operators: Sequence[Operator]
 ) -> type[nn.Module]:
     """A decoder layer's class that calls ``operators`` behind its forward pass.
 
-    ``split`` says that the stream is the sum of both outputs.
+    ``residual_at`` is the place of the output that is added to the first one for the stream.
     """
     behind = tuple(operators)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = original.forward(self, *args, **kwargs)
-        hidden = output[0] if isinstance(output, tuple) else output
-        residual = output[1] if split and isinstance(output, tuple) else None
+        hidden, residual = parts(output, residual_at)
         # vLLM's Transformers backend has a batch dimension of one.
         rows = hidden if hidden.dim() == 2 else hidden.view(-1, hidden.shape[-1])
         for apply in behind:
             apply(self, rows, residual)
         return output
 
-    body = {"forward": forward, "_steering_original": original, "operators": behind}
+    body = {"forward": forward, "residual_at": residual_at, "operators": behind}
     return type(f"Steered{original.__name__}", (original,), body)
 
 
@@ -183,8 +169,13 @@ def _graph_inputs(
 
 def _refuse(layer: nn.Module) -> None:
     name = type(layer).__name__
-    if name.startswith(REFUSED):
-        raise UnsupportedModelError(f"{name} does not carry one plain residual stream")
+    for kind in type(layer).__mro__:
+        if kind.__name__.startswith(REFUSED):
+            derived = "" if kind.__name__ == name else f", because it is a {kind.__name__}"
+            raise UnsupportedModelError(
+                f"{name} does not carry one plain residual stream{derived}. Serve this model "
+                "without steering, or choose another"
+            )
     if any(getattr(module, "attn_type", None) in _ENCODING for module in layer.modules()):
         raise UnsupportedModelError(f"{name} only encodes its input; steering needs a decoder")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle, unpack
 from refusal_steering.directive import Directive
@@ -26,6 +26,7 @@ from refusal_steering.runtime.gate.reader import PromptReader
 from refusal_steering.runtime.layers import attach
 from refusal_steering.runtime.plan import IDLE, Batch, PromptPart, RequestSlots, StepPlan
 from refusal_steering.runtime.readings import gather, readings_of, to_host
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,13 @@ class Capacity:
 class ResidualSteering:
     """Steers decoder layers of one worker, and reads prompts for its gates.
 
-    ``layers`` maps the index of each layer that is steered or read to its module; ``read_only`` are
+    ``layers`` are those that are steered or read, by index; ``read_only`` are
     those that are not steered. ``reader`` is ``None`` in an engine that reads no prompts.
     """
 
     def __init__(
         self,
-        layers: Mapping[int, nn.Module],
+        layers: Mapping[int, DecoderLayer],
         *,
         hidden_size: int,
         num_layers: int,

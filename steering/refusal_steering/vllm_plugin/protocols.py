@@ -187,6 +187,7 @@ class ParallelConfig(Protocol):
     """Over how many processes the model is spread."""
 
     world_size: int
+    tensor_parallel_size: int
     pipeline_parallel_size: int
     data_parallel_size: int
 
@@ -195,6 +196,7 @@ class CompilationConfig(Protocol):
     """How the model is compiled."""
 
     pass_config: object
+    static_forward_context: Mapping[str, object]
 
 
 class VllmConfig(Protocol):

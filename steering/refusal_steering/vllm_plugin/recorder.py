@@ -13,10 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from refusal_steering.errors import UnsupportedEngineError
-from refusal_steering.runtime.layers import adds_residual
 from refusal_steering.runtime.steerer import ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer, Output, Place, parts
 
-Output = Tensor | tuple[Tensor, Tensor]
 MOST_HELD = 128 << 20
 """Bytes of whole prompts that are held; of more than one prompt, none is kept beyond them."""
 
@@ -30,7 +29,7 @@ class Recorder:
     filed under ``{version}/states``.
     """
 
-    def __init__(self, layers: Mapping[int, nn.Module], steering: ResidualSteering, eager: bool):
+    def __init__(self, layers: Mapping[int, DecoderLayer], steering: ResidualSteering, eager: bool):
         if not eager:
             raise UnsupportedEngineError(
                 "activations are recorded by an engine without compilation; start it with "
@@ -43,7 +42,7 @@ class Recorder:
         self._prompt_layers: frozenset[int] = frozenset()
         self._full = False
         for index, layer in layers.items():
-            layer.register_forward_hook(self._hook(index, adds_residual(layer)))
+            layer.module.register_forward_hook(self._hook(index, layer.residual))
 
     def watch_prompts(self, layers: Collection[int]) -> None:
         """From now on record whole prompts behind ``layers``; none goes back to last tokens."""
@@ -71,23 +70,25 @@ class Recorder:
         for name, token, at in self._steering.blended_rows():
             self._states.setdefault(name, {})[token] = states[at].float().cpu().clone()
 
-    def _hook(self, index: int, split: bool) -> Callable[[nn.Module, object, Output], None]:
+    def _hook(self, index: int, residual_at: Place) -> Callable[[nn.Module, object, Output], None]:
         def hook(_module: nn.Module, _args: object, output: Output) -> None:
             if index in self._prompt_layers:
-                self._keep_prompts(index, output, split)
+                self._keep_prompts(index, output, residual_at)
             if not self._prompt_layers:
-                self._keep_last(index, output, split)
+                self._keep_last(index, output, residual_at)
 
         return hook
 
-    def _keep_last(self, index: int, output: Output, split: bool) -> None:
+    def _keep_last(self, index: int, output: Output, residual_at: Place) -> None:
         for name, at in self._steering.last_prompt_rows():
             # A copy: the next layer may write where this one has.
-            self._rows.setdefault(name, {})[index] = _stream(output, split, at, 1)[0].cpu().clone()
+            self._rows.setdefault(name, {})[index] = (
+                _stream(output, residual_at, at, 1)[0].cpu().clone()
+            )
 
-    def _keep_prompts(self, index: int, output: Output, split: bool) -> None:
+    def _keep_prompts(self, index: int, output: Output, residual_at: Place) -> None:
         for part in () if self._full else self._steering.prompt_parts():
-            rows = _stream(output, split, part.at, part.rows).bfloat16().cpu()
+            rows = _stream(output, residual_at, part.at, part.rows).bfloat16().cpu()
             kept = self._prompts.setdefault(part.policy_version, {})
             if index not in kept:
                 kept[index] = rows.new_full((part.length, rows.shape[1]), torch.nan)
@@ -96,13 +97,14 @@ class Recorder:
             self._prompts, self._full = {}, True
 
 
-def _stream(output: Output, split: bool, at: int, count: int) -> Tensor:
+def _stream(output: Output, residual_at: Place, at: int, count: int) -> Tensor:
     """``count`` rows [n, H] of the residual stream in float32."""
-    parts = output if isinstance(output, tuple) else (output,)
-    rows = [
-        part.reshape(-1, part.shape[-1])[at : at + count].float() for part in parts[: 1 + split]
-    ]
-    return rows[0] if len(rows) == 1 else rows[0] + rows[1]
+    first, residual = (
+        None if part is None else part.reshape(-1, part.shape[-1])[at : at + count].float()
+        for part in parts(output, residual_at)
+    )
+    assert first is not None
+    return first if residual is None else first + residual
 
 
 def _bytes(prompts: Mapping[str, Mapping[int, Tensor]]) -> int:

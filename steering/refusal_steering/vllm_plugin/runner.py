@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -64,6 +65,17 @@ def watch_states(runner: ModelRunner, watch: Callable[[torch.Tensor], None]) -> 
         return compute_logits(states, *args, **kwargs)
 
     runner.model.compute_logits = _compute_logits
+
+
+def dummy_step(runner: ModelRunner, rows: int) -> object:
+    """Run a step of ``rows`` made-up tokens without a key-value cache; its states [T, H].
+
+    The run that measures memory does the same.
+    """
+    # V2 must be told that there is no cache.
+    named = {"skip_attn": True} if "skip_attn" in signature(runner._dummy_run).parameters else {}
+    states = runner._dummy_run(rows, is_profile=True, **named)
+    return states[0] if isinstance(states, tuple) else states
 
 
 def projector(runner: ModelRunner, config: VllmConfig) -> Project | None:

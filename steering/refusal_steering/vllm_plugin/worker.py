@@ -1,6 +1,7 @@
 """The worker classes: vLLM's own, with steering at four touch points.
 
-``load_model`` puts the operators behind the layers before anything is compiled or captured;
+``load_model`` measures how the layers carry the residual stream and puts the operators behind them
+before anything is compiled or captured;
 ``initialize_from_config`` makes room beside the key-value cache; ``execute_model`` learns of new
 and finished requests and of their blocks; the runner's input preparation gives the
 batch in its final order; ``sample_tokens`` sends the readings home. The methods named
@@ -21,8 +22,8 @@ from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
 from refusal_steering.runtime.blend import Project
 from refusal_steering.runtime.gate.bank import GateSizes
-from refusal_steering.runtime.layers import decoder_layers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.vllm_plugin import DISABLE, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
@@ -42,6 +43,7 @@ from refusal_steering.vllm_plugin.runner import (
     watch_states,
 )
 from refusal_steering.vllm_plugin.seams import check_engine
+from refusal_steering.vllm_plugin.stream_guard import measured_layers
 
 
 class SteeringMixin:
@@ -49,6 +51,7 @@ class SteeringMixin:
 
     steering: ResidualSteering | None = None
     recorder: Recorder | None = None
+    decoder_layers: Sequence[DecoderLayer] = ()
     project: Project | None = None
     vllm_config: VllmConfig
     model_runner: ModelRunner
@@ -58,18 +61,12 @@ class SteeringMixin:
 
     def load_model(self, *args: object, **kwargs: object) -> object:
         """Load as vLLM does, then attach steering; any doubt stops the start."""
-        loaded: object = super().load_model(*args, **kwargs)  # type: ignore[misc]
         options = EngineOptions.read(self.vllm_config.additional_config)
         if options.layers:
-            if os.environ.get(DISABLE) == "1":
-                raise UnsupportedEngineError(
-                    f"{DISABLE}=1 is set, but this engine was started to be steered; unset it, or "
-                    "start without steering"
-                )
-            check_engine()
-            check_config(self.vllm_config)
-            if options.gates:
-                check_gate(self.vllm_config)
+            _check(self.vllm_config, options)
+        loaded: object = super().load_model(*args, **kwargs)  # type: ignore[misc]
+        if options.layers:
+            self.decoder_layers = measured_layers(self.model_runner, self.vllm_config)
             # Before logits are followed: what is projected later is no step of the engine's.
             self.project = projector(self.model_runner, self.vllm_config)
             self.steering = _attach(self, options)
@@ -125,8 +122,8 @@ class SteeringMixin:
 
         def record(steering: ResidualSteering) -> None:
             config = self.vllm_config.model_config
-            layers = _decoder_layers(self)
-            self.recorder = Recorder(dict(enumerate(layers)), steering, config.enforce_eager)
+            layers = dict(enumerate(self.decoder_layers))
+            self.recorder = Recorder(layers, steering, config.enforce_eager)
             watch_states(self.model_runner, self.recorder.watch)
 
         return self._acknowledge(record)
@@ -173,10 +170,22 @@ class SteeringMixin:
         }
 
 
+def _check(config: VllmConfig, options: EngineOptions) -> None:
+    if os.environ.get(DISABLE) == "1":
+        raise UnsupportedEngineError(
+            f"{DISABLE}=1 is set, but this engine was started to be steered; unset it, or start "
+            "without steering"
+        )
+    check_engine()
+    check_config(config)
+    if options.gates:
+        check_gate(config)
+
+
 def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
     config = worker.vllm_config
     text = config.model_config.hf_text_config
-    layers = _decoder_layers(worker)
+    layers = worker.decoder_layers
     scheduler = config.scheduler_config
     capacity = Capacity(
         bundle_slots=options.bundle_slots,
@@ -203,11 +212,6 @@ def _gate_sizes(options: EngineOptions, requests: int) -> GateSizes | None:
     if not options.gates:
         return None
     return GateSizes(options.gate_layers, options.gate_ends, options.gates, requests)
-
-
-def _decoder_layers(worker: SteeringMixin) -> torch.nn.ModuleList:
-    count = worker.vllm_config.model_config.hf_text_config.num_hidden_layers
-    return decoder_layers(worker.model_runner.get_model(), count)
 
 
 def _graph_rows(config: VllmConfig, options: EngineOptions) -> int:

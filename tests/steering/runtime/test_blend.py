@@ -14,6 +14,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError
 from refusal_steering.prototypes import risk_of, summarise
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 
 SIZE, VOCABULARY, PROTOTYPES = 8, 20, 3
@@ -54,7 +55,7 @@ class Rig:
     def __init__(self, folder: Path, project: Any = lambda states: states @ WEIGHT.T):
         self.layer = Layer()
         self.steering = ResidualSteering(
-            {1: self.layer},
+            {1: DecoderLayer(self.layer, None)},
             hidden_size=SIZE,
             num_layers=4,
             capacity=Capacity(bundle_slots=2, units=4, requests=8, tokens=32, graph_rows=0),

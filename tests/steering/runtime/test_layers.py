@@ -8,8 +8,9 @@ from torch import nn
 
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnsupportedModelError
-from refusal_steering.runtime.layers import adds_residual, decoder_layers
+from refusal_steering.runtime.layers import decoder_layers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 
 SIZE = 8
 
@@ -49,6 +50,10 @@ class OneTensorLayer(JunkLayer):
 
 class Gemma3nDecoderLayer(SplitLayer):
     pass
+
+
+class Derived(Gemma3nDecoderLayer):
+    """A refused layer under another name."""
 
 
 class Tower(nn.Module):
@@ -93,16 +98,20 @@ def test_a_list_without_attention_does_not_count() -> None:
         decoder_layers(model, 3)
 
 
-def test_models_with_another_kind_of_stream_are_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="residual stream"):
-        adds_residual(Gemma3nDecoderLayer())
+@pytest.mark.parametrize("layer", [Gemma3nDecoderLayer, Derived])
+def test_models_with_another_kind_of_stream_are_refused(layer: type[nn.Module]) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"{layer.__name__} does not carry one plain"):
+        decoder_layers(Tower(layer), 3)
 
 
 @pytest.mark.parametrize(
-    ("layer", "seen"), [(SplitLayer, 3.0), (JunkLayer, 1.0), (OneTensorLayer, 1.0)]
+    ("layer", "place", "seen"),
+    [(SplitLayer, 1, 3.0), (JunkLayer, None, 1.0), (OneTensorLayer, None, 1.0)],
 )
-def test_the_stream_is_read_as_the_layer_keeps_it(layer: type[nn.Module], seen: float) -> None:
-    engine, steered = steer_first_unit(layer)
+def test_the_stream_is_read_as_the_layer_keeps_it(
+    layer: type[nn.Module], place: int | None, seen: float
+) -> None:
+    engine, steered = steer_first_unit(layer, place)
     engine.admit("r", range(1), {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
     engine.begin(["r"], [0], [1])
     hidden, residual = torch.ones(1, SIZE), 2 * torch.ones(1, SIZE)
@@ -114,7 +123,7 @@ def test_the_stream_is_read_as_the_layer_keeps_it(layer: type[nn.Module], seen: 
 
 @pytest.mark.parametrize("graph_rows", [0, 8])
 def test_a_batch_dimension_of_one_does_not_hide_the_rows(graph_rows: int) -> None:
-    engine, steered = steer_first_unit(OneTensorLayer, graph_rows)
+    engine, steered = steer_first_unit(OneTensorLayer, None, graph_rows)
     engine.admit("r", range(3), {"bundle": engine.bundles[0], "policy": "p", "policy_version": "v"})
     engine.begin(["r"], [0], [3])
     output = steered(torch.ones(1, 3, SIZE))
@@ -124,7 +133,7 @@ def test_a_batch_dimension_of_one_does_not_hide_the_rows(graph_rows: int) -> Non
 
 
 def steer_first_unit(
-    layer: type[nn.Module], graph_rows: int = 0
+    layer: type[nn.Module], place: int | None, graph_rows: int = 0
 ) -> tuple[ResidualSteering, nn.Module]:
     """A layer that adds to unit 0 of its stream what that unit holds."""
     direction = torch.eye(SIZE)[0]
@@ -134,7 +143,7 @@ def steer_first_unit(
     )  # fmt: skip
     steered = layer()
     engine = ResidualSteering(
-        {1: steered},
+        {1: DecoderLayer(steered, place)},
         hidden_size=SIZE,
         num_layers=3,
         capacity=Capacity(bundle_slots=2, units=4, requests=4, tokens=8, graph_rows=graph_rows),

@@ -14,6 +14,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleInUseError, BundleMismatchError
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 
 SIZE = 8
@@ -42,7 +43,7 @@ class Rig:
     def __init__(self, folder: Path, requests: int = 4):
         self.layer = Layer()
         self.steering = ResidualSteering(
-            {1: self.layer},
+            {1: DecoderLayer(self.layer, None)},
             hidden_size=SIZE,
             num_layers=4,
             capacity=Capacity(bundle_slots=2, units=4, requests=requests, tokens=16, graph_rows=0),

@@ -11,6 +11,7 @@ from refusal_steering.bundle import make_bundle
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.vllm_plugin import recorder as module
 from refusal_steering.vllm_plugin.recorder import Recorder
 
@@ -45,9 +46,11 @@ class Rig:
 
     def __init__(self, kind: type[Layer] = Layer) -> None:
         self.layers = {index: kind(index) for index in range(LAYERS)}
+        place = 1 if kind is SplitLayer else None
+        known = {index: DecoderLayer(layer, place) for index, layer in self.layers.items()}
         capacity = Capacity(bundle_slots=1, units=4, requests=8, tokens=64, graph_rows=0)
         self.steering = ResidualSteering(
-            {0: self.layers[0]},
+            {0: known[0]},
             hidden_size=SIZE,
             num_layers=LAYERS,
             capacity=capacity,
@@ -60,7 +63,7 @@ class Rig:
             {"name": "n", "strategy": "static", "model": model},
         )
         self.steering.load(bundle.packed)
-        self.recorder = Recorder(self.layers, self.steering, eager=True)
+        self.recorder = Recorder(known, self.steering, eager=True)
         for name, length in LENGTHS.items():
             wire = {"bundle": bundle.digest, "policy": "p", "policy_version": f"row-{name}"}
             self.steering.admit(name, range(length), wire)

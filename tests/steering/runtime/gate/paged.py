@@ -19,6 +19,7 @@ from refusal_steering.bundle import SteeringBundle
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.runtime.gate.bank import GateSizes
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 from tests.steering.runtime.gate.gates import NUM_LAYERS, SIZE, STEERED, gated_bundle, rows
 
@@ -66,7 +67,7 @@ class PagedEngine:
     def __init__(self, folder: Path, graph_rows: int, blocks: int = 14):
         self.layers = {index: Layer() for index in READ_LAYERS}
         self.steering = ResidualSteering(
-            self.layers,
+            {index: DecoderLayer(layer, None) for index, layer in self.layers.items()},
             hidden_size=SIZE,
             num_layers=NUM_LAYERS,
             capacity=Capacity(

@@ -15,6 +15,7 @@ from refusal_steering.bundle import SteeringBundle
 from refusal_steering.errors import BundleError, BundleInUseError
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
+from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 from tests.steering.runtime.gate.gates import (
     COEFFICIENT,
@@ -309,7 +310,7 @@ def test_the_risk_along_a_prompt_is_bounded(
 
 def steering_without_gates(layer: Layer) -> ResidualSteering:
     return ResidualSteering(
-        {STEERED: layer},
+        {STEERED: DecoderLayer(layer, None)},
         hidden_size=SIZE,
         num_layers=NUM_LAYERS,
         capacity=Capacity(bundle_slots=2, units=2, requests=2, tokens=8, graph_rows=0),
