@@ -15,7 +15,7 @@ from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
 # by another form of the operator, or without it, is never loaded.
-_FORM = 4
+_FORM = 5
 _LISTS = ("layers", "gate_layers", "gate_ends")
 
 
@@ -112,13 +112,21 @@ def apply_steering_args(args: Namespace, bundles: Sequence[SteeringBundle]) -> N
 
 def _refuse_flags(args: Namespace) -> None:
     # The worker checks the finished configuration; these are caught here for a short message.
+    parallel = "use --tensor-parallel-size instead"
     refused = {
-        "--speculative-config": getattr(args, "speculative_config", None),
-        "--pipeline-parallel-size": getattr(args, "pipeline_parallel_size", 1) > 1,
-        "--data-parallel-size": getattr(args, "data_parallel_size", 1) > 1,
-        "--kv-transfer-config": getattr(args, "kv_transfer_config", None),
-        "--enable-prompt-embeds": getattr(args, "enable_prompt_embeds", False),
+        "--speculative-config": "remove it",
+        "--pipeline-parallel-size": parallel,
+        "--data-parallel-size": "start replicas behind a router instead",
+        "--decode-context-parallel-size": parallel,
+        "--prefill-context-parallel-size": parallel,
+        "--enable-expert-parallel": parallel,
+        "--enable-lora": "merge the adapter into the model and build a bundle for that",
+        "--enable-dbo": "remove it",
+        "--kv-transfer-config": "remove it",
+        "--enable-prompt-embeds": "remove it",
     }
-    for flag, present in refused.items():
-        if present:
-            raise UnsupportedEngineError(f"steering does not support {flag}; remove it")
+    for flag, remedy in refused.items():
+        given = getattr(args, flag.removeprefix("--").replace("-", "_"), None)
+        # A number counts ranks: one is none.
+        if given is True or (given and given != 1):
+            raise UnsupportedEngineError(f"steering does not support {flag}: {remedy}")

@@ -35,6 +35,28 @@ _CHECKS: tuple[_Check, ...] = (
         "set it to 1",
     ),
     (
+        "decode context parallelism",
+        lambda c: getattr(c.parallel_config, "decode_context_parallel_size", 1) > 1,
+        "set --decode-context-parallel-size to 1: it was never run, and it spreads the tokens of a "
+        "block over ranks",
+    ),
+    (
+        "expert parallelism",
+        lambda c: getattr(c.parallel_config, "enable_expert_parallel", False),
+        "drop --enable-expert-parallel and use --tensor-parallel-size: it was never run",
+    ),
+    (
+        "LoRA adapters",
+        lambda c: getattr(c, "lora_config", None) is not None,
+        "drop --enable-lora: a bundle is right for the weights that it was calibrated on. Merge "
+        "the adapter into the model and build a bundle for that",
+    ),
+    (
+        "a model that torch.compile compiles as a whole",
+        lambda c: getattr(c.compilation_config.mode, "name", "") == "STOCK_TORCH_COMPILE",
+        "use compilation mode VLLM_COMPILE, which is the default, or --enforce-eager",
+    ),
+    (
         "batch-sharded sampling",
         lambda c: getattr(c.parallel_config, "enable_batch_sharded_sampling", False),
         "turn it off: a rank would see some requests' logits only",
@@ -85,13 +107,16 @@ _CHECKS: tuple[_Check, ...] = (
 )
 
 
-def check_gate(config: VllmConfig) -> None:
-    """Raise :class:`UnsupportedEngineError` where a gate would not find its prompts' tokens."""
-    if getattr(config.parallel_config, "decode_context_parallel_size", 1) > 1:
+def check_first(config: VllmConfig, started: bool) -> None:
+    """Raise :class:`UnsupportedEngineError` for a process's second compiled engine.
+
+    A compiled graph knows its engine by number, and one from the compile cache by the first's.
+    """
+    if started and not config.model_config.enforce_eager:
         raise UnsupportedEngineError(
-            "a gate does not support decode context parallelism, which spreads the tokens of a "
-            "block over ranks: set --decode-context-parallel-size to 1, or serve bundles without "
-            "a gate"
+            "this process has started a steered engine already, and steering does not support a "
+            "second one that is compiled: start each in a process of its own (leave "
+            "VLLM_ENABLE_V1_MULTIPROCESSING at 1), or set --enforce-eager"
         )
 
 

@@ -195,6 +195,7 @@ class ParallelConfig(Protocol):
 class CompilationConfig(Protocol):
     """How the model is compiled."""
 
+    mode: object
     pass_config: object
     static_forward_context: Mapping[str, object]
 

@@ -55,12 +55,13 @@ def measured_layers(runner: ModelRunner, config: VllmConfig) -> list[DecoderLaye
 
 @contextmanager
 def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Inside a compiled graph nothing could be watched."""
+    """Inside a compiled graph nothing could be watched; compiling parts alone takes seconds."""
     compiled = [one for one in model.modules() if getattr(one, "do_not_compile", None) is False]
     for one in compiled:
         one.do_not_compile = True  # type: ignore[assignment]
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for one in compiled:
             one.do_not_compile = False  # type: ignore[assignment]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load, save
@@ -27,7 +28,7 @@ from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.vllm_plugin import DISABLE, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
-from refusal_steering.vllm_plugin.limits import check_config, check_gate
+from refusal_steering.vllm_plugin.limits import check_config, check_first
 from refusal_steering.vllm_plugin.protocols import (
     KVCacheConfig,
     ModelRunner,
@@ -49,6 +50,7 @@ from refusal_steering.vllm_plugin.stream_guard import measured_layers
 class SteeringMixin:
     """Steers the model of the vLLM worker class that it is mixed into."""
 
+    started: ClassVar[bool] = False
     steering: ResidualSteering | None = None
     recorder: Recorder | None = None
     decoder_layers: Sequence[DecoderLayer] = ()
@@ -63,7 +65,7 @@ class SteeringMixin:
         """Load as vLLM does, then attach steering; any doubt stops the start."""
         options = EngineOptions.read(self.vllm_config.additional_config)
         if options.layers:
-            _check(self.vllm_config, options)
+            _check(self.vllm_config)
         loaded: object = super().load_model(*args, **kwargs)  # type: ignore[misc]
         if options.layers:
             self.decoder_layers = measured_layers(self.model_runner, self.vllm_config)
@@ -72,6 +74,7 @@ class SteeringMixin:
             self.steering = _attach(self, options)
             follow_batches(self.model_runner, self.steering)
             follow_logits(self.model_runner, self.steering)
+            SteeringMixin.started = True
         return loaded
 
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
@@ -170,7 +173,7 @@ class SteeringMixin:
         }
 
 
-def _check(config: VllmConfig, options: EngineOptions) -> None:
+def _check(config: VllmConfig) -> None:
     if os.environ.get(DISABLE) == "1":
         raise UnsupportedEngineError(
             f"{DISABLE}=1 is set, but this engine was started to be steered; unset it, or start "
@@ -178,8 +181,7 @@ def _check(config: VllmConfig, options: EngineOptions) -> None:
         )
     check_engine()
     check_config(config)
-    if options.gates:
-        check_gate(config)
+    check_first(config, SteeringMixin.started)
 
 
 def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:

@@ -78,6 +78,18 @@ def test_an_admitted_request_is_steered_and_read(rig: Rig) -> None:
     assert readings["r"].dose == pytest.approx(3.0 / SIZE**0.5)
 
 
+def test_two_engines_in_a_process_steer_by_their_own_plans(tmp_path: Path) -> None:
+    one, other = Rig(tmp_path / "one"), Rig(tmp_path / "other")
+    one.steering.admit("r", range(2), one.wire())
+    other.steering.admit("r", range(1), other.wire(strength=2.0))
+    for rig, computed, scheduled in ((one, 0, 2), (other, 0, 1)):
+        rig.steering.begin(["r"], [computed], [scheduled])
+    assert other.layer(torch.ones(1, SIZE))[:, 0].tolist() == [7.0]
+    assert one.layer(torch.ones(2, SIZE))[:, 0].tolist() == [1.0, 4.0]
+    one.steering.rest()
+    assert other.step(("r", 1, 1))[0].tolist() == [7.0]
+
+
 @pytest.mark.parametrize(
     "changes", [{"bundle": "none"}, {"strength": "x"}, {"vector": [1.0]}, {"strength": -1.0}]
 )

@@ -10,7 +10,7 @@ import pytest
 
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.vllm_plugin.engine_args import EngineOptions, apply_steering_args
-from refusal_steering.vllm_plugin.limits import check_config, check_gate
+from refusal_steering.vllm_plugin.limits import check_config, check_first
 
 
 def config(**changes: Any) -> Config:
@@ -18,6 +18,7 @@ def config(**changes: Any) -> Config:
     base = Config(
         speculative_config=None,
         kv_transfer_config=None,
+        lora_config=None,
         parallel_config=Config(
             pipeline_parallel_size=1,
             data_parallel_size=1,
@@ -25,7 +26,9 @@ def config(**changes: Any) -> Config:
             enable_dbo=False,
             use_sequence_parallel_moe=False,
         ),
-        compilation_config=Config(pass_config=Config(enable_sp=False)),
+        compilation_config=Config(
+            mode=Config(name="VLLM_COMPILE"), pass_config=Config(enable_sp=False)
+        ),
         cache_config=Config(kv_sharing_fast_prefill=False),
         model_config=Config(
             enable_prompt_embeds=False, is_encoder_decoder=False, runner_type="generate"
@@ -53,6 +56,10 @@ def test_an_ordinary_configuration_passes() -> None:
         ("parallel_config__pipeline_parallel_size", 2, "pipeline"),
         ("parallel_config__data_parallel_size", 2, "data parallelism"),
         ("parallel_config__prefill_context_parallel_size", 2, "context"),
+        ("parallel_config__decode_context_parallel_size", 2, "decode context"),
+        ("parallel_config__enable_expert_parallel", True, "expert parallelism.*tensor-parallel"),
+        ("lora_config", object(), "LoRA.*Merge"),
+        ("compilation_config__mode", Config(name="STOCK_TORCH_COMPILE"), "VLLM_COMPILE"),
         ("parallel_config__enable_dbo", True, "DBO"),
         ("parallel_config__use_sequence_parallel_moe", True, "experts"),
         ("compilation_config__pass_config__enable_sp", True, "sequence-parallelism"),
@@ -67,14 +74,23 @@ def test_what_cannot_be_steered_is_refused(setting: str, value: Any, word: str) 
         check_config(config(**{setting: value}))
 
 
-def test_a_gate_needs_the_tokens_of_a_block_together() -> None:
-    check_gate(config(parallel_config__decode_context_parallel_size=1))
-    with pytest.raises(UnsupportedEngineError, match="decode context"):
-        check_gate(config(parallel_config__decode_context_parallel_size=2))
+@pytest.mark.parametrize(("started", "eager"), [(False, False), (False, True), (True, True)])
+def test_a_process_may_have_one_compiled_engine(started: bool, eager: bool) -> None:
+    check_first(config(model_config__enforce_eager=eager), started)
+
+
+def test_a_second_compiled_engine_needs_a_process_of_its_own() -> None:
+    with pytest.raises(UnsupportedEngineError, match="process of its own"):
+        check_first(config(model_config__enforce_eager=False), True)
 
 
 def arguments(**changes: Any) -> Namespace:
     return Namespace(**{"worker_cls": "auto", "additional_config": None, **changes})
+
+
+def test_one_rank_of_a_kind_is_none() -> None:
+    sizes = ("pipeline", "data", "decode_context", "prefill_context")
+    apply_steering_args(arguments(**{f"{size}_parallel_size": 1 for size in sizes}), [])
 
 
 def test_arguments_carry_everything_that_changes_the_traced_graph() -> None:
@@ -92,6 +108,11 @@ def test_arguments_carry_everything_that_changes_the_traced_graph() -> None:
         {"speculative_config": {"method": "ngram"}},
         {"pipeline_parallel_size": 2},
         {"data_parallel_size": 2},
+        {"decode_context_parallel_size": 2},
+        {"enable_expert_parallel": True},
+        {"prefill_context_parallel_size": 2},
+        {"enable_lora": True},
+        {"enable_dbo": True},
         {"kv_transfer_config": {"kv_connector": "x"}},
         {"enable_prompt_embeds": True},
     ],
