@@ -1,12 +1,12 @@
-"""Let the demo model take images, audio and video, through towers of random weights.
+"""Let the demo model take images, audio and video, through towers that are trained or random.
 
     .venv/bin/python deploy/local/demo_omni.py [--print-path]
 
 Beside the demo model's folder it makes another, in which the same weights are the text backbone of
-Qwen2.5-Omni's class. On text the two give the same answers. The towers have learnt nothing: an
-image, audio or video is NOISE to this model, of the right shape and size. What they show is
-the way of a request through the server, steering included. ``REFUSAL_STEERING_DEMO_MODEL`` names
-a folder that is served as it is instead, and ``REFUSAL_STEERING_CACHE`` moves the cache.
+Qwen2.5-Omni's class. On text the two give the same answers. A tower in ``deploy/demo/towers`` is
+used as it was trained; its card says what it can do. A medium without one is NOISE to this model,
+of the right shape and size. ``REFUSAL_STEERING_DEMO_MODEL`` names a folder that is served as it is
+instead, and ``REFUSAL_STEERING_CACHE`` moves the cache.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from typing import Any
 import demo_model
 import omni_files
 import omni_weights
+import towers
 from console import Progress, SetupError, exclusive, say
 
 SUFFIX = "-omni"
 # Raise it whenever a folder made by an earlier version of these scripts should be made anew.
-VERSION = 1
+VERSION = 2
 SEED = 0
-MEDIA = "random towers: images, audio and video are noise to this model"
+HEARS = "speech of a few hundred English words is heard"
+NOISE = "images and video are noise to this model"
+DEAF = "random towers: images, audio and video are noise to this model"
 
 
 def main() -> int:
@@ -47,7 +50,7 @@ def main() -> int:
     if arguments.print_path:
         sys.stdout.write(f"{path}\n")
     else:
-        say(f"demo model with media: ready in {path} ({MEDIA})")
+        say(f"demo model with media: ready in {path} ({media()})")
     return 0
 
 
@@ -63,6 +66,11 @@ def ensure(plain: Path) -> Path:
     return target
 
 
+def media() -> str:
+    """What the model makes of media, in words."""
+    return DEAF if towers.find(omni_files.SPEECH) is None else f"{HEARS}; {NOISE}"
+
+
 def is_current(folder: Path, origin: dict[str, Any]) -> bool:
     """Tell whether the folder was made by these scripts from that origin."""
     source = folder / demo_model.SOURCE_FILE
@@ -71,11 +79,18 @@ def is_current(folder: Path, origin: dict[str, Any]) -> bool:
 
 def _origin(plain: Path) -> dict[str, Any]:
     source = json.loads((plain / demo_model.SOURCE_FILE).read_text("utf-8"))
-    return {"version": VERSION, "media": MEDIA, "seed": SEED, "backbone": source}
+    trained = {name: tower.digest for name in omni_weights.TRAINED if (tower := towers.find(name))}
+    return {
+        "version": VERSION,
+        "media": media(),
+        "towers": trained,
+        "seed": SEED,
+        "backbone": source,
+    }
 
 
 def _make(plain: Path, target: Path, origin: dict[str, Any]) -> None:
-    progress = Progress("demo model: adding random towers for images, audio and video")
+    progress = Progress("demo model: adding towers for images, audio and video")
     work = Path(tempfile.mkdtemp(prefix=demo_model.PARTIAL, dir=target.parent))
     try:
         folder = work / "model"

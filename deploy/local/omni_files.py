@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import towers
 from console import SetupError
 
+SPEECH = "speech"
 COPIED = ("generation_config.json", "chat_template.jinja", "LICENSE")
 ADDED = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>")
 """Tokens that Qwen2.5 lacks; vLLM writes them into the prompt where a medium stands."""
@@ -37,6 +39,7 @@ VISION = {
     "fullatt_block_indexes": [1],
     "tokens_per_second": 25,
 }
+# What a tower of random weights looks like; a trained one brings its own description.
 AUDIO = {
     "encoder_layers": 2,
     "d_model": 64,
@@ -59,17 +62,6 @@ PIXELS = {
     "image_std": [0.25, 0.25, 0.25],
 }
 RATE, HOP, CHUNK_SECONDS = 16_000, 160, 30
-SOUND = {
-    "feature_extractor_type": "WhisperFeatureExtractor",
-    "feature_size": AUDIO["num_mel_bins"],
-    "sampling_rate": RATE,
-    "hop_length": HOP,
-    "n_fft": 400,
-    "chunk_length": CHUNK_SECONDS,
-    "n_samples": CHUNK_SECONDS * RATE,
-    "nb_max_frames": CHUNK_SECONDS * RATE // HOP,
-    "return_attention_mask": True,
-}
 # What the backbone says of itself as a model of its own.
 OWN = (
     "_name_or_path",
@@ -89,18 +81,30 @@ def write(plain: Path, folder: Path) -> dict[str, Any]:
             shutil.copyfile(plain / name, folder / name)
     backbone = read_json(plain / "config.json")
     ids = write_tokenizer(plain, folder, rows=backbone["vocab_size"])
-    config = describe(backbone, ids)
+    audio, hop = audio_tower()
+    config = describe(backbone, ids, audio)
     write_json(folder / "config.json", config)
-    _write_processors(folder)
+    _write_processors(folder, audio, hop)
     return config
 
 
-def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
+def audio_tower() -> tuple[dict[str, Any], int]:
+    """How the audio tower is built, and how many samples lie between two of its frames."""
+    trained = towers.find(SPEECH)
+    if trained is None:
+        return AUDIO, HOP
+    return trained.description["audio_config"], int(trained.description["hop_length"])
+
+
+def describe(
+    backbone: dict[str, Any], ids: dict[str, int], audio: dict[str, Any]
+) -> dict[str, Any]:
     """The configuration of the whole model.
 
     Args:
         backbone: the configuration of the backbone as a model of its own.
         ids: ids of the media tokens, by the names that transformers gives them.
+        audio: how the audio tower is built.
     """
     return {
         "architectures": ["Qwen2_5OmniForConditionalGeneration"],
@@ -110,7 +114,7 @@ def describe(backbone: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
         "transformers_version": backbone["transformers_version"],
         "enable_audio_output": False,
         "tie_word_embeddings": backbone["tie_word_embeddings"],
-        "thinker_config": _thinker(backbone) | _token_ids(ids),
+        "thinker_config": _thinker(backbone, audio) | _token_ids(ids),
         "talker_config": UNUSED_TALKER,
     }
 
@@ -149,7 +153,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _thinker(backbone: dict[str, Any]) -> dict[str, Any]:
+def _thinker(backbone: dict[str, Any], audio: dict[str, Any]) -> dict[str, Any]:
     # Rotary parameters stay the backbone's: without ``mrope_section``, positions are the plain
     # one-dimensional ones that its weights know.
     text = {name: value for name, value in backbone.items() if name not in OWN}
@@ -158,7 +162,7 @@ def _thinker(backbone: dict[str, Any]) -> dict[str, Any]:
         "model_type": "qwen2_5_omni_thinker",
         "text_config": {**text, "model_type": "qwen2_5_omni_text"},
         "vision_config": {**VISION, "out_hidden_size": backbone["hidden_size"]},
-        "audio_config": {**AUDIO, "output_dim": backbone["hidden_size"]},
+        "audio_config": {**audio, "output_dim": backbone["hidden_size"]},
         "tie_word_embeddings": backbone["tie_word_embeddings"],
         "position_id_per_seconds": 25,
         "seconds_per_chunk": 2,
@@ -201,7 +205,7 @@ def _described(content: str) -> dict[str, Any]:
     return {"content": content, **flags, "special": True}
 
 
-def _write_processors(folder: Path) -> None:
+def _write_processors(folder: Path, audio: dict[str, Any], hop: int) -> None:
     image = {"image_processor_type": "Qwen2VLImageProcessor", "size": _size(IMAGE_TOKENS)}
     video = {
         "video_processor_type": "Qwen2VLVideoProcessor",
@@ -210,8 +214,23 @@ def _write_processors(folder: Path) -> None:
         "max_frames": FRAMES,
         "cap_pixels_per_frame": False,
     }
-    write_json(folder / "preprocessor_config.json", PIXELS | SOUND | image)
+    write_json(folder / "preprocessor_config.json", PIXELS | _sound(audio, hop) | image)
     write_json(folder / "video_preprocessor_config.json", PIXELS | video)
+
+
+def _sound(audio: dict[str, Any], hop: int) -> dict[str, Any]:
+    samples = CHUNK_SECONDS * RATE
+    return {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": audio["num_mel_bins"],
+        "sampling_rate": RATE,
+        "hop_length": hop,
+        "n_fft": 400,
+        "chunk_length": CHUNK_SECONDS,
+        "n_samples": samples,
+        "nb_max_frames": samples // hop,
+        "return_attention_mask": True,
+    }
 
 
 def _size(most_tokens: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Weights of the demo model with media: the backbone's own under other names, and random towers."""
+"""Weights of the demo model with media: the backbone's own under other names, and the towers'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_files import write_json
+import towers
+from console import SetupError
+from omni_files import SPEECH, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,9 @@ BIAS_SCALE = 0.02
 # GELU, whose root mean square is 0.652 for a standard normal variable.
 ENDS = {"visual.merger.mlp.2.": 1 / 0.652, "audio_tower.proj.": 1.0}
 
+TRAINED = {SPEECH: "audio_tower."}
+"""Names of towers that may be there trained, and what stands before their parameters."""
+
 
 def write(plain: Path, folder: Path, config: dict[str, Any], seed: int) -> None:
     """Write both shards and their index into ``folder``."""
@@ -31,10 +36,14 @@ def write(plain: Path, folder: Path, config: dict[str, Any], seed: int) -> None:
 
     shards = dict.fromkeys(rename(plain / PLAIN, folder / BACKBONE), BACKBONE)
     shapes = tower_shapes(config["thinker_config"])
-    towers = draw_towers(shapes, embedding_scale(plain / PLAIN), seed)
-    save_file(towers, folder / TOWERS, metadata={"format": "pt"})
+    weights = draw_towers(shapes, embedding_scale(plain / PLAIN), seed)
+    for name, prefix in TRAINED.items():
+        tower = towers.find(name)
+        if tower is not None:
+            weights |= trained(tower, prefix, shapes)
+    save_file(weights, folder / TOWERS, metadata={"format": "pt"})
     (folder / TOWERS).chmod(0o644)
-    shards |= dict.fromkeys(towers, TOWERS)
+    shards |= dict.fromkeys(weights, TOWERS)
     size = sum((folder / shard).stat().st_size for shard in (BACKBONE, TOWERS))
     index = {"metadata": {"total_size": size}, "weight_map": shards}
     write_json(folder / "model.safetensors.index.json", index)
@@ -101,6 +110,29 @@ def draw_towers(shapes: dict[str, torch.Size], scale: float, seed: int) -> dict[
         gain = next((scale * factor for end, factor in ENDS.items() if name.startswith(end)), 1.0)
         towers[f"{PREFIX}{name}"] = (gain * _draw(name, shape, generator)).bfloat16()
     return towers
+
+
+def trained(
+    tower: towers.Tower, prefix: str, shapes: dict[str, torch.Size]
+) -> dict[str, torch.Tensor]:
+    """The parameters of a trained tower, checked against what the model has in its place.
+
+    Args:
+        tower: the trained tower.
+        prefix: what stands before the tower's names in the model.
+        shapes: shapes of all towers by name.
+    """
+    weights = {f"{prefix}{name}": weight for name, weight in tower.weights().items()}
+    found = {name: weight.shape for name, weight in weights.items()}
+    expected = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    if found != expected:
+        names = sorted(dict(found.items() ^ expected.items()))
+        raise SetupError(
+            f"{tower.folder} does not fit the model: {len(names)} parameters are missing, unknown "
+            f"or of another shape, such as {names[0]}; get the folder again, or remove it for a "
+            "tower of random weights."
+        )
+    return {f"{PREFIX}{name}": weight for name, weight in weights.items()}
 
 
 def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:

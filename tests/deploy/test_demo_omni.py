@@ -15,6 +15,7 @@ import demo_model
 import demo_omni
 import omni_files
 import omni_weights
+import towers
 from console import SetupError
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
@@ -46,6 +47,7 @@ SHAPES = {
 def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A backbone of random weights whose tokenizer has no name for the spare rows."""
     monkeypatch.setattr(omni_weights, "tower_shapes", lambda thinker: SHAPES)
+    monkeypatch.setattr(towers, "HOME", tmp_path / "towers")
     folder = tmp_path / "models" / "plain"
     folder.mkdir(parents=True)
     write(folder / "config.json", CONFIG)

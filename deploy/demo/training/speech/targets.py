@@ -1,0 +1,56 @@
+"""What the tower should put out: the embedding of a word's token, or the blank between words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deploy.demo.training.speech import grammar
+from deploy.demo.training.speech.backbone import Backbone
+
+BLANK = 0
+# The token whose embedding is the blank: of those tried, the backbone reads over this one best.
+PAUSE = "..."
+# The logit of a target is minus its squared distance times this, in units of the embedding.
+SHARPNESS = 40.0
+
+
+class Targets:
+    """The blank and every token of the vocabulary, as classes with vectors."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        words = grammar.vocabulary()
+        self.tokens = dict(zip(words, backbone.words(words), strict=True))
+        ids = sorted({token for tokens in self.tokens.values() for token in tokens})
+        self.number = {token: 1 + place for place, token in enumerate(ids)}
+        self.vectors = backbone.embed([*backbone.ids(PAUSE), *ids])
+        self._words = {tuple(self.classes([word])): word for word in words}
+
+    def classes(self, words: Sequence[str]) -> list[int]:
+        """The classes of a sentence's tokens."""
+        return [self.number[token] for word in words for token in self.tokens[word]]
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """Logits [..., classes] of vectors [..., width]."""
+        cross = vectors @ self.vectors.T
+        norms = self.vectors.square().sum(1)
+        return SHARPNESS * (2 * cross - norms - vectors.square().sum(-1, keepdim=True))
+
+    def read(self, vectors: Tensor) -> list[str]:
+        """The words in vectors [time, width]: nearest classes, repeats and blanks left out."""
+        nearest = self.logits(vectors).argmax(-1)
+        kept = torch.unique_consecutive(nearest).tolist()
+        return self._joined([number for number in kept if number != BLANK])
+
+    def _joined(self, classes: list[int]) -> list[str]:
+        words, place = [], 0
+        while place < len(classes):
+            for length in (2, 1):
+                word = self._words.get(tuple(classes[place : place + length]))
+                if word is not None:
+                    break
+            words.append(word or "?")
+            place += length if word else 1
+        return words
