@@ -214,11 +214,12 @@ def _write_processors(folder: Path, audio: dict[str, Any], hop: int) -> None:
         "max_frames": FRAMES,
         "cap_pixels_per_frame": False,
     }
-    write_json(folder / "preprocessor_config.json", PIXELS | _sound(audio, hop) | image)
+    write_json(folder / "preprocessor_config.json", PIXELS | sound(audio, hop) | image)
     write_json(folder / "video_preprocessor_config.json", PIXELS | video)
 
 
-def _sound(audio: dict[str, Any], hop: int) -> dict[str, Any]:
+def sound(audio: dict[str, Any], hop: int) -> dict[str, Any]:
+    """What the extractor of sound features is told."""
     samples = CHUNK_SECONDS * RATE
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from deploy.demo.training.speech import grammar
+from deploy.demo.training.speech.embedding import Embedding
 
 # As vLLM writes a request whose only content is a sound, in the model's chat format.
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -42,45 +42,39 @@ class Backbone:
     """The language model of the demo, in bfloat16, frozen."""
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.embedding = Embedding(folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
         self.model.eval().requires_grad_(False)
-        self.table: Tensor = self.model.get_input_embeddings().weight
-        # The marks around a sound take the second and the third spare row of the embedding.
-        last = max(self.ids("<|file_sep|>"))
         self._kept: list[tuple[Tensor, Tensor]] = []
-        self.opening, self.closing = last + 2, last + 3
-
-    def words(self, words: Sequence[str]) -> list[list[int]]:
-        """Token ids of each word of a sentence."""
-        return [self.ids(" " + grammar.spelling(word)) for word in words]
-
-    def embed(self, ids: Sequence[int]) -> Tensor:
-        """Rows of the embedding, in float32."""
-        return self.table[torch.tensor(ids, dtype=torch.long)].float()
 
     def text(self, written: str) -> Tensor:
         """The vectors of a request in text behind ``BEFORE``, up to where the answer begins."""
-        return self.embed(self.ids(written + AFTER))
+        return self.embedding.vectors(self.embedding.ids(written + AFTER))
 
     def sound(self, vectors: Tensor) -> Tensor:
         """The vectors of a request in sound, ``vectors`` [time, width] of a tower, as above."""
-        start = self.embed([*self.ids(SOUND), self.opening])
-        return torch.cat([start, vectors, self.embed([self.closing, *self.ids(AFTER)])])
+        start = self.embedding.vectors([*self.embedding.ids(SOUND), self.embedding.opening])
+        return torch.cat(
+            [
+                start,
+                vectors,
+                self.embedding.vectors([self.embedding.closing, *self.embedding.ids(AFTER)]),
+            ]
+        )
 
     @torch.inference_mode()
     def answers(self, prompts: Sequence[Tensor], tokens: int) -> list[list[int]]:
         """Greedy answers to prompts of vectors."""
-        start = self.embed(self.ids(BEFORE))
+        start = self.embedding.vectors(self.embedding.ids(BEFORE))
         prompts = [torch.cat([start, prompt]) for prompt in prompts]
         most = max(map(len, prompts))
         padded = torch.stack([functional.pad(p, (0, 0, most - len(p), 0)) for p in prompts])
         mask = torch.tensor([[0] * (most - len(p)) + [1] * len(p) for p in prompts])
         written = self.model.generate(
             inputs_embeds=padded.bfloat16(), attention_mask=mask, max_new_tokens=tokens,
-            do_sample=False, pad_token_id=self.tokenizer.pad_token_id,
+            do_sample=False, pad_token_id=self.embedding.tokenizer.pad_token_id,
         )  # fmt: skip
         ends = set(self.model.generation_config.eos_token_id)
         return [_until(row.tolist(), ends) for row in written]
@@ -100,7 +94,7 @@ class Backbone:
     def thoughts(self, prompts: Sequence[Tensor], answers: Sequence[Tensor]) -> list[Tensor]:
         """Logits [n, vocabulary] at the places of each answer's tokens."""
         rows = [
-            torch.cat([prompt, self.embed(answer[:-1].tolist())])
+            torch.cat([prompt, self.embedding.vectors(answer[:-1].tolist())])
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         padded = pad_sequence(rows, batch_first=True).bfloat16()
@@ -133,7 +127,7 @@ class Backbone:
         """How many tokens ``BEFORE`` has, and what every layer keeps of them for a batch."""
         from transformers import DynamicCache
 
-        ids = torch.tensor([self.ids(BEFORE)])
+        ids = torch.tensor([self.embedding.ids(BEFORE)])
         if not self._kept:
             with torch.no_grad():
                 first = self.model.model(input_ids=ids, use_cache=True).past_key_values
@@ -142,10 +136,6 @@ class Backbone:
         for number, kept in enumerate(self._kept):
             cache.update(*(part.expand(batch, -1, -1, -1) for part in kept), number)
         return ids.shape[1], cache
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids of a text."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
 
 def _until(ids: list[int], ends: set[int]) -> list[int]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deploy.demo.training.speech import sound, utterances, whisper
-from deploy.demo.training.speech.backbone import Backbone
+from deploy.demo.training.speech.embedding import Embedding
 from deploy.demo.training.speech.errors import word_errors
 from deploy.demo.training.speech.targets import BLANK, Targets
 from deploy.demo.training.speech.tower import HOP, Tower, mel
@@ -40,9 +40,7 @@ def main() -> None:
     """Train, with a line about every hundred steps."""
     arguments = _parse()
     torch.set_num_threads(1)
-    backbone = Backbone(arguments.model)
-    targets = Targets(backbone)
-    del backbone
+    targets = Targets(Embedding(arguments.model))
     tower = start(targets.vectors[BLANK], whisper.encoder(arguments.wheel), arguments.hop)
     optimiser = torch.optim.AdamW(groups(tower), weight_decay=0.01)
     done, path = 0, arguments.folder / arguments.file
@@ -61,10 +59,7 @@ def main() -> None:
     for step in range(done, arguments.steps):
         schedule(optimiser, step, arguments.steps)
         mels, words = next(batches)
-        classes = [targets.classes(each) for each in words]
-        with torch.autocast("cpu", torch.bfloat16):
-            heard = tower(mels)
-        loss = spelling_loss(heard.vectors.float(), heard.lengths, targets, classes)
+        loss = spelling_of(tower, targets, mels, words)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
@@ -108,30 +103,33 @@ def schedule(
     """Warm up, then fall along a cosine."""
     share = min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * (1 + np.cos(np.pi * step / steps)) / 2)
     for group in optimiser.param_groups:
-        group["lr"] = group["full"] * share
+        group["lr"] = float(group["full"] * share)
 
 
-def spelling_loss(
-    vectors: Tensor, lengths: Tensor, targets: Targets, classes: list[list[int]]
+def spelling_of(
+    tower: Tower, targets: Targets, mels: list[Tensor], sentences: list[tuple[str, ...]]
 ) -> Tensor:
     """CTC over the distances from the targets, and the distance from the nearest ones.
 
     Args:
-        vectors: what the tower puts out, [batch, time, width].
-        lengths: how many vectors of each row are valid.
+        tower: what hears.
         targets: the vectors of all classes.
-        classes: the classes of each row's tokens.
+        mels: frames [80, time] of each utterance.
+        sentences: the words of each utterance.
     """
+    with torch.autocast("cpu", torch.bfloat16):
+        heard = tower(mels)
+    vectors, classes = heard.vectors.float(), [targets.classes(words) for words in sentences]
     logs = functional.log_softmax(targets.logits(vectors), -1)
     loss = functional.ctc_loss(
         logs.transpose(0, 1),
         torch.tensor([number for row in classes for number in row]),
-        lengths,
+        heard.lengths,
         torch.tensor([len(row) for row in classes]),
         blank=BLANK,
         zero_infinity=True,
     )
-    inside = torch.arange(vectors.shape[1]) < lengths[:, None]
+    inside = torch.arange(vectors.shape[1]) < heard.lengths[:, None]
     wanted = logs.detach().exp() @ targets.vectors
     settling = (vectors - wanted)[inside].square().sum(-1).mean()
     whole: Tensor = loss + SETTLING * settling

@@ -2,8 +2,8 @@
 
     python -m deploy.demo.training.speech.distil MODEL FOLDER --steps 120
 
-It begins with FOLDER/ctc.pt, goes on from FOLDER/distilled.pt where that is there, and keeps the
-words that the tower spells by the loss of CTC.
+It begins with FOLDER/ctc.pt and goes on from FOLDER/distilled.pt where that is there. Each step
+spells other utterances as well, so that the tower forgets no word that the lessons lack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deploy.demo.training.speech.utterances import Utterance
 
 FILE = "distilled.pt"
 BATCH = 8
-SPELLING = 0.3
+SPELLING = 1.0
 ENCODER_RATE, HEAD_RATE = 4e-5, 4e-4
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = _parse()
     torch.set_num_threads(1)
     backbone, folder = Backbone(arguments.model), arguments.folder
-    targets = Targets(backbone)
+    targets = Targets(backbone.embedding)
     taught = {
         part: _with_lessons(backbone, folder, part, count)
         for part, count in (("train", arguments.sentences), ("development", 24))
@@ -48,6 +48,7 @@ def main() -> None:
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
     rng, began = random.Random(done), time.monotonic()
+    dictation = ctc.batches_of(utterances.load("train", folder), random.Random(done), tower.hop)
     _tell(f"unseen: {_distance(backbone, tower, taught['development']):.3f} nats")
     for step in range(done, arguments.steps):
         ctc.schedule(optimiser, step, arguments.steps, warm_up=8)
@@ -60,8 +61,7 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             heard = tower(mels)
         vectors = heard.vectors.float()
-        classes = [targets.classes(each.sentence.words) for each, _ in batch]
-        spelling = ctc.spelling_loss(vectors, heard.lengths, targets, classes)
+        spelling = ctc.spelling_of(tower, targets, *next(dictation))
         prompts = [
             backbone.sound(row[:length])
             for row, length in zip(vectors, heard.lengths.tolist(), strict=True)

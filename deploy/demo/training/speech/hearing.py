@@ -18,7 +18,7 @@ import torch
 
 import towers
 from deploy.demo.training.speech import ctc, sound, utterances
-from deploy.demo.training.speech.backbone import Backbone
+from deploy.demo.training.speech.embedding import Embedding
 from deploy.demo.training.speech.errors import word_errors
 from deploy.demo.training.speech.targets import Targets
 from deploy.demo.training.speech.tower import Tower, mel
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tower, targets = stored_tower(), Targets(Backbone(arguments.model))
+    tower, targets = stored_tower(), Targets(Embedding(arguments.model))
     sys.stdout.write("| voices | sentences | words | " + " | ".join(CONDITIONS) + " |\n")
     sys.stdout.write("|---|---|---|" + "---|" * len(CONDITIONS) + "\n")
     for name in SETS:

@@ -9,8 +9,8 @@ import torch
 from deploy.demo.training.speech.backbone import Backbone, Lesson
 from deploy.demo.training.speech.grammar import Sentence
 
-# Large, because a step of generation costs about the same for any number of rows.
-_BATCH = 48
+# Small enough for a machine with little memory: a batch has logits of the whole vocabulary.
+_BATCH = 16
 
 
 def collect(backbone: Backbone, wanted: list[Sentence], path: Path) -> list[Lesson]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deploy.demo.training.speech import grammar
-from deploy.demo.training.speech.backbone import Backbone
+from deploy.demo.training.speech.embedding import Embedding
 
 BLANK = 0
 # The token whose embedding is the blank: of those tried, the backbone reads over this one best.
@@ -20,12 +20,12 @@ SHARPNESS = 40.0
 class Targets:
     """The blank and every token of the vocabulary, as classes with vectors."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, embedding: Embedding) -> None:
         words = grammar.vocabulary()
-        self.tokens = dict(zip(words, backbone.words(words), strict=True))
+        self.tokens = dict(zip(words, embedding.words(words), strict=True))
         ids = sorted({token for tokens in self.tokens.values() for token in tokens})
         self.number = {token: 1 + place for place, token in enumerate(ids)}
-        self.vectors = backbone.embed([*backbone.ids(PAUSE), *ids])
+        self.vectors = embedding.vectors([*embedding.ids(PAUSE), *ids])
         self._words = {tuple(self.classes([word])): word for word in words}
 
     def classes(self, words: Sequence[str]) -> list[int]:

@@ -8,7 +8,7 @@ import random
 import subprocess
 import wave
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ Synthesiser = Literal["espeak-ng", "flite", "hibari", "piper"]
 # Voices that training hears; voices that only a choice of settings hears; and voices that only the
 # final test hears: of espeak-ng, of flite (another synthesiser), and a natural one of Piper.
 Cast = Literal["train", "development", "espeak", "flite", "natural"]
-CASTS: tuple[Cast, ...] = get_args(Cast)
 VARIANTS = (
     "m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f4", "Alex", "Annie", "Lee", "Mike",
     "Michael", "adam", "steph", "zac", "max", "Diogo", "belinda", "travis", "klatt",
@@ -118,9 +117,9 @@ def _hibari(_: str, text: str, tempo: float) -> tuple[Samples, int]:
 
 
 def _piper(_: str, text: str, tempo: float) -> tuple[Samples, int]:
-    model, options = _piper_model()
-    options.length_scale = 1 / tempo
-    chunks = list(model.synthesize(text, options))
+    from piper import SynthesisConfig
+
+    chunks = list(_piper_model().synthesize(text, SynthesisConfig(length_scale=1 / tempo)))
     joined = np.concatenate([chunk.audio_float_array for chunk in chunks])
     return joined.astype(np.float32), chunks[0].sample_rate
 
@@ -139,10 +138,10 @@ def _hibari_model() -> Any:
 def _piper_model() -> Any:
     from importlib import resources
 
-    from piper import PiperVoice, SynthesisConfig
+    from piper import PiperVoice
 
     package, path = PIPER_VOICE
-    return PiperVoice.load(str(resources.files(package) / path)), SynthesisConfig()
+    return PiperVoice.load(str(resources.files(package) / path))
 
 
 def _wave(done: subprocess.CompletedProcess[bytes]) -> tuple[Samples, int]:
