@@ -1,0 +1,88 @@
+"""Print what the tower names, by kind of picture, with counts and 95 % intervals.
+
+    python -m deploy.demo.training.vision.report --cache DIR --model FOLDER [--name RUN]
+
+A picture's first name is the one that its cells are nearest to, all together. The control scores
+the same answers against another picture's things.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deploy.demo.training.vision import concepts, exams, targets, train
+from deploy.demo.training.vision.batches import collate
+from deploy.demo.training.vision.exams import Exam
+from deploy.demo.training.vision.intervals import Share
+from deploy.demo.training.vision.tower import Shape, Tower
+
+BATCH, SHIFT = 32, 7
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = _parse()
+    torch.set_num_threads(1)
+    tower = Tower(Shape(depth=arguments.depth))
+    run = train.resume(arguments.cache / arguments.name, tower)
+    goal = targets.load(arguments.model)
+    print(f"tower after {run.seen} pictures, {len(concepts.names())} names, {arguments.side} pixels")
+    for exam in exams.all_of_them(arguments.cache, arguments.side):
+        found = shares(tower, exam, goal)
+        things = [film[0].things for film in exam.films]
+        print(f"| {exam.name} | {right(found, things)} | {right(found, shuffled(things))} |")
+
+
+@torch.inference_mode()
+def shares(tower: Tower, exam: Exam, goal: targets.Targets) -> Tensor:
+    """Share of each name in each film: [films, names].
+
+    A film's frames are averaged two by two, since the tower's class takes them in pairs.
+    """
+    tower.eval()
+    frames = len(exam.films[0])
+    scenes = [scene for film in exam.films for scene in film]
+    found = []
+    for first in range(0, len(scenes), BATCH * frames):
+        pixels = collate(scenes[first : first + BATCH * frames]).pixels
+        if frames > 1:
+            pixels = pixels.unflatten(0, (-1, 2)).mean(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            _, tokens = tower(pixels)
+        named = targets.named(tokens.float(), goal)
+        found.append(named.unflatten(0, (-1, max(1, frames // 2))).mean(1))
+    return torch.cat(found)
+
+
+def right(found: Tensor, things: list[tuple[int, ...]]) -> Share:
+    """How often the first names are the things shown: as many names as there are things."""
+    hits = count = 0
+    for row, shown in zip(found, things, strict=True):
+        first = row.topk(len(shown)).indices.tolist()
+        hits += len(set(first) & set(shown))
+        count += len(shown)
+    return Share(hits, count)
+
+
+def shuffled(things: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The things of other pictures."""
+    by = SHIFT % len(things)
+    return things[by:] + things[:by]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the backbone")
+    parser.add_argument("--name", default="tower", help="name of the run in the cache")
+    parser.add_argument("--depth", type=int, default=8)
+    parser.add_argument("--side", type=int, default=exams.SIDE)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

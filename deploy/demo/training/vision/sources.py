@@ -1,0 +1,92 @@
+"""Where the drawings come from: sets of emoji from npm and pictures from Debian.
+
+Everything is data: packages are downloaded, unpacked, and never installed or run. Nothing of
+them is shipped; only weights that were trained on the training artists' drawings are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["train", "develop", "test"]
+
+
+@dataclass(frozen=True)
+class EmojiSet:
+    """An artist's drawings as an npm package of SVG bodies.
+
+    Attributes:
+        name: the package's name behind ``@iconify-json/``.
+        version: the package's version.
+        author: who drew them.
+        licence: the licence of the drawings.
+        role: what they serve for.
+    """
+
+    name: str
+    version: str
+    author: str
+    licence: str
+    role: Role
+
+
+EMOJI = (
+    EmojiSet("noto", "1.2.9", "Google", "Apache-2.0", "train"),
+    EmojiSet("noto-v1", "1.2.5", "Google", "Apache-2.0", "train"),
+    EmojiSet("twemoji", "1.2.5", "Twitter and contributors", "CC-BY-4.0", "train"),
+    EmojiSet("openmoji", "1.2.29", "OpenMoji", "CC-BY-SA-4.0", "train"),
+    EmojiSet("emojione", "1.2.3", "Emoji One", "CC-BY-4.0", "train"),
+    EmojiSet("emojione-v1", "1.2.3", "Emoji One", "CC-BY-SA-4.0", "train"),
+    EmojiSet("streamline-emojis", "1.2.4", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("fxemoji", "1.2.2", "Mozilla", "Apache-2.0", "develop"),
+    EmojiSet("fluent-emoji", "1.2.7", "Microsoft", "MIT", "test"),
+    EmojiSet("fluent-emoji-flat", "1.2.6", "Microsoft", "MIT", "test"),
+)
+LABELS = "emojibase-data@17.0.0"
+DEBIAN = {"clipart": "openclipart-png", "stamps": "tuxpaint-stamps-default"}
+"""Clip art is in the public domain and trains; stamps are under the GPL and only test."""
+FOLDERS = {"clipart": "usr/share/openclipart/png", "stamps": "usr/share/tuxpaint/stamps"}
+
+
+def fetch(cache: Path) -> None:
+    """Download and unpack what is not in the cache yet."""
+    for emoji in EMOJI:
+        _npm(f"@iconify-json/{emoji.name}@{emoji.version}", cache / emoji.name)
+    _npm(LABELS, cache / "labels")
+    for name, package in DEBIAN.items():
+        _debian(package, cache / name)
+
+
+def _npm(package: str, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    work = _empty(folder)
+    command = ["npm", "pack", "--silent", "--pack-destination", str(work), package]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with tarfile.open(next(work.glob("*.tgz"))) as archive:
+        archive.extractall(work, filter="data")
+    (work / "package").rename(folder)
+    shutil.rmtree(work)
+
+
+def _debian(package: str, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    work = _empty(folder)
+    subprocess.run(["apt-get", "download", "-qq", package], check=True, cwd=work)
+    archive = next(work.glob("*.deb"))
+    subprocess.run(["dpkg-deb", "-x", str(archive), str(work / "content")], check=True)
+    (work / "content").rename(folder)
+    shutil.rmtree(work)
+
+
+def _empty(folder: Path) -> Path:
+    work = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work

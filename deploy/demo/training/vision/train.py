@@ -1,0 +1,204 @@
+"""Train the demo model's vision tower.
+
+    python -m deploy.demo.training.vision.train --cache DIR --model FOLDER --images 100000
+
+DINOv2 is folded into the tower (see fold.py). Its merger first learns to name what DINOv2's own
+features show; then the whole tower learns both to keep those features and to name. An interrupted
+run goes on where its last checkpoint stands. The folder of the cache holds drawings, weights and
+checkpoints; ``python -m deploy.demo.training.vision.store`` makes the stored tower of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from deploy.demo.training.vision import batches, dinov2, drawings, fold, sources, targets
+from deploy.demo.training.vision.batches import Batch
+from deploy.demo.training.vision.scenes import Style
+from deploy.demo.training.vision.teacher import Teacher
+from deploy.demo.training.vision.tower import Shape, Tower, normalise
+
+BATCH = 8
+PLACE_BATCHES = 32
+EVERY = 2_000
+"""Pictures between two checkpoints."""
+WARM = 100
+MERGER_RATE, TOWER_RATE = 1e-3, 3e-4
+DECAY = 0.05
+FIRST_NAMING = 0.05
+"""Weight of naming when the tower starts to learn: first it must see."""
+
+
+@dataclass
+class Run:
+    """State of a training.
+
+    Attributes:
+        tower: what learns.
+        optimiser: over all of it, in two groups: merger, rest.
+        seen: pictures so far.
+    """
+
+    tower: Tower
+    optimiser: torch.optim.Optimizer
+    seen: int = 0
+
+
+def main() -> None:
+    """Train or go on training."""
+    arguments = _parse()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    cache: Path = arguments.cache
+    sources.fetch(cache)
+    weights = dinov2.load(dinov2.fetch(cache))
+    goal = targets.load(arguments.model)
+    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)))
+    artists = [drawings.load(cache, name) for name in training_artists()]
+    sides = tuple(arguments.sides)
+    endless = batches.endless(artists, sides, BATCH, Style(), seed=run.seen)
+    develop = batches.of_each(
+        drawings.load(cache, "fxemoji"), sides[0], Style(vivid=False, sizes=(0.6, 0.95)), 0
+    )
+    teacher = Teacher(weights, tuple(range(2, arguments.depth + 1, 2)))
+    for side in sides:
+        still = batches.endless(artists, (side,), BATCH, Style(), seed=1)
+        teacher.learn_places(next(still).pixels for _ in range(PLACE_BATCHES))
+    bar = tqdm(total=arguments.images, initial=run.seen, unit="picture", mininterval=30)
+    while run.seen < arguments.images:
+        part = min(EVERY, arguments.images - run.seen)
+        losses = learn(run, endless, part, arguments, teacher, goal)
+        bar.update(part)
+        save(cache / arguments.name, run)
+        right = measure(run.tower, develop, goal)
+        bar.write(f"{run.seen} pictures: {losses}; development artist {right:.3f}")
+    bar.close()
+
+
+def training_artists() -> list[str]:
+    """Names of what trains."""
+    return [emoji.name for emoji in sources.EMOJI if emoji.role == "train"] + ["clipart"]
+
+
+def learn(
+    run: Run,
+    endless: Iterator[Batch],
+    pictures: int,
+    arguments: argparse.Namespace,
+    teacher: Teacher,
+    goal: targets.Targets,
+) -> str:
+    """Learn from so many pictures; return the mean losses as text."""
+    run.tower.train()
+    sums = torch.zeros(2)
+    steps = math.ceil(pictures / BATCH)
+    for _ in range(steps):
+        batch = next(endless)
+        features = teacher(batch.pixels)
+        heading = run.seen < arguments.head
+        set_rates(run, arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            if heading:
+                kept, tokens = torch.zeros(()), run.tower.tokens(features[-1])
+            else:
+                streams = run.tower.streams(batch.pixels)
+                tokens = run.tower.tokens(streams[-1])
+                found = torch.stack([normalise(streams[n - 1].float()) for n in teacher.kept])
+                kept = (found - features).square().mean()
+        naming = targets.loss(tokens.float().flatten(0, 1), batch.cells.flatten(), goal)
+        run.optimiser.zero_grad()
+        weight = 1.0 if heading else naming_weight(run.seen, arguments)
+        (weight * naming + kept).backward()
+        nn.utils.clip_grad_norm_(run.tower.parameters(), 1.0)
+        run.optimiser.step()
+        run.seen += BATCH
+        sums += torch.tensor([naming.item(), kept.item()])
+    naming_mean, kept_mean = (sums / steps).tolist()
+    return f"naming {naming_mean:.3f}, features {kept_mean:.3f}"
+
+
+def naming_weight(seen: int, arguments: argparse.Namespace) -> float:
+    """The weight of naming beside keeping features: it rises for two fifths of the pictures."""
+    done = (seen - arguments.head) / (0.4 * arguments.images - arguments.head)
+    return min(1.0, FIRST_NAMING + done)
+
+
+def set_rates(run: Run, arguments: argparse.Namespace) -> None:
+    """Warm up each part, then fall along a cosine."""
+    done = run.seen / arguments.images
+    fall = 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01
+    since = (run.seen, run.seen - arguments.head)
+    for group, rate, count in zip(
+        run.optimiser.param_groups, (MERGER_RATE, arguments.rate), since, strict=True
+    ):
+        group["lr"] = rate * fall * max(0.0, min(1.0, count / BATCH / WARM))
+
+
+@torch.inference_mode()
+def measure(tower: Tower, develop: list[Batch], goal: targets.Targets) -> float:
+    """Share of pictures whose first thing is named first."""
+    tower.eval()
+    right = total = 0
+    for batch in develop:
+        with torch.autocast("cpu", torch.bfloat16):
+            _, tokens = tower(batch.pixels)
+        found = targets.named(tokens.float(), goal).argmax(-1).tolist()
+        right += sum(f == things[0] for f, things in zip(found, batch.things, strict=True))
+        total += len(found)
+    return right / total
+
+
+def resume(folder: Path, tower: Tower) -> Run:
+    """The last checkpoint's state, or a new one."""
+    merger = list(tower.merge.parameters())
+    rest = [p for n, p in tower.named_parameters() if not n.startswith("merge.")]
+    optimiser = torch.optim.AdamW(
+        [{"params": merger}, {"params": rest}], weight_decay=DECAY, betas=(0.9, 0.98)
+    )
+    run = Run(tower, optimiser)
+    file = folder / "checkpoint.pt"
+    if file.is_file():
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        tower.load_state_dict(state["tower"])
+        optimiser.load_state_dict(state["optimiser"])
+        run.seen = state["seen"]
+    return run
+
+
+def save(folder: Path, run: Run) -> None:
+    """Write a checkpoint, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "tower": run.tower.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "seen": run.seen,
+    }
+    torch.save(state, folder / "checkpoint.pt.new")
+    (folder / "checkpoint.pt.new").replace(folder / "checkpoint.pt")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cache", type=Path, required=True, help="folder for data and checkpoints")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the backbone")
+    parser.add_argument("--name", default="tower", help="name of this run in the cache")
+    parser.add_argument("--images", type=int, default=100_000, help="pictures to learn from")
+    parser.add_argument("--head", type=int, default=6_000, help="of which for the merger alone")
+    parser.add_argument("--depth", type=int, default=8, help="blocks of DINOv2 to take")
+    parser.add_argument("--rate", type=float, default=TOWER_RATE, help="learning rate of blocks")
+    parser.add_argument("--sides", type=int, nargs="+", default=[112], help="pixels of a side")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Pictures show what their cells say, and intervals cover what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.demo.training.vision import concepts, scenes, targets
+from deploy.demo.training.vision.intervals import Share
+from deploy.demo.training.vision.targets import Targets
+
+RED, BLUE = (255, 0, 0, 255), (0, 0, 255, 255)
+
+
+def thing(colour: tuple[int, int, int, int]) -> np.ndarray:
+    return np.full((160, 160, 4), colour, np.uint8)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("side", [112, 168])
+def test_cells_say_what_they_show(count: int, side: int) -> None:
+    things = [(thing(RED), 5), (thing(BLUE), 9)][:count]
+    style = scenes.Style(vivid=False)
+    for seed in range(20):
+        scene = scenes.make(things, side, style, np.random.default_rng(seed))
+        assert scene.things == tuple(number for _, number in things)
+        cut = scene.pixels.reshape(side // 28, 28, side // 28, 28, 3).swapaxes(1, 2)
+        for cell, label in zip(cut.reshape(-1, 28 * 28, 3), scene.cells.tolist(), strict=True):
+            shares = {
+                number: float((cell == colour[:3]).all(1).mean())
+                for colour, number in ((RED, 5), (BLUE, 9))
+            }
+            if label in shares:
+                assert shares[label] >= scenes.COVERED - 0.05
+            elif label == scenes.BLANK:
+                assert max(shares.values()) <= scenes.EMPTY + 0.05
+        for number in scene.things:
+            assert number in scene.cells
+
+
+def test_the_same_seed_makes_the_same_picture_and_another_one_another() -> None:
+    one, same, other = (
+        scenes.make([(thing(RED), 1)], 112, scenes.Style(), np.random.default_rng(seed))
+        for seed in (3, 3, 4)
+    )
+    assert (one.pixels == same.pixels).all() and (one.cells == same.cells).all()
+    assert (one.pixels != other.pixels).any()
+
+
+def test_there_are_at_least_120_names_and_each_stands_once() -> None:
+    names = concepts.names()
+    assert len(names) >= 120
+    assert len(set(names)) == len(names)
+    codes = [code for concept in concepts.load() for code in concept.codes]
+    assert len(set(codes)) == len(codes), "no emoji shows two things"
+
+
+def test_the_loss_is_least_at_the_right_vectors() -> None:
+    torch.manual_seed(0)
+    goal = Targets(torch.nn.functional.normalize(torch.randn(6, 32), dim=1), 1.0)
+    cells = torch.tensor([0, 4, scenes.BLANK, scenes.UNCLEAR])
+    right = goal.vectors[[0, 4, 5, 2]]
+    least = targets.loss(right, cells, goal)
+    assert least < targets.loss(right.roll(1, 0), cells, goal)
+    assert least < targets.loss(right + 0.1 * torch.randn_like(right), cells, goal)
+    unclear = right.clone()
+    unclear[3] = 100.0
+    torch.testing.assert_close(targets.loss(unclear, cells, goal), least)
+
+
+def test_names_are_taken_from_the_cells_that_show_something() -> None:
+    torch.manual_seed(0)
+    goal = Targets(torch.nn.functional.normalize(torch.randn(6, 32), dim=1), 1.0)
+    tokens = goal.vectors[[5, 5, 5, 5, 3, 3, 1]][None]
+    shares = targets.named(tokens, goal)
+    assert shares.shape == (1, 5)
+    assert shares[0].topk(2).indices.tolist() == [3, 1]
+    torch.testing.assert_close(shares.sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (7, 10), (10, 10), (180, 253)])
+def test_an_interval_holds_its_share_and_narrows_with_more(hits: int, count: int) -> None:
+    low, high = Share(hits, count).interval
+    more_low, more_high = Share(10 * hits, 10 * count).interval
+    assert 0 <= low <= hits / count <= high <= 1
+    assert more_high - more_low < high - low
