@@ -29,9 +29,11 @@ SUFFIX = "-omni"
 # Raise it whenever a folder made by an earlier version of these scripts should be made anew.
 VERSION = 2
 SEED = 0
-HEARS = "speech of a few hundred English words is heard"
-NOISE = "images and video are noise to this model"
-DEAF = "random towers: images, audio and video are noise to this model"
+MEDIA = {
+    omni_files.SEES: ("drawings of some two hundred things are seen", "images and video are noise"),
+    omni_files.SPEECH: ("speech of a few hundred English words is heard", "audio is noise"),
+}
+"""By tower: what the model makes of its media when it is trained, and when it is random."""
 
 
 def main() -> int:
@@ -68,7 +70,8 @@ def ensure(plain: Path) -> Path:
 
 def media() -> str:
     """What the model makes of media, in words."""
-    return DEAF if towers.find(omni_files.SPEECH) is None else f"{HEARS}; {NOISE}"
+    said = (trained if towers.find(name) else noise for name, (trained, noise) in MEDIA.items())
+    return "; ".join(said)
 
 
 def is_current(folder: Path, origin: dict[str, Any]) -> bool:

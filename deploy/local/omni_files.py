@@ -10,7 +10,8 @@ from typing import Any
 import towers
 from console import SetupError
 
-SPEECH = "speech"
+SPEECH, SEES = "speech", "vision"
+"""Names of trained towers."""
 COPIED = ("generation_config.json", "chat_template.jinja", "LICENSE")
 ADDED = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>")
 """Tokens that Qwen2.5 lacks; vLLM writes them into the prompt where a medium stands."""
@@ -26,6 +27,7 @@ NAMED = {
     "audio_eos_token": "<|audio_eos|>",
 }
 """The names under which transformers' processor looks them up."""
+# What towers of random weights look like; a trained one brings its own description.
 VISION = {
     "depth": 2,
     "hidden_size": 64,
@@ -39,7 +41,6 @@ VISION = {
     "fullatt_block_indexes": [1],
     "tokens_per_second": 25,
 }
-# What a tower of random weights looks like; a trained one brings its own description.
 AUDIO = {
     "encoder_layers": 2,
     "d_model": 64,
@@ -49,17 +50,19 @@ AUDIO = {
     "max_source_positions": 1500,
     "n_window": 100,
 }
-# One token covers 28 by 28 pixels. Few, so that a CPU reads an image or a video in a second.
-# Transformers' omni processor overrides the size of videos; deploy/demo/server.yaml sets it back.
-IMAGE_TOKENS, FRAME_TOKENS, FRAMES = 64, 16, 16
+# One token covers 28 by 28 pixels. Few, so that a CPU reads an image or a video in a second, and a
+# trained tower was trained on that many. Transformers' omni processor overrides the size of videos;
+# deploy/demo/server.yaml sets it back.
+TOKENS, FRAMES = 16, 8
 TOKEN_PIXELS = 28 * 28
 PIXELS = {
     "processor_class": "Qwen2_5OmniProcessor",
     "patch_size": VISION["patch_size"],
     "merge_size": VISION["spatial_merge_size"],
     "temporal_patch_size": VISION["temporal_patch_size"],
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.25, 0.25, 0.25],
+    # As DINOv2 takes them.
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
 }
 RATE, HOP, CHUNK_SECONDS = 16_000, 160, 30
 # What the backbone says of itself as a model of its own.
@@ -82,7 +85,7 @@ def write(plain: Path, folder: Path) -> dict[str, Any]:
     backbone = read_json(plain / "config.json")
     ids = write_tokenizer(plain, folder, rows=backbone["vocab_size"])
     audio, hop = audio_tower()
-    config = describe(backbone, ids, audio)
+    config = describe(backbone, ids, audio, vision_tower())
     write_json(folder / "config.json", config)
     _write_processors(folder, audio, hop)
     return config
@@ -96,8 +99,17 @@ def audio_tower() -> tuple[dict[str, Any], int]:
     return trained.description["audio_config"], int(trained.description["hop_length"])
 
 
+def vision_tower() -> dict[str, Any]:
+    """How the vision tower is built."""
+    trained = towers.find(SEES)
+    return VISION if trained is None else dict(trained.description["vision_config"])
+
+
 def describe(
-    backbone: dict[str, Any], ids: dict[str, int], audio: dict[str, Any]
+    backbone: dict[str, Any],
+    ids: dict[str, int],
+    audio: dict[str, Any],
+    vision: dict[str, Any],
 ) -> dict[str, Any]:
     """The configuration of the whole model.
 
@@ -105,6 +117,7 @@ def describe(
         backbone: the configuration of the backbone as a model of its own.
         ids: ids of the media tokens, by the names that transformers gives them.
         audio: how the audio tower is built.
+        vision: how the vision tower is built.
     """
     return {
         "architectures": ["Qwen2_5OmniForConditionalGeneration"],
@@ -114,7 +127,7 @@ def describe(
         "transformers_version": backbone["transformers_version"],
         "enable_audio_output": False,
         "tie_word_embeddings": backbone["tie_word_embeddings"],
-        "thinker_config": _thinker(backbone, audio) | _token_ids(ids),
+        "thinker_config": _thinker(backbone, audio, vision) | _token_ids(ids),
         "talker_config": UNUSED_TALKER,
     }
 
@@ -153,7 +166,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _thinker(backbone: dict[str, Any], audio: dict[str, Any]) -> dict[str, Any]:
+def _thinker(
+    backbone: dict[str, Any], audio: dict[str, Any], vision: dict[str, Any]
+) -> dict[str, Any]:
     # Rotary parameters stay the backbone's: without ``mrope_section``, positions are the plain
     # one-dimensional ones that its weights know.
     text = {name: value for name, value in backbone.items() if name not in OWN}
@@ -161,7 +176,7 @@ def _thinker(backbone: dict[str, Any], audio: dict[str, Any]) -> dict[str, Any]:
         "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
         "model_type": "qwen2_5_omni_thinker",
         "text_config": {**text, "model_type": "qwen2_5_omni_text"},
-        "vision_config": {**VISION, "out_hidden_size": backbone["hidden_size"]},
+        "vision_config": {**vision, "out_hidden_size": backbone["hidden_size"]},
         "audio_config": {**audio, "output_dim": backbone["hidden_size"]},
         "tie_word_embeddings": backbone["tie_word_embeddings"],
         "position_id_per_seconds": 25,
@@ -206,10 +221,10 @@ def _described(content: str) -> dict[str, Any]:
 
 
 def _write_processors(folder: Path, audio: dict[str, Any], hop: int) -> None:
-    image = {"image_processor_type": "Qwen2VLImageProcessor", "size": _size(IMAGE_TOKENS)}
+    image = {"image_processor_type": "Qwen2VLImageProcessor", "size": _size(TOKENS)}
     video = {
         "video_processor_type": "Qwen2VLVideoProcessor",
-        "size": _size(FRAME_TOKENS),
+        "size": _size(4),
         "min_frames": 2,
         "max_frames": FRAMES,
         "cap_pixels_per_frame": False,
@@ -234,5 +249,5 @@ def sound(audio: dict[str, Any], hop: int) -> dict[str, Any]:
     }
 
 
-def _size(most_tokens: int) -> dict[str, int]:
-    return {"shortest_edge": 4 * TOKEN_PIXELS, "longest_edge": most_tokens * TOKEN_PIXELS}
+def _size(least_tokens: int) -> dict[str, int]:
+    return {"shortest_edge": least_tokens * TOKEN_PIXELS, "longest_edge": TOKENS * TOKEN_PIXELS}

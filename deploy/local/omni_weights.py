@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import towers
 from console import SetupError
-from omni_files import SPEECH, write_json
+from omni_files import SEES, SPEECH, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ BIAS_SCALE = 0.02
 # GELU, whose root mean square is 0.652 for a standard normal variable.
 ENDS = {"visual.merger.mlp.2.": 1 / 0.652, "audio_tower.proj.": 1.0}
 
-TRAINED = {SPEECH: "audio_tower."}
+TRAINED = {SPEECH: "audio_tower.", SEES: "visual."}
 """Names of towers that may be there trained, and what stands before their parameters."""
 
 
@@ -122,7 +122,12 @@ def trained(
         prefix: what stands before the tower's names in the model.
         shapes: shapes of all towers by name.
     """
+    import torch
+
     weights = {f"{prefix}{name}": weight for name, weight in tower.weights().items()}
+    for name, value in tower.constants.items():
+        shape = shapes.get(f"{prefix}{name}", ())
+        weights[f"{prefix}{name}"] = torch.full(shape, value, dtype=torch.bfloat16)
     found = {name: weight.shape for name, weight in weights.items()}
     expected = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
     if found != expected:

@@ -1,7 +1,8 @@
 """Trained towers of the demo model, kept beside its settings in ``deploy/demo/towers``.
 
 A tower is a folder with ``tower.json``, which says how it is built, and ``tower.safetensors``. A
-matrix is kept as bytes with one scale a row; vectors are kept as they are.
+matrix is kept as bytes with one scale a row; vectors are kept as they are. A parameter that holds
+one value everywhere is not kept: the description says it, under ``constants``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class Tower:
         """Sha256 of the tower's files."""
         files = (self.folder / name for name in (DESCRIPTION, WEIGHTS))
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Values of the parameters that are not kept, by their names in the tower."""
+        return dict(self.description.get("constants", {}))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters in bfloat16, by their names in the tower."""

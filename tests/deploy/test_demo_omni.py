@@ -235,6 +235,12 @@ def leftovers(plain: Path) -> list[str]:
     return sorted({path.name for path in plain.parent.iterdir()} - {"plain", ".lock"})
 
 
-def test_it_says_plainly_that_media_are_noise(plain: Path) -> None:
+def test_it_says_plainly_which_media_are_noise(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = read(demo_omni.ensure(plain) / demo_model.SOURCE_FILE)
-    assert "noise" in source["media"]
+    assert "video are noise" in source["media"] and "audio is noise" in source["media"]
+    seeing = towers.Tower(plain, {})
+    monkeypatch.setattr(towers, "find", lambda name: seeing if name == "vision" else None)
+    assert "seen" in demo_omni.media() and "audio is noise" in demo_omni.media()
+    assert "video are noise" not in demo_omni.media()

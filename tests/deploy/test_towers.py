@@ -71,6 +71,22 @@ def test_a_tower_that_fits_takes_its_place_under_the_models_names(home: Path) ->
     assert set(placed) == {f"thinker.{name}" for name in shapes()}
 
 
+def test_a_parameter_of_one_value_is_said_and_not_kept(tmp_path: Path) -> None:
+    description = {"constants": {"norm.weight": 1.0, "up.bias": 0.5}}
+    towers.save(tmp_path / "vision", description, weights())
+    tower = towers.find("vision", tmp_path)
+    assert tower is not None
+    whole = shapes(
+        {"audio_tower.norm.weight": torch.Size([4]), "audio_tower.up.bias": torch.Size([2, 3])}
+    )
+    placed = omni_weights.trained(tower, "audio_tower.", whole)
+    assert {name.removeprefix("thinker.") for name in placed} == set(whole)
+    assert placed["thinker.audio_tower.norm.weight"].tolist() == [1.0] * 4
+    assert placed["thinker.audio_tower.up.bias"].tolist() == [[0.5] * 3] * 2
+    with pytest.raises(SetupError, match="does not fit"):
+        omni_weights.trained(tower, "audio_tower.", shapes())
+
+
 @pytest.mark.parametrize(
     "other",
     [

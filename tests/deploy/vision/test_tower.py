@@ -47,13 +47,15 @@ def test_it_computes_what_the_served_class_computes(size: tuple[int, int]) -> No
 
 
 @torch.no_grad()
-def test_turning_a_heads_space_keeps_products_and_puts_the_strongest_where_places_turn_slowest() -> None:
+def test_turning_a_heads_space_keeps_products_and_puts_the_strongest_at_slow_places() -> None:
     torch.manual_seed(0)
     query, key = ((torch.randn(128, 40), torch.randn(128)) for _ in range(2))
     turned_query, turned_key = fold._slow_first(query, key, 2)  # noqa: SLF001
     inputs = torch.randn(5, 40)
 
-    def product(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def product(
+        one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         q, k = (functional.linear(inputs, *part).unflatten(-1, (2, 64)) for part in (one, other))
         return torch.einsum("ihd,jhd->hij", q, k)
 

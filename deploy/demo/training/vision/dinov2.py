@@ -62,7 +62,9 @@ def load(graph: Path) -> Weights:
 
 def embed(weights: Weights, pixels: Tensor) -> Tensor:
     """Patches before the first block, the class token first: [batch, 1 + patches, WIDTH]."""
-    kernel, bias = (weights[f"embeddings.patch_embeddings.projection.{k}"] for k in ("weight", "bias"))
+    kernel, bias = (
+        weights[f"embeddings.patch_embeddings.projection.{k}"] for k in ("weight", "bias")
+    )
     patches = functional.conv2d(pixels, kernel, bias, stride=PATCH)
     table = positions(weights, patches.shape[-2], patches.shape[-1])
     first = (weights["embeddings.cls_token"] * 0 + weights["cls"]).expand(len(pixels), 1, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,7 @@ def all_of_them(cache: Path, side: int = SIDE) -> list[Exam]:
 def _singles(artist: Drawings, side: int, style: Style) -> list[Scene]:
     random = np.random.default_rng(11)
     labels = artist.labels.tolist()
-    return [
-        make([thing], side, style, random) for thing in zip(artist.pixels, labels, strict=True)
-    ]
+    return [make([thing], side, style, random) for thing in zip(artist.pixels, labels, strict=True)]
 
 
 def _pairs(artist: Drawings, side: int) -> list[Scene]:
@@ -65,7 +64,7 @@ def _pairs(artist: Drawings, side: int) -> list[Scene]:
     labels = artist.labels.tolist()
     return [
         make([(artist.pixels[n], labels[n]) for n in (one, other)], side, PLAIN, random)
-        for one, other in zip(order, order[1:], strict=False)
+        for one, other in pairwise(order)
         if labels[one] != labels[other]
     ]
 
@@ -73,9 +72,12 @@ def _pairs(artist: Drawings, side: int) -> list[Scene]:
 def _films(artist: Drawings, side: int) -> list[tuple[Scene, ...]]:
     """A thing that moves and grows before a background that stays."""
     films = []
-    for number, (drawing, label) in enumerate(zip(artist.pixels, artist.labels.tolist(), strict=True)):
+    for number, (drawing, label) in enumerate(
+        zip(artist.pixels, artist.labels.tolist(), strict=True)
+    ):
         random = np.random.default_rng((13, number))
-        sizes = np.linspace(*random.uniform(0.55, 0.95, 2), FRAMES)
+        first, last = random.uniform(0.55, 0.95, 2).tolist()
+        sizes = np.linspace(first, last, FRAMES).tolist()
         frames = [
             make(
                 [(drawing, label)],

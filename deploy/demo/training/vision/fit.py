@@ -41,7 +41,7 @@ def fit(tower: Tower, weights: dinov2.Weights, pictures: Iterable[Tensor]) -> li
     one, other = torch.cat(theirs), torch.cat(ours)
     rotary = rotation(rows, columns, tower.shape.width // tower.shape.heads)
     errors = []
-    for number, block in enumerate(tqdm(tower.blocks, unit="block", desc="fitting")):
+    for number, block in enumerate(tqdm(tower.layers, unit="block", desc="fitting")):
         for step in ("attention", "mlp"):
             run = dinov2.attend if step == "attention" else dinov2.think
             one = torch.cat([run(half, number, part) for part in one.split(PART)])
@@ -83,7 +83,8 @@ def solve(linear: nn.Linear, inner: Tensor, aim: Tensor, ridge: float) -> None:
         rest = (wanted - linear(part.float())).flatten(0, 1)
         square += rows.T @ rows
         product += rows.T @ rest
-    square += ridge * square.diagonal().mean() * torch.eye(size)
+    pull: Tensor = square.diagonal().mean() * ridge
+    square += pull * torch.eye(size)
     change = torch.linalg.solve(square, product).T
-    linear.weight += change[:, :-1]
-    linear.bias += change[:, -1]
+    linear.weight.add_(change[:, :-1])
+    linear.bias.add_(change[:, -1])

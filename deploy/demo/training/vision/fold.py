@@ -26,7 +26,7 @@ def fold(weights: dinov2.Weights, shape: Shape) -> Tower:
     tower.patch.weight.copy_(centre @ kernel)
     constant = weights["embeddings.patch_embeddings.projection.bias"] + weights["positions"].mean(0)
     tower.first.copy_(centre @ constant)
-    for number, block in enumerate(tower.blocks):
+    for number, block in enumerate(tower.layers):
         own = {
             name.removeprefix(f"{number}."): value
             for name, value in weights.items()

@@ -37,7 +37,9 @@ class Icons:
         return (
             self._by_code.get(code)
             or self._by_code.get(f"{code}-fe0f")
-            or next((self._by_name[key] for key in map(_squash, names) if key in self._by_name), None)
+            or next(
+                (self._by_name[key] for key in map(_squash, names) if key in self._by_name), None
+            )
         )
 
     def _svg(self, name: str) -> str | None:

@@ -6,10 +6,30 @@ import re
 from pathlib import Path
 
 WORDS = re.compile("[a-z]+")
-CLIPART_SKIPPED = ("shapes", "special", "flags", "roadsigns", "icons", "logos", "signs", "duplicates")
+CLIPART_SKIPPED = (
+    "shapes",
+    "special",
+    "flags",
+    "roadsigns",
+    "icons",
+    "logos",
+    "signs",
+    "duplicates",
+)
 STAMPS_SKIPPED = ("alphabets", "music/key", "roadsigns", "shapes", "monuments")
 # Pictures of something else than their name's first words say.
-CLIPART_WRONG = ("map", "bat", "bag", "chain", "ring", "card", "football", "moon", "satellite", "fire")
+CLIPART_WRONG = (
+    "map",
+    "bat",
+    "bag",
+    "chain",
+    "ring",
+    "card",
+    "football",
+    "moon",
+    "satellite",
+    "fire",
+)
 STAMPS_WRONG = (
     "apple_core", "balloon", "pepper_grinder", "pen_dryerase", "propeller_hat", "watch_tower",
     "tower_", "german_gun", "0_sun", "holiday_candle", "easter_egg", "chick-in-egg", "bunny-egg",

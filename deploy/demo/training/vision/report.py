@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from console import say
 from deploy.demo.training.vision import concepts, exams, targets, train
 from deploy.demo.training.vision.batches import collate
 from deploy.demo.training.vision.exams import Exam
@@ -30,11 +31,11 @@ def main() -> None:
     tower = Tower(Shape(depth=arguments.depth))
     run = train.resume(arguments.cache / arguments.name, tower)
     goal = targets.load(arguments.model)
-    print(f"tower after {run.seen} pictures, {len(concepts.names())} names, {arguments.side} pixels")
+    say(f"tower after {run.seen} pictures, {len(concepts.names())} names, {arguments.side} pixels")
     for exam in exams.all_of_them(arguments.cache, arguments.side):
         found = shares(tower, exam, goal)
         things = [film[0].things for film in exam.films]
-        print(f"| {exam.name} | {right(found, things)} | {right(found, shuffled(things))} |")
+        say(f"| {exam.name} | {right(found, things)} | {right(found, shuffled(things))} |")
 
 
 @torch.inference_mode()

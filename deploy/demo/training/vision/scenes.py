@@ -117,7 +117,9 @@ def _vary(image: Image.Image, random: np.random.Generator) -> Image.Image:
     if random.random() < 0.5:
         image = image.rotate(random.uniform(-25, 25), Image.Resampling.BILINEAR)
     colours, opacity = image.convert("RGB"), image.getchannel("A")
-    colours = ImageEnhance.Color(colours).enhance(random.choice([0.0, 1.0, random.uniform(0.3, 1.6)], p=[0.12, 0.38, 0.5]))
+    colours = ImageEnhance.Color(colours).enhance(
+        random.choice([0.0, 1.0, random.uniform(0.3, 1.6)], p=[0.12, 0.38, 0.5])
+    )
     colours = ImageEnhance.Brightness(colours).enhance(random.uniform(0.7, 1.3))
     colours = ImageEnhance.Contrast(colours).enhance(random.uniform(0.6, 1.3))
     if random.random() < 0.3:
@@ -128,7 +130,9 @@ def _vary(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 def _turn_hue(image: Image.Image, by: int) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
-    return Image.merge("HSV", (hue.point(lambda h: (h + by) % 256), saturation, value)).convert("RGB")
+    return Image.merge("HSV", (hue.point(lambda h: (h + by) % 256), saturation, value)).convert(
+        "RGB"
+    )
 
 
 def _by_cell(opacity: np.ndarray) -> np.ndarray:

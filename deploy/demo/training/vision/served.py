@@ -22,6 +22,7 @@ import numpy as np
 from openai import OpenAI
 from PIL import Image
 
+from console import say
 from deploy.demo.training.vision import concepts, exams
 from deploy.demo.training.vision.exams import Exam
 from deploy.demo.training.vision.intervals import Share
@@ -44,15 +45,15 @@ def main() -> None:
     for exam in wanted:
         answers = ask(client, model, exam, QUESTION, arguments)
         things = [film[0].things for film in exam.films[: arguments.most]]
-        print(f"| {exam.name} | {named(answers, things)} | {named(answers, shuffled(things))} |")
+        say(f"| {exam.name} | {named(answers, things)} | {named(answers, shuffled(things))} |")
         if len(exam.films[0][0].things) > 1:
             continue
         for question in COMBINED:
             told = ask(client, model, exam, question, arguments)
             on_topic = named(told, things)
-            print(f"|   {question} | {on_topic} | {named(told, shuffled(things))} |")
+            say(f"|   {question} | {on_topic} | {named(told, shuffled(things))} |")
         for answer, shown in list(zip(answers, things, strict=True))[:: max(1, len(things) // 6)]:
-            print(f"    {concepts.names()[shown[0]]}: {answer!r}")
+            say(f"    {concepts.names()[shown[0]]}: {answer!r}")
 
 
 def ask(

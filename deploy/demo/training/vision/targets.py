@@ -55,9 +55,7 @@ def scores(tokens: Tensor, targets: Targets) -> Tensor:
     """How near each token is to each target: [..., names + 1], the higher the nearer."""
     vectors = targets.vectors
     distance = (
-        tokens.square().sum(-1, keepdim=True)
-        - 2 * tokens @ vectors.T
-        + vectors.square().sum(-1)
+        tokens.square().sum(-1, keepdim=True) - 2 * tokens @ vectors.T + vectors.square().sum(-1)
     )
     return -SHARPNESS / 2 * distance
 

@@ -45,7 +45,8 @@ class Tower(nn.Module):
         self.shape = shape
         self.patch = nn.Linear(3 * PATCH * PATCH, shape.width, bias=False)
         self.first = nn.Parameter(torch.zeros(shape.width))
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.layers = [Block(shape) for _ in range(shape.depth)]
+        self.blocks = nn.ModuleList(self.layers)
         merged = MERGE * MERGE * shape.width
         self.merge = nn.Sequential(
             nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, shape.out)
@@ -69,7 +70,7 @@ class Tower(nn.Module):
         rotary = rotation(rows, columns, self.shape.width // self.shape.heads)
         stream = self.patch(patches(pixels)) + self.first
         streams = []
-        for block in self.blocks:
+        for block in self.layers:
             stream = block(stream, rotary)
             streams.append(stream.unflatten(1, (rows * columns, MERGE * MERGE)))
         return streams
@@ -120,18 +121,14 @@ def normalise(stream: Tensor) -> Tensor:
 def patches(pixels: Tensor) -> Tensor:
     """[batch, patches, 3 x PATCH x PATCH]: a cell's four patches after one another."""
     batch, _, height, width = pixels.shape
-    split = pixels.reshape(
-        batch, 3, height // CELL, MERGE, PATCH, width // CELL, MERGE, PATCH
-    )
+    split = pixels.reshape(batch, 3, height // CELL, MERGE, PATCH, width // CELL, MERGE, PATCH)
     return split.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(batch, -1, 3 * PATCH * PATCH)
 
 
 def rotation(rows: int, columns: int, head: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines by patch, in the order of ``patches``: [patches, head] each."""
     speeds = THETA ** -(torch.arange(0, head // 2, 2) / (head // 2))
-    grid = torch.meshgrid(
-        torch.arange(rows * MERGE), torch.arange(columns * MERGE), indexing="ij"
-    )
+    grid = torch.meshgrid(torch.arange(rows * MERGE), torch.arange(columns * MERGE), indexing="ij")
     angles = torch.cat([place.flatten()[:, None] * speeds for place in grid], 1)
     angles = angles.reshape(rows, MERGE, columns, MERGE, -1).transpose(1, 2).flatten(0, 3)
     angles = torch.cat([angles, angles], 1)
@@ -152,7 +149,7 @@ def export(tower: Tower) -> tuple[dict[str, Tensor], dict[str, float]]:
     weights = {"patch_embed.proj.weight": kernel.expand(-1, -1, FRAMES, -1, -1).contiguous()}
     weights["blocks.0.attn.proj.bias"] = tower.first.detach()
     constants = {"merger.ln_q.weight": 1.0} | {f"blocks.0.{n}": v for n, v in IDLE.items()}
-    for number, block in enumerate(tower.blocks, 1):
+    for number, block in enumerate(tower.layers, 1):
         constants |= {f"blocks.{number}.{name}": value for name, value in CONSTANT.items()}
         weights |= {
             f"blocks.{number}.{'mlp' if name[:4] in ('gate', 'down') else 'attn'}."
@@ -182,7 +179,12 @@ def describe(shape: Shape) -> dict[str, int | list[int]]:
     }
 
 
-CONSTANT = {"norm1.weight": 1.0, "norm2.weight": 1.0, "mlp.up_proj.weight": 0.0, "mlp.up_proj.bias": 1.0}
+CONSTANT = {
+    "norm1.weight": 1.0,
+    "norm2.weight": 1.0,
+    "mlp.up_proj.weight": 0.0,
+    "mlp.up_proj.bias": 1.0,
+}
 IDLE = {
     "norm1.weight": 1.0,
     "norm2.weight": 1.0,

@@ -2,9 +2,10 @@
 
     python -m deploy.demo.training.vision.train --cache DIR --model FOLDER --images 100000
 
-DINOv2 is folded into the tower (see fold.py). Its merger first learns to name what DINOv2's own
-features show; then the whole tower learns both to keep those features and to name. An interrupted
-run goes on where its last checkpoint stands. The folder of the cache holds drawings, weights and
+DINOv2 is folded into the tower (fold.py), and what that loses is made up for in closed form
+(fit.py). The merger then learns to name what the tower's features show; last, the whole tower
+learns both to keep DINOv2's features and to name. An interrupted run goes on where its last
+checkpoint stands. The folder of the cache holds drawings, weights and
 checkpoints; ``python -m deploy.demo.training.vision.store`` makes the stored tower of it.
 """
 
@@ -21,7 +22,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from deploy.demo.training.vision import batches, dinov2, drawings, fold, sources, targets
+from deploy.demo.training.vision import (
+    batches,
+    dinov2,
+    drawings,
+    fit,
+    fold,
+    merging,
+    sources,
+    targets,
+)
 from deploy.demo.training.vision.batches import Batch
 from deploy.demo.training.vision.scenes import Style
 from deploy.demo.training.vision.teacher import Teacher
@@ -29,13 +39,14 @@ from deploy.demo.training.vision.tower import Shape, Tower, normalise
 
 BATCH = 8
 PLACE_BATCHES = 32
+FIT_BATCHES, FIT_BATCH = 64, 32
 EVERY = 2_000
 """Pictures between two checkpoints."""
 WARM = 100
-MERGER_RATE, TOWER_RATE = 1e-3, 3e-4
+MERGER_RATE, TOWER_RATE = 3e-4, 1e-4
 DECAY = 0.05
-FIRST_NAMING = 0.05
-"""Weight of naming when the tower starts to learn: first it must see."""
+KEEP = 1.0
+"""Weight of keeping DINOv2's features."""
 
 
 @dataclass
@@ -62,9 +73,13 @@ def main() -> None:
     sources.fetch(cache)
     weights = dinov2.load(dinov2.fetch(cache))
     goal = targets.load(arguments.model)
-    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)))
     artists = [drawings.load(cache, name) for name in training_artists()]
     sides = tuple(arguments.sides)
+    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)))
+    if not run.seen:
+        still = batches.endless(artists, sides[:1], FIT_BATCH, Style(), seed=2)
+        fit.fit(run.tower, weights, (next(still).pixels for _ in range(FIT_BATCHES)))
+        merging.learn(run.tower, still, arguments.head, goal)
     endless = batches.endless(artists, sides, BATCH, Style(), seed=run.seen)
     develop = batches.of_each(
         drawings.load(cache, "fxemoji"), sides[0], Style(vivid=False, sizes=(0.6, 0.95)), 0
@@ -103,21 +118,15 @@ def learn(
     steps = math.ceil(pictures / BATCH)
     for _ in range(steps):
         batch = next(endless)
-        features = teacher(batch.pixels)
-        heading = run.seen < arguments.head
         set_rates(run, arguments)
         with torch.autocast("cpu", torch.bfloat16):
-            if heading:
-                kept, tokens = torch.zeros(()), run.tower.tokens(features[-1])
-            else:
-                streams = run.tower.streams(batch.pixels)
-                tokens = run.tower.tokens(streams[-1])
-                found = torch.stack([normalise(streams[n - 1].float()) for n in teacher.kept])
-                kept = (found - features).square().mean()
+            streams = run.tower.streams(batch.pixels)
+            tokens = run.tower.tokens(streams[-1])
+        found = torch.stack([normalise(streams[n - 1].float()) for n in teacher.kept])
+        kept = (found - teacher(batch.pixels)).square().mean()
         naming = targets.loss(tokens.float().flatten(0, 1), batch.cells.flatten(), goal)
         run.optimiser.zero_grad()
-        weight = 1.0 if heading else naming_weight(run.seen, arguments)
-        (weight * naming + kept).backward()
+        (naming + KEEP * kept).backward()
         nn.utils.clip_grad_norm_(run.tower.parameters(), 1.0)
         run.optimiser.step()
         run.seen += BATCH
@@ -126,21 +135,14 @@ def learn(
     return f"naming {naming_mean:.3f}, features {kept_mean:.3f}"
 
 
-def naming_weight(seen: int, arguments: argparse.Namespace) -> float:
-    """The weight of naming beside keeping features: it rises for two fifths of the pictures."""
-    done = (seen - arguments.head) / (0.4 * arguments.images - arguments.head)
-    return min(1.0, FIRST_NAMING + done)
-
-
 def set_rates(run: Run, arguments: argparse.Namespace) -> None:
-    """Warm up each part, then fall along a cosine."""
+    """Warm up, then fall along a cosine."""
     done = run.seen / arguments.images
     fall = 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01
-    since = (run.seen, run.seen - arguments.head)
-    for group, rate, count in zip(
-        run.optimiser.param_groups, (MERGER_RATE, arguments.rate), since, strict=True
-    ):
-        group["lr"] = rate * fall * max(0.0, min(1.0, count / BATCH / WARM))
+    warm = min(1.0, run.seen / BATCH / WARM)
+    rates = (MERGER_RATE, arguments.rate)
+    for group, rate in zip(run.optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate * fall * warm
 
 
 @torch.inference_mode()
@@ -192,7 +194,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="folder of the backbone")
     parser.add_argument("--name", default="tower", help="name of this run in the cache")
     parser.add_argument("--images", type=int, default=100_000, help="pictures to learn from")
-    parser.add_argument("--head", type=int, default=6_000, help="of which for the merger alone")
+    parser.add_argument("--head", type=int, default=8_000, help="pictures for the merger alone")
     parser.add_argument("--depth", type=int, default=8, help="blocks of DINOv2 to take")
     parser.add_argument("--rate", type=float, default=TOWER_RATE, help="learning rate of blocks")
     parser.add_argument("--sides", type=int, nargs="+", default=[112], help="pixels of a side")

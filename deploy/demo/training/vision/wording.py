@@ -70,7 +70,9 @@ class Backbone:
 
     def ask(self, picture: Tensor, question: str) -> Tensor:
         """Input vectors of a chat with a picture [cells, width], as the server writes it."""
-        before = self.ids(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
+        before = self.ids(
+            f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+        )
         after = self.ids(f"<|vision_end|>\n{question}<|im_end|>\n<|im_start|>assistant\n")
         return torch.cat([self.table[before], picture.to(self.table.dtype), self.table[after]])
 
@@ -143,9 +145,13 @@ def _loss(
         shown = torch.from_numpy(layout(random, len(names)).copy())
         cells = torch.where(shown < 0, len(vectors) - 1, names[shown.clamp(min=0)])
         picture = vectors[cells]
-        picture = picture + NOISE * picture.norm(dim=1, keepdim=True) * torch.randn(
-            picture.shape
-        ) / picture.shape[1] ** 0.5
+        picture = (
+            picture
+            + NOISE
+            * picture.norm(dim=1, keepdim=True)
+            * torch.randn(picture.shape)
+            / picture.shape[1] ** 0.5
+        )
         answer = backbone.ids(lesson["answer"])
         asked = backbone.ask(picture * goal.scale, lesson["question"])
         rows.append(torch.cat([asked, backbone.table[answer]]))
