@@ -43,7 +43,8 @@ FIT_BATCHES, FIT_BATCH = 64, 32
 EVERY = 2_000
 """Pictures between two checkpoints."""
 WARM = 100
-MERGER_RATE, TOWER_RATE = 3e-4, 1e-4
+MERGER_RATE, TOWER_RATE = 3e-4, 2e-3
+"""The second is a part of each matrix's size: DINOv2's layer scales make some of them tiny."""
 DECAY = 0.05
 KEEP = 1.0
 """Weight of keeping DINOv2's features."""
@@ -75,7 +76,7 @@ def main() -> None:
     goal = targets.load(arguments.model)
     artists = [drawings.load(cache, name) for name in training_artists()]
     sides = tuple(arguments.sides)
-    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)))
+    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)), arguments.rate)
     if not run.seen:
         still = batches.endless(artists, sides[:1], FIT_BATCH, Style(), seed=2)
         fit.fit(run.tower, weights, (next(still).pixels for _ in range(FIT_BATCHES)))
@@ -140,9 +141,8 @@ def set_rates(run: Run, arguments: argparse.Namespace) -> None:
     done = run.seen / arguments.images
     fall = 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.01
     warm = min(1.0, run.seen / BATCH / WARM)
-    rates = (MERGER_RATE, arguments.rate)
-    for group, rate in zip(run.optimiser.param_groups, rates, strict=True):
-        group["lr"] = rate * fall * warm
+    for group in run.optimiser.param_groups:
+        group["lr"] = group["unit"] * fall * warm
 
 
 @torch.inference_mode()
@@ -159,13 +159,16 @@ def measure(tower: Tower, develop: list[Batch], goal: targets.Targets) -> float:
     return right / total
 
 
-def resume(folder: Path, tower: Tower) -> Run:
+def resume(folder: Path, tower: Tower, rate: float = TOWER_RATE) -> Run:
     """The last checkpoint's state, or a new one."""
-    merger = list(tower.merge.parameters())
-    rest = [p for n, p in tower.named_parameters() if not n.startswith("merge.")]
-    optimiser = torch.optim.AdamW(
-        [{"params": merger}, {"params": rest}], weight_decay=DECAY, betas=(0.9, 0.98)
-    )
+    groups = [
+        {
+            "params": [parameter],
+            "unit": MERGER_RATE if name.startswith("merge.") else size(parameter) * rate,
+        }
+        for name, parameter in tower.named_parameters()
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=DECAY, betas=(0.9, 0.98))
     run = Run(tower, optimiser)
     file = folder / "checkpoint.pt"
     if file.is_file():
@@ -174,6 +177,11 @@ def resume(folder: Path, tower: Tower) -> Run:
         optimiser.load_state_dict(state["optimiser"])
         run.seen = state["seen"]
     return run
+
+
+def size(parameter: torch.Tensor) -> float:
+    """Root mean square."""
+    return float(parameter.detach().square().mean().sqrt())
 
 
 def save(folder: Path, run: Run) -> None:
@@ -196,7 +204,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=100_000, help="pictures to learn from")
     parser.add_argument("--head", type=int, default=8_000, help="pictures for the merger alone")
     parser.add_argument("--depth", type=int, default=8, help="blocks of DINOv2 to take")
-    parser.add_argument("--rate", type=float, default=TOWER_RATE, help="learning rate of blocks")
+    parser.add_argument("--rate", type=float, default=TOWER_RATE, help="learning rate of blocks, relative")
     parser.add_argument("--sides", type=int, nargs="+", default=[112], help="pixels of a side")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
