@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -167,7 +168,7 @@ def masked(frames: Tensor, rng: random.Random) -> Tensor:
     return frames
 
 
-def floats(samples: Samples) -> Samples:
+def floats(samples: NDArray[np.int16]) -> Samples:
     """Samples of 16 bits as numbers below one."""
     return np.asarray(samples, np.float32) / np.float32(32768)
 

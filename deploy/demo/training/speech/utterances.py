@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.demo.training.speech import grammar, voices
 from deploy.demo.training.speech.grammar import Label, Part, Sentence
-from deploy.demo.training.speech.voices import Cast, Samples, Voice
+from deploy.demo.training.speech.voices import Cast, Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A spoken sentence."""
+    """A spoken sentence, as 16-bit samples."""
 
     sentence: Sentence
     voice: str
-    samples: Samples
+    samples: NDArray[np.int16]
 
 
 MIXED: dict[Label, int] = {"harmless": 45, "harmful": 30, "carrier": 8, "words": 17}
