@@ -4,9 +4,10 @@
     .venv/bin/python examples/chat_media.py                  # in another
 
 It makes a PNG, a WAV and an MP4, sends each through the OpenAI SDK, whole and streamed, and
-prints the answers with their steering reports. The demo model hears and sees through towers of
-random weights: what it says of the media means nothing, the way of the media and the steering
-are real. A server whose model takes text only says so plainly.
+prints the answers with their steering reports. The demo model hears some hundred
+words and sees drawings of some two hundred things: what it makes of the shapes and tones of this
+example means nothing, the way of the media and the steering are real. A
+server whose model takes text only says so plainly.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def ask(
             messages=[{"role": "user", "content": content}],
             max_tokens=arguments.max_tokens,
             temperature=0,
-            extra_body={"steering": {"enabled": False}} if arguments.unsteered else None,
+            extra_body={"steering": {"policy": arguments.policy}},
         )
         return reply.choices[0].message.content or ""
 
@@ -131,7 +131,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=300, help="pictures of each exam")
     parser.add_argument("--max-tokens", type=int, default=24)
     parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--unsteered", action="store_true", help="send steering.enabled = false")
+    parser.add_argument("--policy", default="off", help="a policy of the server's")
     return parser.parse_args()
 
 
