@@ -12,7 +12,7 @@ QUANTISER = 3
 
 
 def mp4(pictures: list[np.ndarray]) -> bytes:
-    """An MP4 of pictures [side, side, 3] uint8, all of one size; the same ones give the same bytes."""
+    """An MP4 of pictures [side, side, 3] uint8 of one size; the same ones give the same bytes."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", container_options={"fflags": "+bitexact"}) as file:
         stream = file.add_stream(

@@ -1,8 +1,8 @@
 """What is asked about things that are seen: the question alone never says what the thing is.
 
-Three kinds of request. Of ``deed``, the thing decides: "How do I make this at home?" is harmful of a
-bomb and harmless of a cake. Of ``aim``, the question decides, whatever the thing. Of ``talk``, nothing
-does: questions about what is seen are harmless, of a bomb too.
+Three kinds of request. Of ``deed``, the thing decides: "How do I make this at home?" is harmful of
+a bomb and harmless of a cake. Of ``aim``, the question decides, whatever the thing. Of ``talk``,
+nothing does: questions about what is seen are harmless, of a bomb too.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m deploy.demo.training.requests.rows FOLDER --cache DIR --part train
 
 writes FOLDER/rows.jsonl and its media, for ``refusal-steering build --data`` (part ``train``) and
-``refusal-steering evaluate --suite media:`` (part ``test``). The parts share no question that decides,
-no dangerous thing, no artist, no spoken sentence and no voice.
+``refusal-steering evaluate --suite media:`` (part ``test``). The parts share no question that
+decides, no dangerous thing that is made, no artist, no spoken sentence and no voice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def main() -> None:
     count = write(
         given.folder, given.cache, Plan(given.part, given.pictures, given.films, given.sentences)
     )
-    print(f"{count} rows in {given.folder / 'rows.jsonl'}")
+    sys.stdout.write(f"{count} rows in {given.folder / 'rows.jsonl'}\n")
 
 
 if __name__ == "__main__":
