@@ -56,7 +56,7 @@ def targets() -> Targets:
 
 
 def spoken(words: str, voice: Voice) -> Utterance:
-    samples = (voice.say(words) * 20_000).round().astype(np.float32)
+    samples = (voice.say(words) * 20_000).round().astype(np.int16)
     return Utterance(Sentence(tuple(words.split()), "words", words), voice.name, samples)
 
 
