@@ -11,7 +11,7 @@ from deploy.demo.training.speech import grammar
 from deploy.demo.training.speech.embedding import Embedding
 
 BLANK = 0
-# The token whose embedding is the blank: of those tried, the backbone reads over this one best.
+# The token whose embedding is the blank. An earlier trial found that the backbone reads over it.
 PAUSE = "..."
 # The logit of a target is minus its squared distance times this, in units of the embedding.
 SHARPNESS = 40.0
