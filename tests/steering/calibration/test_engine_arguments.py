@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from refusal_steering.calibration.engine_arguments import engine_arguments, served_settings
 
@@ -14,7 +15,8 @@ DEMO = Path(__file__).resolve().parents[3] / "deploy" / "demo" / "server.yaml"
 
 def test_media_are_read_as_the_server_reads_them() -> None:
     found = engine_arguments("{}", DEMO)
-    assert found["media_io_kwargs"] == {"video": {"max_frames": 16}}
+    engine = yaml.safe_load(DEMO.read_text())["engine"]
+    assert found["media_io_kwargs"] == engine["media_io_kwargs"] != {}
     assert {"model", "max_num_seqs", "kv_cache_memory_bytes"}.isdisjoint(found)
 
 

@@ -15,9 +15,12 @@ import signal, sys, time
 from refusal_steering.tools.interrupt import ends_on_ctrl_c
 
 with ends_on_ctrl_c(patience=5):
-    print("ready", flush=True)
+    waiting = False
     while True:
         try:
+            # Not before the block: the interrupt may come at once.
+            if not waiting:
+                waiting = print("ready", flush=True) is None
             time.sleep(60)
         except KeyboardInterrupt:
             print("swallowed", flush=True)
