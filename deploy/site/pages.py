@@ -66,7 +66,7 @@ def pages(written: Collection[str]) -> tuple[Page, ...]:
     }
     own = {f"{DOCS}/{place}": place for place in (*ELSEWHERE, *SECTIONS, *written)}
     return tuple(
-        Page(page.place, page.source, _relinked(page, own | places | anchors)) for page in found
+        Page(page.place, page.source, relinked(page, own | places | anchors)) for page in found
     )
 
 
@@ -83,7 +83,8 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _relinked(page: Page, places: Mapping[str, str]) -> str:
+def relinked(page: Page, places: Mapping[str, str]) -> str:
+    """The text of a page with links that hold in the site; ``places`` are pages by source."""
     lines, fenced = [], False
     for line in page.text.splitlines():
         fenced ^= _FENCE.match(line) is not None

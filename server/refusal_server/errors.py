@@ -84,6 +84,8 @@ _TURNED_AWAY: Mapping[NotReady, str] = {
     "starting": "The server is starting; try again soon.",
     "not_answering": "The engine does not answer; try another instance.",
 }
+# Whole, so that what is said behind them stays.
+_SAMPLES = re.compile(r"\[\s*(?:[\d.e+\-]+[\s,]+){5,}[\d.e+\-]+\s*\]")
 _ARRAY = re.compile(r"\b(?:np\.)?(?:array|tensor)\s*\(.*", re.DOTALL)
 _NUMBERS = re.compile(r"\[\s*-?\d[\d.e+\-]*(?:[\s,]+-?\d[\d.e+\-]*){7,}.*", re.DOTALL)
 _ADDRESS = re.compile(r"\s*(?:at )?0x[0-9a-fA-F]{4,}")
@@ -175,6 +177,7 @@ def scrub(message: str) -> str:
     message = message[: 20 * MAX_MESSAGE]
     for pattern, replacement in (
         (_TRACEBACK, ""),
+        (_SAMPLES, "(...)"),
         (_ARRAY, "..."),
         (_NUMBERS, "..."),
         (_ADDRESS, ""),

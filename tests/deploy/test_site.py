@@ -99,10 +99,10 @@ def test_links_hold_in_the_site(written: str, linked: str) -> None:
     written = written.replace("(operations", "(../operations")
     page = pages.Page("design/x.md", "docs/design/x.md", written)
     places = {"docs/operations.md": "operations.md", "README.md#quickstart": "quickstart.md"}
-    assert pages._relinked(page, places).strip() == linked  # noqa: SLF001
+    assert pages.relinked(page, places).strip() == linked
 
 
 def test_code_is_left_alone() -> None:
     text = "```md\n[a](b.md)\n```\n"
     page = pages.Page("x.md", "docs/x.md", text)
-    assert pages._relinked(page, {}) == text  # noqa: SLF001
+    assert pages.relinked(page, {}) == text

@@ -90,6 +90,11 @@ def test_messages_are_scrubbed(raw: str, gone: str) -> None:
     assert scrub(raw)
 
 
+def test_what_is_said_behind_samples_stays() -> None:
+    raw = "The audio [0. 0. 0. ... 0. 0. 0.] (len=480) is too short to be represented"
+    assert scrub(raw) == "The audio (...) (len=480) is too short to be represented"
+
+
 def test_messages_are_bounded_and_plain_ones_stay() -> None:
     assert len(scrub("x" * 10_000)) <= MAX_MESSAGE + 3
     plain = "strength is outside 0.5 to 2, the bounds of policy 'main'."
