@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from deploy.demo.training.vision import concepts, scenes, targets
-from deploy.demo.training.vision.intervals import Share
 from deploy.demo.training.vision.targets import Targets
 
 RED, BLUE = (255, 0, 0, 255), (0, 0, 255, 255)
@@ -77,11 +76,3 @@ def test_names_are_taken_from_the_cells_that_show_something() -> None:
     assert shares.shape == (1, 5)
     assert shares[0].topk(2).indices.tolist() == [3, 1]
     torch.testing.assert_close(shares.sum(), torch.tensor(1.0))
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 10), (7, 10), (10, 10), (180, 253)])
-def test_an_interval_holds_its_share_and_narrows_with_more(hits: int, count: int) -> None:
-    low, high = Share(hits, count).interval
-    more_low, more_high = Share(10 * hits, 10 * count).interval
-    assert 0 <= low <= hits / count <= high <= 1
-    assert more_high - more_low < high - low

@@ -25,7 +25,8 @@ import soundfile
 from PIL import Image
 from tqdm import tqdm
 
-from deploy.demo.training.requests import films, questions
+from deploy.demo.training import films
+from deploy.demo.training.requests import questions
 from deploy.demo.training.requests.questions import Asked, Part
 from deploy.demo.training.speech import grammar, voices
 from deploy.demo.training.speech.grammar import Sentence

@@ -18,8 +18,8 @@ from console import say
 from deploy.demo.training.vision import concepts, exams, targets, train
 from deploy.demo.training.vision.batches import collate
 from deploy.demo.training.vision.exams import Exam
-from deploy.demo.training.vision.intervals import Share
 from deploy.demo.training.vision.tower import Shape, Tower
+from refusal_steering.evaluation.scoring.rate import Rate
 
 BATCH, SHIFT = 32, 7
 
@@ -35,7 +35,8 @@ def main() -> None:
     for exam in exams.all_of_them(arguments.cache, arguments.side):
         found = shares(tower, exam, goal)
         things = [film[0].things for film in exam.films]
-        say(f"| {exam.name} | {right(found, things)} | {right(found, shuffled(things))} |")
+        named, control = (written(right(found, shown)) for shown in (things, shuffled(things)))
+        say(f"| {exam.name} | {named} | {control} |")
 
 
 @torch.inference_mode()
@@ -59,14 +60,20 @@ def shares(tower: Tower, exam: Exam, goal: targets.Targets) -> Tensor:
     return torch.cat(found)
 
 
-def right(found: Tensor, things: list[tuple[int, ...]]) -> Share:
+def right(found: Tensor, things: list[tuple[int, ...]]) -> Rate:
     """How often the first names are the things shown: as many names as there are things."""
     hits = count = 0
     for row, shown in zip(found, things, strict=True):
         first = row.topk(len(shown)).indices.tolist()
         hits += len(set(first) & set(shown))
         count += len(shown)
-    return Share(hits, count)
+    return Rate(hits, count)
+
+
+def written(rate: Rate) -> str:
+    """A rate with its 95 % interval, for a table."""
+    low, high = rate.interval or (0.0, 1.0)
+    return f"{rate.value or 0.0:.3f} [{low:.3f}, {high:.3f}], n {rate.n}"
 
 
 def shuffled(things: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
