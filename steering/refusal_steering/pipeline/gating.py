@@ -13,7 +13,6 @@ import torch
 
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.calibration.activations import collect
-from refusal_steering.calibration.canary import measured_canary
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.token_rows.collect import collect_tokens
 from refusal_steering.calibration.token_rows.prompts import TokenPrompts
@@ -141,22 +140,24 @@ def stream_lengths(target: CalibrationModel, layers: tuple[int, ...]) -> dict[in
 
 
 def gated_manifest(
-    target: CalibrationModel,
     bundle: SteeringBundle,
     spec: SteeringSpec,
-    fitted: FittedGate,
+    facts: Mapping[str, Any],
+    guarantee: Mapping[str, Any],
     name: str | None,
 ) -> dict[str, Any]:
-    """The manifest of ``bundle`` with a gate: its canary is measured again, its trials are not."""
+    """The manifest of ``bundle`` with a gate, without a canary and trials: they were its own.
+
+    ``facts`` are what its calibration keeps of the gate's, ``guarantee`` what the gate promises.
+    """
     known = bundle.manifest
     unlike = {"layers", "media", "weights_sha256", "canary", "measured", "gate"}
     return {
         **known.model_dump(mode="json", exclude=unlike),
         "name": name or f"{known.name.removesuffix(f'-{known.strategy}')}-{STRATEGY}",
         "strategy": STRATEGY,
-        "canary": measured_canary(target, spec),
-        "calibration": {**known.calibration, "prompt_gate": dict(fitted.facts)},
-        "gate": fitted.section,
+        "calibration": {**known.calibration, **facts},
+        "gate": {"guarantee": guarantee},
         **spec.manifest_terms,
     }
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle
+from refusal_steering.calibration.canary import measured_canary
 from refusal_steering.calibration.token_rows.collect import collect_tokens
 from refusal_steering.calibration.token_rows.row_files import INDEX, TokenIndex
 from refusal_steering.errors import BundleMismatchError
@@ -21,10 +22,12 @@ from refusal_steering.pipeline.gating import (
     gated_manifest,
     token_index,
 )
+from refusal_steering.pipeline.media.gate.renewal import Renewal
 from refusal_steering.pipeline.plan import GatePlan
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.tools.checks import bundle_out, folder_out, layer_numbers
 from refusal_steering.tools.models import TemplateArguments, open_model
+from refusal_steering.tools.served_gate import ServedGate, canary_texts, renew_gate
 
 _PLAN = GatePlan()
 _RECIPE = _PLAN.recipe
@@ -35,6 +38,19 @@ def gate(
     rows: Annotated[Path, typer.Argument(help="folder of token rows; read now if it is not there")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the new bundle")],
     model: Annotated[Path, typer.Option(help="model folder, to read with and for a new canary")],
+    served_by: Annotated[
+        Path | None,
+        typer.Option(
+            help="server configuration: its engine opens --model, of any class that the server "
+            "serves, and reads text and --data; ROWS keeps what was read"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="with --served-by: JSONL with type, text and files of image, audio, video"
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="the new bundle's name")] = None,
     layers: Annotated[
         str | None, typer.Option(help="probed layers, such as 10,12,14 (default: by depth)")
@@ -74,6 +90,16 @@ def gate(
     folder_out(rows)
     known = load_bundle(bundle)
     check_gateable(known)
+    if served_by is not None:
+        if width is not None:
+            raise typer.BadParameter("--width is found by the engine with --served-by")
+        asked = ServedGate(str(model), served_by, template_args, rows, out, data, seed)
+        texts = canary_texts()
+        wanted = Renewal(known, plan, None if adapters else dose, texts, decode_tokens, name)
+        _tell(out, renew_gate(asked, wanted))
+        return
+    if data is not None:
+        raise typer.BadParameter("--data is read by the engine that serves; give --served-by")
     index = TokenIndex.load(rows) if (rows / INDEX).exists() else None
     if index is None:
         plan.check(Corpus.shipped(), seed)
@@ -92,10 +118,18 @@ def gate(
     if width is not None:
         fitted = fitted.widened(width)
     spec = gated(target, known, fitted, None if adapters else dose, decode_tokens)
-    manifest = gated_manifest(target, known, spec, fitted, name)
+    facts = {"prompt_gate": dict(fitted.facts)}
+    manifest = {
+        **gated_manifest(known, spec, facts, fitted.section["guarantee"], name),
+        "canary": measured_canary(target, spec),
+    }
     saved = save_bundle(out, spec.layers, manifest, gate=spec.gate)
     for kind, share in fitted.opened.reached.items():
         typer.echo(f"opens for {share:.1%} of tuning conversations: {kind}")
+    _tell(out, saved)
+
+
+def _tell(out: Path, saved: SteeringBundle) -> None:
     assert saved.manifest.gate is not None
     typer.echo(f"gate {saved.manifest.gate.summary}")
     typer.echo(f"{out}  {saved.digest[:12]}")

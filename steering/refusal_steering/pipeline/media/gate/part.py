@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
-from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.coefficient import LayerSteering
-from refusal_steering.engine import ServedModel, Steered, in_batches
+from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
-from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
-from refusal_steering.pipeline.media.gate.fitting import fitted_gate
-from refusal_steering.pipeline.media.gate.token_rows import Turns, stored_tokens
+from refusal_steering.pipeline.media.gate.teaching import Push, taught_gate
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import Requests
 from refusal_steering.pipeline.media.vectors import Vectors
 from refusal_steering.pipeline.media.work import Work
 from refusal_steering.pipeline.parts import Part
 from refusal_steering.pipeline.plan import BuildPlan
-from refusal_steering.spec import SteeringSpec
 
 # A gate that opens for fewer harmful tuning requests of a group than this is worth a note.
 _OPENS = 0.5
@@ -37,32 +28,14 @@ def promptgate_part(
     has a direction, for a request that cannot be read, and for a budget that cannot be kept.
     """
     depth = model.facts.identity.num_layers
-    layers = _pushed(vectors, plan, depth)
+    push = Push(_pushed(vectors, plan, depth), BuildPlan().window, plan.dose_limit)
     noise = [group for group in requests.groups if group not in vectors.heard]
     texts = gate_texts(plan.seed, plan.gate.families, plan.texts)
     examples = MediaExamples.of(texts, requests, noise)
-    tokens = stored_tokens(model, examples, plan.gate_layers(depth), work)
-    window = BuildPlan().window
-
-    def reread(gate: PromptGate, places: Sequence[int]) -> Tensor:
-        spec = SteeringSpec.of_parts(layers, window, dose_limit=plan.dose_limit, gate=gate)
-        bundle = make_bundle(
-            layers,
-            {
-                "name": "draft",
-                "strategy": STRATEGY,
-                "model": model.facts.identity,
-                **spec.manifest_terms,
-            },
-            gate=gate,
-        )
-        return _scores(model, bundle, examples, places, Turns.of(model, work))
-
-    found = fitted_gate(tokens, examples, plan.gate.recipe, plan.gate.budget, reread, work)
-    spec = SteeringSpec.of_parts(layers, window, dose_limit=plan.dose_limit, gate=found.gate)
+    found = taught_gate(model, push, examples, plan.gate_layers(depth), plan.gate, work)
     return Part(
         STRATEGY,
-        spec,
+        push.behind(found.gate),
         {"gate": {"guarantee": found.guarantee}},
         {**found.facts, "noise": noise},
         tuple(
@@ -90,24 +63,3 @@ def _pushed(vectors: Vectors, plan: MediaPlan, depth: int) -> dict[int, LayerSte
             "could open; choose others with --layers"
         )
     return found
-
-
-def _scores(
-    model: ServedModel,
-    bundle: SteeringBundle,
-    examples: MediaExamples,
-    places: Sequence[int],
-    turns: Turns,
-) -> Tensor:
-    """What the engine's own gate reads of some examples."""
-    model.load(bundle)
-    steered = Steered(bundle, SteeringSpec.of(bundle, shadow=True))
-    asked = [examples.all[place].messages(systems=turns.systems) for place in places]
-    found = [
-        answer.score
-        for part in in_batches(model, asked, "gate")
-        for answer in model.answers(part, 1, steered)
-    ]
-    if None in found:
-        raise SteeringError("the engine has read no gate; it was started without one")
-    return torch.tensor(found)
