@@ -104,6 +104,7 @@ bench: install-dev ## Measure what steering costs
 	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.checks $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.host $(call or_else,read the error above)
 
 .PHONY: attack
 attack: install-dev ## Attack a server of the demo model and print what became of it

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
 from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.gate.reading import GateReading
+
+# Coefficients on the wire: so many 32-bit numbers, the lowest byte first.
+_FLOATS = np.dtype("<f4")
+MOST_READINGS = 1024
+"""Readings that a trace keeps: those of the first tokens, and the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Reading:
         """A compact form for the engine's own message queue."""
         return [
             self.position,
-            list(self.coefficients),
+            struct.pack(f"<{len(self.coefficients)}f", *self.coefficients),
             self.risk_logit,
             self.rows,
             self.dose,
@@ -54,7 +64,7 @@ class Reading:
         position, coefficients, risk_logit, rows, dose, blended, failure, gate = value
         return cls(
             position,
-            tuple(coefficients),
+            struct.unpack(f"<{len(coefficients) // _FLOATS.itemsize}f", coefficients),
             risk_logit,
             rows,
             dose,
@@ -69,44 +79,54 @@ class Reading:
         return cls(-1, (), math.nan, 0, failure=reason)
 
 
+def wire_readings(
+    position: NDArray[np.int64],
+    coefficients: NDArray[np.float32],
+    risk_logit: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    dose: NDArray[np.float32],
+    blended: NDArray[np.int64],
+) -> list[list[Any]]:
+    """What :meth:`Reading.to_wire` gives for each of ``n`` readings without a gate.
+
+    ``coefficients`` are [n, layers], all others [n].
+    """
+    packed = np.ascontiguousarray(coefficients, _FLOATS)
+    bytes_of_each = packed.view(f"V{packed.shape[1] * _FLOATS.itemsize}")[:, 0]
+    columns = (position, bytes_of_each, risk_logit, rows, dose, blended)
+    none = repeat(None)
+    return list(map(list, zip(*(column.tolist() for column in columns), none, none, strict=False)))
+
+
 @dataclass(slots=True)
 class Trace:
-    """All readings of one generated sequence, in order; the first is the last prompt token's.
+    """What was read of one generated sequence; the first reading is the last prompt token's.
 
-    ``prompt`` is what it continues, where that is known.
+    ``readings`` are in order: those of the first tokens, and the newest. ``prompt`` is what the
+    sequence continues, where that is known. ``failure`` says why the worker gave the request up, if
+    it did; ``rows`` are the token rows and ``blended`` the rows of logits that the device has
+    steered so far.
     """
 
     directive: Directive
-    readings: list[Reading] = field(default_factory=list)
-    prompt: PromptTokens | None = None
+    readings: list[Reading] = field(default_factory=list, init=False)
+    prompt: PromptTokens | None = field(default=None, kw_only=True)
+    failure: str | None = field(default=None, init=False)
+    rows: int = field(default=0, init=False)
+    blended: int = field(default=0, init=False)
 
     def add(self, reading: Reading) -> None:
         """Append a reading; a position that preemption made the engine repeat keeps its first."""
-        if reading.failure is None and self.readings:
-            last = self.readings[-1]
-            if last.failure is None and reading.position <= last.position:
-                self.readings[-1] = replace(
-                    last,
-                    rows=max(last.rows, reading.rows),
-                    blended=max(last.blended, reading.blended),
-                )
-                return
+        self.rows = max(self.rows, reading.rows)
+        self.blended = max(self.blended, reading.blended)
+        last = self.readings[-1] if self.readings else None
+        if reading.failure is not None:
+            self.failure = self.failure or reading.failure
+        elif last is not None and last.failure is None and reading.position <= last.position:
+            return
+        if len(self.readings) == MOST_READINGS:
+            self.readings.pop()
         self.readings.append(reading)
-
-    @property
-    def failure(self) -> str | None:
-        """Why the worker gave the request up, if it did."""
-        return next((r.failure for r in self.readings if r.failure is not None), None)
-
-    @property
-    def rows(self) -> int:
-        """Token rows steered on the device so far."""
-        return max((r.rows for r in self.readings), default=0)
-
-    @property
-    def blended(self) -> int:
-        """Rows of logits blended on the device so far."""
-        return max((r.blended for r in self.readings), default=0)
 
     @property
     def dose(self) -> float:

@@ -12,7 +12,7 @@ from refusal_steering.directive import MAX_TOKEN_RISKS, Directive
 from refusal_steering.errors import DirectiveError, SteeringUnavailableError
 from refusal_steering.gate.reading import GateReading, TokenRisks
 from refusal_steering.terms import MAX_STRENGTH, SteeringTerms
-from refusal_steering.trace import Reading, Trace
+from refusal_steering.trace import MOST_READINGS, Reading, Trace
 
 BASE = Directive("digest", "policy", "v1")
 GATE = GateReading(1.5, 0.25, 7, 2.0, (1.0, 2.0), (7, 4))
@@ -151,6 +151,27 @@ def test_recomputed_positions_keep_their_first_reading() -> None:
     assert [r.position for r in trace.readings] == [9, 10]
     assert [r.coefficients[0] for r in trace.readings] == [2.0, 5.0]
     assert trace.rows == 2
+
+
+def test_the_readings_of_a_long_answer_are_bounded_and_the_count_is_not() -> None:
+    trace, last = Trace(BASE), 3 * MOST_READINGS
+    for position in (*range(last), 5, last - 1, last - 2):
+        trace.add(reading(9 + position, 1 + position))
+    kept = [r.position - 9 for r in trace.readings]
+    assert kept == [*range(MOST_READINGS - 1), last - 1]
+    trace.prove(last)
+    with pytest.raises(SteeringUnavailableError, match="no proof"):
+        trace.prove(last + 1)
+
+
+def test_a_proof_looks_at_no_reading_but_the_newest() -> None:
+    """So a token's proof costs the same at the start of an answer and at its end."""
+    trace = Trace(BASE)
+    for position in range(3):
+        trace.add(reading(9 + position, 1 + position))
+    trace.readings[:-1] = [Reading.failed("not looked at")] * 2
+    trace.add(reading(12, 4))
+    trace.prove(4)
 
 
 def test_strength_is_the_largest_coefficient_with_strength() -> None:

@@ -18,10 +18,16 @@ from refusal_steering.terms import MEDIA, MOST_COUNTED
 OUTPUT_BIAS, FLOOR, CEILING = range(3)
 # Columns of ``state``.
 COEFFICIENT, RISK, ROWS, DOSE = range(4)
+STATE_COLUMNS = 4
 # Every mix of media has biases of its own: re-centring is an offset of what is read.
 MEDIA_MIXES = (MOST_COUNTED + 1) ** len(MEDIA)
 # Rows of a ball: its centre, then the offsets of every medium by the number of items.
 BALL_ROWS = 1 + len(MEDIA) * MOST_COUNTED
+
+
+def state_table(request_slots: int, places: int, device: torch.device) -> Tensor:
+    """Entries [request_slots, places, 4] float32 for every steered layer and what else counts."""
+    return torch.zeros(request_slots, places, STATE_COLUMNS, dtype=torch.float32, device=device)
 
 
 class LayerBank:
@@ -32,9 +38,9 @@ class LayerBank:
     media; ``output`` [bundle_slots, units]; ``scalars`` [bundle_slots, 3]; ``direction``
     [bundle_slots, H]. With ``balls`` there is room for those that bound coefficients: ``ball``
     [bundle_slots * 13, H] holds centre and offsets, ``radius`` [bundle_slots] is infinite without
-    one. ``state`` [request_slots, 4] is what the device writes, by request slot: coefficient, risk
-    logit, the number of rows steered, and the coefficient as a share of the residual stream's
-    length.
+    one. ``states`` [request_slots, places, 4], which all layers share, is what the device writes
+    for each layer in its ``place``, by request slot: coefficient, risk logit, the number of rows
+    steered, and the coefficient as a share of the residual stream's length.
     """
 
     def __init__(
@@ -42,13 +48,13 @@ class LayerBank:
         bundle_slots: int,
         units: int,
         hidden_size: int,
-        request_slots: int,
-        device: torch.device,
+        states: Tensor,
+        place: int,
         *,
         balls: bool = False,
     ):
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float32, device=device)
+            return torch.zeros(*shape, dtype=torch.float32, device=states.device)
 
         self.units = units
         self.weight = zeros(bundle_slots * (1 + units), hidden_size)
@@ -58,8 +64,13 @@ class LayerBank:
         self.direction = zeros(bundle_slots, hidden_size)
         self.ball = zeros(bundle_slots * BALL_ROWS, hidden_size) if balls else None
         self.radius = zeros(bundle_slots).fill_(torch.inf) if balls else None
-        self.state = zeros(request_slots, 4)
+        self.states, self.place = states, place
         self.slot_units = [0] * bundle_slots
+
+    @property
+    def state(self) -> Tensor:
+        """This layer's part of the state table, [request_slots, 4]."""
+        return self.states[:, self.place]
 
     def rows_of(self, bundle_slot: int) -> slice:
         """Rows of ``weight`` that belong to ``bundle_slot``."""

@@ -7,15 +7,17 @@ served model itself when a bundle is loaded, so that precision and scaling are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from refusal_steering.errors import BundleError
 from refusal_steering.prototypes import RefusalPrototypes
-from refusal_steering.runtime.plan import BlendedRow
+from refusal_steering.runtime.plan import BlendedRows, Ints
+from refusal_steering.runtime.transfer import Array
 
 # Final states [N, H] to logits [N, V]; None on ranks that are not given any logits.
 Project = Callable[[Tensor], Tensor | None]
@@ -44,11 +46,8 @@ class _Step:
 class LogitsBlend:
     """Blends the logits of a step once; ``counts`` [request_slots] are the rows blended."""
 
-    def __init__(
-        self, request_slots: int, device: torch.device, project: Project | None = None
-    ) -> None:
-        self.counts = torch.zeros(request_slots, dtype=torch.float32, device=device)
-        self._device = device
+    def __init__(self, counts: Tensor, project: Project | None = None) -> None:
+        self.counts = counts
         self._project = project
         self._tables: dict[int, Tensor | None] = {}
         self._step: _Step | None = None
@@ -59,7 +58,7 @@ class LogitsBlend:
             raise BundleError(
                 "this engine cannot blend logits; serve a strategy without prototypes"
             )
-        table = self._project(prototypes.states.to(self._device))
+        table = self._project(prototypes.states.to(self.counts.device))
         if table is not None and not torch.isfinite(table).all():
             raise BundleError("the model gives no finite logits for the bundle's prototypes")
         self._tables[bundle_slot] = None if table is None else table.float()
@@ -72,23 +71,24 @@ class LogitsBlend:
         """Blend nothing until the next :meth:`commit`."""
         self._step = None
 
-    def commit(self, rows: Sequence[BlendedRow], requests: int) -> None:
+    def parts(self, rows: BlendedRows) -> list[Array]:
+        """What :meth:`commit` needs on the device of the step's ``rows``."""
+        if not len(rows):
+            return []
+        parts: list[Array] = [rows.owner, rows.owner[rows.token == 0]]
+        for _, places in _by_bundle_slot(rows):
+            parts += (rows.at[places], rows.token[places], rows.share[places])
+        return parts
+
+    def commit(self, rows: BlendedRows, requests: int, parts: Sequence[Tensor]) -> None:
         """Blend ``rows`` of the next logits, of which there is one for each of ``requests``."""
         self._step = None
-        if not rows:
+        if not len(rows):
             return
-        bundle_slots = sorted({row.bundle_slot for row in rows if row.share > 0.0})
-        self._step = _Step(
-            requests=requests,
-            bundle_slots=tuple(
-                self._bundle_slot_rows(
-                    bundle_slot, [r for r in rows if r.bundle_slot == bundle_slot and r.share > 0.0]
-                )
-                for bundle_slot in bundle_slots
-            ),
-            owner=self._put([row.owner for row in rows]),
-            beginning=self._put([row.owner for row in rows if row.token == 0]),
-        )
+        owner, beginning, *columns = parts
+        found = zip(_by_bundle_slot(rows), *(iter(columns),) * 3, strict=True)
+        bundle_slots = tuple(_BundleSlotRows(slot, *of) for (slot, _), *of in found)
+        self._step = _Step(requests, bundle_slots, owner, beginning)
 
     def apply(self, logits: Tensor) -> str | None:
         """Blend the step's rows of ``logits`` [R, V] in place, once; a reason if it is impossible.
@@ -113,16 +113,9 @@ class LogitsBlend:
         self.counts.index_add_(0, step.owner, torch.ones_like(step.owner, dtype=torch.float32))
         return None
 
-    def _bundle_slot_rows(self, bundle_slot: int, rows: Sequence[BlendedRow]) -> _BundleSlotRows:
-        return _BundleSlotRows(
-            bundle_slot=bundle_slot,
-            index=self._put([row.at for row in rows]),
-            token=self._put([row.token for row in rows]),
-            share=self._put([row.share for row in rows], torch.float32),
-        )
 
-    def _put(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
-        staged = torch.tensor(values, dtype=dtype)
-        if self._device.type == "cuda":
-            staged = staged.pin_memory()
-        return staged.to(self._device, non_blocking=True)
+def _by_bundle_slot(rows: BlendedRows) -> Iterator[tuple[int, Ints]]:
+    """Bundle slots of rows that get more than nothing, and which rows those are."""
+    some = rows.share > 0.0
+    for bundle_slot in np.unique(rows.bundle_slot[some]).tolist():
+        yield bundle_slot, np.flatnonzero(some & (rows.bundle_slot == bundle_slot))

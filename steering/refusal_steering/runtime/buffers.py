@@ -1,25 +1,27 @@
 """The step buffers: a plan in the form that the operator reads, on the device.
 
 Steps of up to ``graph_rows`` rows may be replayed from a captured graph, which reads the padded
-buffers at their fixed addresses. Larger steps, and every step on a device without graphs, run
+entries at their fixed address. Larger steps, and every step on a device without graphs, run
 the operator's Python, which takes the compact :class:`LiveRows` instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from refusal_steering.runtime.plan import (
-    NULL_SLOT,
-    TRASH_SLOT,
-    SteeredRow,
-    StepPlan,
-)
+from refusal_steering.runtime.bank import MEDIA_MIXES
+from refusal_steering.runtime.plan import Ints, Reports, SteeredRows, StepPlan, distinct
+from refusal_steering.runtime.transfer import Array, send
+
+# Columns of ``entries``; the last two are float32 numbers in the same 32 bits.
+AT, REQUEST_SLOT, OWNER, BUNDLE_SLOT, VARIANT, COMPUTES, STRENGTH, MAX_DOSE = range(8)
+COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,108 +63,103 @@ class LiveRows:
 
 
 class StepBuffers:
-    """Persistent, padded buffers and the live rows of the current step.
+    """Persistent, padded entries and the live rows of the current step.
 
-    ``tokens`` [3, R] int64 is request slot, bundle slot and owner by token row; ``strength`` [R]
-    float32; ``computing`` [5, R] int64 is row index, request slot, bundle slot, variant (bundle
-    slot and mix of media) and owner of the rows that compute, ``max_dose`` [R] float32 the bound of
-    what they earn. ``gated`` are the bundle slots whose coefficients a gate opens.
+    ``entries`` [R, 8] int32 say by token row what steers it; rows of zeros are not steered.
+    ``reported`` [n] or [2n] int64 are the request slots whose state is read after the step: those
+    that hold coefficients, then the owners where they are others. ``gated`` are the bundle slots
+    whose coefficients a gate opens.
     """
 
     def __init__(self, graph_rows: int, device: torch.device):
-        size = max(graph_rows, 1)
         self.graph_rows = graph_rows
         self.device = device
-        self.tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
-        self.strength = torch.zeros(size, dtype=torch.float32, device=device)
-        self.computing = torch.zeros(5, size, dtype=torch.int64, device=device)
-        self.max_dose = torch.zeros(size, dtype=torch.float32, device=device)
+        self.entries = torch.zeros(max(graph_rows, 1), COLUMNS, dtype=torch.int32, device=device)
         self.gated: set[int] = set()
         self.live: LiveRows | None = None
-        self._dirty = True
-        self.clear()
+        self.reported: Tensor | None = None
+        self._filled = 0
 
     def clear(self) -> None:
         """Steer nothing: for idle steps and for the engine's own dummy batches."""
-        self.live = None
-        if self._dirty:
-            self.tokens.zero_()
-            self.strength.zero_()
-            self.computing.zero_()
-            self.computing[1].fill_(TRASH_SLOT)
-            self.max_dose.zero_()
-            self._dirty = False
+        self.live = self.reported = None
+        if self._filled:
+            self.entries[: self._filled].zero_()
+            self._filled = 0
 
-    def commit(self, plan: StepPlan) -> None:
-        """Make the device follow ``plan`` in the next forward pass."""
+    def commit(self, plan: StepPlan, along: Sequence[Array] = ()) -> list[Tensor]:
+        """Make the device follow ``plan`` in the next forward pass.
+
+        Everything goes to the device in one transfer, and ``along`` with it, which is returned.
+        """
         self.clear()
-        if not plan.rows:
-            return
-        if plan.tokens > self.graph_rows:
-            self.live = self._live(plan)
+        if not len(plan.rows):
+            return send(along, self.device) if along else []
+        captured = plan.tokens <= self.graph_rows
+        parts = [_entries(plan)] if captured else _live_parts(plan.rows)
+        moved = send([_reported(plan.reports), *parts, *along], self.device)
+        self.reported = moved[0]
+        if captured:
+            self.entries[: plan.tokens].copy_(moved[1], non_blocking=True)
+            self._filled = plan.tokens
         else:
-            self._fill(plan)
+            self.live = self._live(plan, moved[1 : 1 + len(parts)])
+        return moved[1 + len(parts) :]
 
-    def _live(self, plan: StepPlan) -> LiveRows:
-        columns = list(zip(*plan.rows, strict=True))
-        index, request_slot, owner, bundle_slot = (self.put(column) for column in columns[:4])
-        bundle_slots = {row.bundle_slot for row in plan.rows}
-        computing: dict[tuple[int, int], list[SteeredRow]] = {}
-        for row in plan.rows:
-            if row.computes:
-                computing.setdefault((row.bundle_slot, row.variant), []).append(row)
+    def _live(self, plan: StepPlan, parts: Sequence[Tensor]) -> LiveRows:
+        index, request_slot, owner, bundle_slot, strength, *earning = parts
+        rows, bundle_slots = plan.rows, distinct(plan.rows.bundle_slot)
         return LiveRows(
             index=index,
             request_slot=request_slot,
             owner=owner,
             bundle_slot=bundle_slot,
-            strength=self.put(columns[4], torch.float32),
-            ones=torch.ones(len(plan.rows), dtype=torch.float32, device=self.device),
-            earning=tuple(self._earning(*key, rows) for key, rows in computing.items()),
-            only_bundle_slot=min(bundle_slots) if len(bundle_slots) == 1 else None,
-            silent=not any(columns[4]),
-            whole_batch=len(plan.rows) == plan.tokens,
+            strength=strength,
+            ones=torch.ones(len(rows), dtype=torch.float32, device=self.device),
+            earning=tuple(self._earning(rows, earning)),
+            only_bundle_slot=bundle_slots[0] if len(bundle_slots) == 1 else None,
+            silent=not rows.strength.any(),
+            whole_batch=len(rows) == plan.tokens,
         )
 
-    def _earning(self, bundle_slot: int, variant: int, rows: Sequence[SteeredRow]) -> Earning:
-        return Earning(
-            bundle_slot,
-            variant,
-            index=self.put([row.at for row in rows]),
-            request_slot=self.put([row.request_slot for row in rows]),
-            max_dose=self.put([row.max_dose for row in rows], torch.float32),
-            gated_by=self.put([row.owner for row in rows]) if bundle_slot in self.gated else None,
-        )
+    def _earning(self, rows: SteeredRows, parts: Sequence[Tensor]) -> Iterator[Earning]:
+        """The computing rows by variant; ``parts`` are in the order of :func:`_earning_order`."""
+        earning, begin = rows.variant[rows.computes], 0
+        for variant in distinct(earning):
+            here = slice(begin, begin + int((earning == variant).sum()))
+            index, request_slot, owner, max_dose = (part[here] for part in parts)
+            bundle_slot = variant // MEDIA_MIXES
+            gated_by = owner if bundle_slot in self.gated else None
+            yield Earning(bundle_slot, variant, index, request_slot, max_dose, gated_by)
+            begin = here.stop
 
-    def _fill(self, plan: StepPlan) -> None:
-        size = plan.tokens
-        tokens = torch.zeros(3, size, dtype=torch.int64)
-        tokens[0], strength = NULL_SLOT, torch.zeros(size)
-        index = torch.tensor([row.at for row in plan.rows])
-        owners = [(row.request_slot, row.bundle_slot, row.owner) for row in plan.rows]
-        tokens[:, index] = torch.tensor(owners).T
-        strength[index] = torch.tensor([row.strength for row in plan.rows])
-        self.tokens[:, :size].copy_(self._stage(tokens), non_blocking=True)
-        self.strength[:size].copy_(self._stage(strength), non_blocking=True)
-        earning = [row for row in plan.rows if row.computes]
-        if earning:
-            wanted = [
-                (row.at, row.request_slot, row.bundle_slot, row.variant, row.owner)
-                for row in earning
-            ]
-            places = torch.tensor(wanted).T.contiguous()
-            max_dose = torch.tensor([row.max_dose for row in earning])
-            count = len(earning)
-            self.computing[:, :count].copy_(self._stage(places), non_blocking=True)
-            self.max_dose[:count].copy_(self._stage(max_dose), non_blocking=True)
-        self._dirty = True
 
-    def put(self, values: Sequence[Any] | Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
-        """Host values, nested or not, as a device tensor, without waiting for the device."""
-        staged = self._stage(torch.as_tensor(values, dtype=dtype))
-        return staged.to(self.device, non_blocking=True)
+def _reported(reports: Reports) -> Ints:
+    if np.array_equal(reports.request_slot, reports.owner):
+        return reports.owner
+    return np.concatenate((reports.request_slot, reports.owner))
 
-    def _stage(self, tensor: Tensor) -> Tensor:
-        # A fresh pinned tensor each step: the caching host allocator keeps it alive until the
-        # copy is done, so that an asynchronous step cannot overwrite one still in flight.
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+def _entries(plan: StepPlan) -> NDArray[np.int32]:
+    """The rows of a step, each at its token's place."""
+    rows, entries = plan.rows, np.zeros((plan.tokens, COLUMNS), np.int32)
+    integers = (rows.at, rows.request_slot, rows.owner, rows.bundle_slot, rows.variant)
+    entries[rows.at, :COMPUTES] = np.stack(integers, axis=1)
+    entries[rows.at, COMPUTES] = rows.computes
+    numbers = entries.view(np.float32)
+    numbers[rows.at, STRENGTH], numbers[rows.at, MAX_DOSE] = rows.strength, rows.max_dose
+    return entries
+
+
+def _live_parts(rows: SteeredRows) -> list[Array]:
+    """Columns of all rows, then of those that compute, if any do."""
+    parts: list[Array] = [rows.at, rows.request_slot, rows.owner, rows.bundle_slot, rows.strength]
+    earning = _earning_order(rows)
+    columns = (rows.at, rows.request_slot, rows.owner, rows.max_dose)
+    return [*parts, *(column.take(earning) for column in columns if len(earning))]
+
+
+def _earning_order(rows: SteeredRows) -> Ints:
+    """The rows that compute, those of one variant together."""
+    earning = np.flatnonzero(rows.computes)
+    return earning.take(np.argsort(rows.variant.take(earning), kind="stable"))

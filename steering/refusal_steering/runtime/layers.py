@@ -86,6 +86,7 @@ def attach(
             operators.append(_steer)
             for name, tensor in _graph_inputs(banks[index], buffers, reader).items():
                 layer.register_buffer(f"_steering_{name}", tensor, persistent=False)
+            fields["_steering_bank"] = banks[index].place
             fields["_steering_engine"] = engine
         for name, value in fields.items():
             setattr(layer, name, value)
@@ -128,11 +129,9 @@ def _steer(self: Any, hidden: Tensor, residual: Tensor | None) -> None:
     operator.OP(
         hidden,
         residual,
-        self._steering_state,
-        self._steering_tokens,
-        self._steering_strength,
-        self._steering_computing,
-        self._steering_max_dose,
+        self._steering_states,
+        self._steering_bank,
+        self._steering_entries,
         self._steering_weight,
         self._steering_bias,
         self._steering_output,
@@ -150,11 +149,8 @@ def _graph_inputs(
     bank: LayerBank, buffers: StepBuffers, reader: PromptReader | None
 ) -> dict[str, Tensor | None]:
     return {
-        "state": bank.state,
-        "tokens": buffers.tokens,
-        "strength": buffers.strength,
-        "computing": buffers.computing,
-        "max_dose": buffers.max_dose,
+        "states": bank.states,
+        "entries": buffers.entries,
         "weight": bank.weight,
         "bias": bank.bias,
         "output": bank.output,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,18 +20,22 @@ from refusal_steering.bundle import SteeringBundle, unpack
 from refusal_steering.directive import Directive
 from refusal_steering.errors import BundleError, BundleInUseError, SteeringError
 from refusal_steering.runtime import operator
-from refusal_steering.runtime.bank import LayerBank
+from refusal_steering.runtime.bank import ROWS, LayerBank, state_table
 from refusal_steering.runtime.blend import LogitsBlend, Project
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.gate.bank import GateBank, GateSizes
 from refusal_steering.runtime.gate.reader import PromptReader
 from refusal_steering.runtime.layers import attach
-from refusal_steering.runtime.plan import IDLE, Batch, PromptPart, RequestSlots, StepPlan
-from refusal_steering.runtime.readings import gather, readings_of, to_host
+from refusal_steering.runtime.plan import IDLE, Batch, Counts, PromptPart, StepPlan
+from refusal_steering.runtime.readings import readings_of
+from refusal_steering.runtime.requests import RequestSlots
 from refusal_steering.runtime.stream import DecoderLayer
+from refusal_steering.runtime.transfer import put, to_host
 from refusal_steering.trace import Reading
 
 logger = logging.getLogger(__name__)
+
+_NOBODY: Batch = ((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +80,27 @@ class ResidualSteering:
         # Of each bundle slot: which of the engine's layers its bundle steers.
         self._bundle_slot_layers: dict[int, tuple[int, ...]] = {}
         self._buffers = StepBuffers(capacity.graph_rows, device)
+        steered = sorted(set(layers) - set(read_only))
+        # The last place counts blended rows of logits.
+        self._states = state_table(self._request_slots.state_rows, len(steered) + 1, device)
         self._banks = {
             index: LayerBank(
                 len(self._bundle_slots),
                 capacity.units,
                 hidden_size,
-                self._request_slots.state_rows,
-                device,
+                self._states,
+                place,
                 balls=capacity.balls,
             )
-            for index in sorted(set(layers) - set(read_only))
+            for place, index in enumerate(steered)
         }
-        self._blend = LogitsBlend(self._request_slots.state_rows, device, project)
+        self._blend = LogitsBlend(self._states[:, -1, ROWS], project)
         self._engine = operator.register_engine(self._buffers)
         self.reader = self._make_reader(capacity, hidden_size, device)
         attach(layers, self._banks, self._buffers, self._engine, self.reader)
         self._failed: dict[str, str] = {}
         self._plan: StepPlan = IDLE
-        self._batch: Batch = ((), (), ())
+        self._batch: Batch = _NOBODY
         self.policy_version = ""
 
     @property
@@ -176,27 +185,23 @@ class ResidualSteering:
 
     def rest(self) -> None:
         """Steer nothing until the next :meth:`begin`."""
-        self._plan, self._batch = IDLE, ((), (), ())
+        self._plan, self._batch = IDLE, _NOBODY
         self._buffers.clear()
         self._blend.rest()
         if self.reader is not None:
             self.reader.rest()
 
-    def begin(
-        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
-    ) -> None:
+    def begin(self, request_ids: Sequence[str], computed: Counts, scheduled: Counts) -> None:
         """Prepare the next forward pass for its batch, in batch order."""
         self.rest()
+        if self.reader is None and not self._request_slots:
+            return
         self._batch = request_ids, computed, scheduled
         try:
             if self.reader is not None:
-                unread = self.reader.begin(request_ids, computed, scheduled)
-                for request_id, reason in unread.items():
-                    self._fail(request_id, reason)
+                self._begin_reading(self.reader)
             if self._request_slots:
-                self._plan = self._request_slots.plan(request_ids, computed, scheduled)
-                self._buffers.commit(self._plan)
-                self._blend.commit(self._plan.blends, self._plan.requests)
+                self._begin_steering(self._request_slots.plan(*self._batch))
         except Exception as error:
             logger.exception("a step could not be planned; its steered requests end with an error")
             self.rest()
@@ -205,6 +210,15 @@ class ResidualSteering:
             for request_id in request_ids:
                 if request_id in self._request_slots:
                     self._fail(request_id, f"the step could not be planned: {error}")
+
+    def _begin_reading(self, reader: PromptReader) -> None:
+        for request_id, reason in reader.begin(*self._batch).items():
+            self._fail(request_id, reason)
+
+    def _begin_steering(self, plan: StepPlan) -> None:
+        self._plan = plan
+        parts = self._buffers.commit(plan, self._blend.parts(plan.blends))
+        self._blend.commit(plan.blends, plan.requests, parts)
 
     def last_prompt_rows(self) -> list[tuple[str, int]]:
         """Policy version and place in the batch of every last prompt token of this step."""
@@ -227,20 +241,18 @@ class ResidualSteering:
             logger.exception("logits could not be blended; the step's blended requests end")
             problem = f"logits could not be blended: {error}"
         if problem is not None:
-            owners = {row.owner for row in rows}
-            for report in self._plan.reports:
-                if report.owner in owners:
-                    self._fail(report.request_id, problem)
+            reports = self._plan.reports
+            for place in np.flatnonzero(np.isin(reports.owner, rows.owner)).tolist():
+                self._fail(reports.request_ids[place], problem)
 
     def read(self) -> Callable[[], dict[str, list[Any]]] | None:
         """Start reading what the step has done; call the result to wait and get wire readings."""
         failed = {rid: Reading.failed(reason).to_wire() for rid, reason in self._failed.items()}
-        reports = self._plan.reports
-        if not reports:
+        reports, reported = self._plan.reports, self._buffers.reported
+        if reported is None:
             return (lambda: failed) if failed else None
-        states = [bank.state for bank in self._banks.values()]
-        wait = to_host(gather(reports, states, self._blend.counts, self._buffers.put))
-        layers = [self._bundle_slot_layers[report.bundle_slot] for report in reports]
+        wait = to_host(self._states.index_select(0, reported))
+        layers = self._bundle_slot_layers.copy()
         gates = self.reader.read(to_host) if self.reader is not None else None
         return lambda: {
             **readings_of(reports, layers, wait(), gates() if gates is not None else {}),
@@ -254,7 +266,7 @@ class ResidualSteering:
             return None
         rows = self._request_slots.state_rows
         bank = GateBank(capacity.gate, len(self._bundle_slots), hidden_size, rows, device)
-        return PromptReader(bank, capacity.graph_rows, self._buffers.put)
+        return PromptReader(bank, capacity.graph_rows, partial(put, device))
 
     def _check(self, bundle: SteeringBundle) -> None:
         bundle.check_model(*self._sizes)

@@ -15,7 +15,7 @@ from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
 # by another form of the operator, or without it, is never loaded.
-_FORM = 5
+_FORM = 6
 _LISTS = ("layers", "gate_layers", "gate_ends")
 
 

@@ -107,8 +107,8 @@ def _follow_v1(runner: RunnerV1, steering: ResidualSteering) -> None:
         count = batch.num_reqs
         steering.begin(
             batch.req_ids[:count],
-            batch.num_computed_tokens_cpu[:count].tolist(),
-            num_scheduled[:count].tolist(),
+            batch.num_computed_tokens_cpu[:count],
+            num_scheduled[:count],
         )
         return prepared
 
@@ -124,8 +124,8 @@ def _follow_v2(runner: RunnerV2, steering: ResidualSteering) -> None:
         count = batch.num_reqs
         steering.begin(
             batch.req_ids[:count],
-            batch.num_computed_tokens_np[:count].tolist(),
-            batch.num_scheduled_tokens[:count].tolist(),
+            batch.num_computed_tokens_np[:count],
+            batch.num_scheduled_tokens[:count],
         )
         return batch
 

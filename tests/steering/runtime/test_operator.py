@@ -19,9 +19,12 @@ from refusal_steering.runtime.bank import (
     RISK,
     ROWS,
     LayerBank,
+    state_table,
 )
 from refusal_steering.runtime.buffers import StepBuffers
-from refusal_steering.runtime.plan import NULL_SLOT, RequestSlots, StepPlan
+from refusal_steering.runtime.plan import NULL_SLOT, StepPlan
+from refusal_steering.runtime.requests import RequestSlots
+from tests.steering.runtime.steps import reports_of, rows_of
 
 SIZE, UNITS, TOKENS = 32, 6, 40
 CPU = torch.device("cpu")
@@ -35,9 +38,9 @@ class Rig:
 
     def inputs(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> tuple[Any, ...]:
         b, s = self.bank, self.buffers
-        step = (s.tokens, s.strength, s.computing, s.max_dose)
+        step = (b.states, b.place, s.entries)
         bank = (b.weight, b.bias, b.output, b.scalars, b.direction)
-        return (hidden, residual, b.state, *step, *bank, None, None, b.ball, b.radius, self.engine)
+        return (hidden, residual, *step, *bank, None, None, b.ball, b.radius, self.engine)
 
     def run(self, plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> Any:
         self.buffers.commit(plan)
@@ -88,7 +91,7 @@ def rig(
     graph_rows: int, layers: Mapping[int, LayerSteering] = LAYERS, *, balls: bool = True
 ) -> Rig:
     table_rows = RequestSlots(8, TOKENS).state_rows
-    bank = LayerBank(5, UNITS, SIZE, table_rows, CPU, balls=balls)
+    bank = LayerBank(5, UNITS, SIZE, state_table(table_rows, 3, CPU), 1, balls=balls)
     for bundle_slot, steering in layers.items():
         bank.load(bundle_slot, steering)
     buffers = StepBuffers(graph_rows, CPU)
@@ -132,7 +135,7 @@ def coefficient(bundle_slot: int, strength: float, row: torch.Tensor) -> torch.T
 def expected(plan: StepPlan, hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
     stream = hidden.float() if residual is None else hidden.float() + residual.float()
     steered, held = hidden.clone(), {}
-    for row in plan.rows:
+    for row in rows_of(plan):
         steering = LAYERS[row.bundle_slot]
         if row.computes:
             held[row.request_slot] = coefficient(row.bundle_slot, row.strength, stream[row.at])
@@ -151,7 +154,7 @@ def test_both_forms_equal_the_formula(graph_rows: int, dtype: torch.dtype, split
     before = None if residual is None else residual.clone()
     steered = rig(graph_rows).run(plan, hidden, residual)
     torch.testing.assert_close(steered, expected(plan, hidden, residual))
-    others = [i for i in range(30) if i not in {row.at for row in plan.rows}]
+    others = [i for i in range(30) if i not in {row.at for row in rows_of(plan)}]
     assert torch.equal(steered[others], hidden[others])
     assert residual is None or torch.equal(residual, before)  # type: ignore[arg-type]
 
@@ -167,7 +170,7 @@ def test_a_ball_binds_for_some_rows_and_touches_none_of_other_bundles(graph_rows
     )
     # Room for balls changes nothing, to the bit; a ball nothing but rows of its own bundle.
     assert torch.equal(unbound, roomless)
-    own = {row.at for row in plan.rows if row.bundle_slot == 1}
+    own = {row.at for row in rows_of(plan) if row.bundle_slot == 1}
     changed = {at for at in range(23) if not torch.equal(bound[at], unbound[at])}
     assert changed < own and changed
 
@@ -191,8 +194,8 @@ def test_a_bundle_slot_forgets_its_ball(graph_rows: int) -> None:
 def test_state_table_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
     plan, hidden, bench = step(), torch.randn(23, SIZE), rig(graph_rows)
     bench.run(plan, hidden, None)
-    for report in plan.reports:
-        own = [row for row in plan.rows if row.owner == report.owner]
+    for report in reports_of(plan):
+        own = [row for row in rows_of(plan) if row.owner == report.owner]
         assert bench.bank.state[report.owner, ROWS] == len(own)
         row = next(row for row in reversed(own) if row.request_slot == report.request_slot)
         if row.computes:
@@ -213,7 +216,7 @@ def test_state_table_holds_coefficient_risk_and_rows(graph_rows: int) -> None:
 def test_no_token_gets_more_than_its_limit(graph_rows: int) -> None:
     plan, hidden = step(), torch.randn(23, SIZE)
     change = (rig(graph_rows).run(plan, hidden, None) - hidden).norm(dim=-1)
-    computed = [row for row in plan.rows if row.computes and LIMIT[row.bundle_slot] is not None]
+    computed = [row for row in rows_of(plan) if row.computes and LIMIT[row.bundle_slot] is not None]
     share = {row.bundle_slot: float(change[row.at] / hidden[row.at].norm()) for row in computed}
     assert share[3] == pytest.approx(0.05, rel=1e-4), "the limit is below the static coefficient"
     assert share[2] <= 0.4 * 1.0001

@@ -8,9 +8,18 @@ import torch
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.directive import Directive
 from refusal_steering.runtime import operator
-from refusal_steering.runtime.bank import COEFFICIENT, ROWS, LayerBank
-from refusal_steering.runtime.buffers import StepBuffers
-from refusal_steering.runtime.plan import TRASH_SLOT, RequestSlots, StepPlan
+from refusal_steering.runtime.bank import COEFFICIENT, ROWS, LayerBank, state_table
+from refusal_steering.runtime.buffers import (
+    BUNDLE_SLOT,
+    COMPUTES,
+    OWNER,
+    REQUEST_SLOT,
+    STRENGTH,
+    StepBuffers,
+)
+from refusal_steering.runtime.plan import StepPlan
+from refusal_steering.runtime.requests import RequestSlots
+from tests.steering.runtime.steps import reports_of, rows_of
 
 SIZE, ROOM = 4, 8
 CPU = torch.device("cpu")
@@ -34,30 +43,27 @@ def step(requests: RequestSlots) -> StepPlan:
 
 def test_rows_request_slots_and_bundle_slots_of_the_plan(step: StepPlan) -> None:
     assert step.tokens == 6
-    rows = [(r.at, r.request_slot, r.owner, r.bundle_slot, r.computes) for r in step.rows]
+    rows = [(r.at, r.request_slot, r.owner, r.bundle_slot, r.computes) for r in rows_of(step)]
     assert rows == [(0, 3, 3, 2, False), (1, 5, 4, 1, True), (5, 2, 2, 1, True)]
-    reports = [(r.request_id, r.position, r.request_slot, r.owner) for r in step.reports]
-    assert reports == [("b", 7, 3, 3), ("c", 9, 5, 4), ("a", 9, 2, 2)]
+    assert reports_of(step) == [("b", 7, 3, 3), ("c", 9, 5, 4), ("a", 9, 2, 2)]
 
 
 def test_buffers_that_a_captured_graph_reads(step: StepPlan) -> None:
     buffers = StepBuffers(ROOM, CPU)
     buffers.commit(step)
-    assert buffers.tokens[:, :6].tolist() == [
-        [3, 5, 0, 0, 0, 2],
-        [2, 1, 0, 0, 0, 1],
-        [3, 4, 0, 0, 0, 2],
-    ]
-    assert buffers.strength[:6].tolist() == [0.5, 2.0, 0.0, 0.0, 0.0, 1.0]
-    row_index, request_slot, bundle_slot, _, owner = buffers.computing
-    assert row_index[:2].tolist() == [1, 5] and owner[:2].tolist() == [4, 2]
-    assert request_slot[:2].tolist() == [5, 2] and bundle_slot[:2].tolist() == [1, 1]
-    assert set(request_slot[2:].tolist()) == {TRASH_SLOT}
+    columns = buffers.entries[:6].T
+    assert columns[REQUEST_SLOT].tolist() == [3, 5, 0, 0, 0, 2]
+    assert columns[OWNER].tolist() == [3, 4, 0, 0, 0, 2]
+    assert columns[BUNDLE_SLOT].tolist() == [2, 1, 0, 0, 0, 1]
+    assert columns[COMPUTES].tolist() == [0, 1, 0, 0, 0, 1]
+    strength = columns[STRENGTH].view(torch.float32)
+    assert strength.tolist() == [0.5, 2.0, 0.0, 0.0, 0.0, 1.0]
+    assert not buffers.entries[6:].any()
 
 
 @pytest.mark.parametrize("graph_rows", [0, ROOM])
 def test_what_every_row_gets(requests: RequestSlots, step: StepPlan, graph_rows: int) -> None:
-    bank = LayerBank(3, 1, SIZE, requests.state_rows, CPU)
+    bank = LayerBank(3, 1, SIZE, state_table(requests.state_rows, 1, CPU), 0)
     for bundle_slot, coefficient in EARNED.items():
         axis = torch.eye(SIZE)[bundle_slot]
         bank.load(bundle_slot, LayerSteering.static(axis, coefficient))
@@ -70,11 +76,9 @@ def test_what_every_row_gets(requests: RequestSlots, step: StepPlan, graph_rows:
         operator.OP(
             hidden,
             None,
-            bank.state,
-            buffers.tokens,
-            buffers.strength,
-            buffers.computing,
-            buffers.max_dose,
+            bank.states,
+            bank.place,
+            buffers.entries,
             bank.weight,
             bank.bias,
             bank.output,

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ from refusal_steering.runtime.gate.plan import (
     GatePlan,
     PooledPrompt,
 )
+from refusal_steering.runtime.plan import Counts
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class PromptReader:
             self.bank.cells.fill_(torch.nan)
 
     def begin(
-        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
+        self, request_ids: Sequence[str], computed: Counts, scheduled: Counts
     ) -> Mapping[str, str]:
         """Prepare the next forward pass; the answer is who cannot be read, and why."""
         self.rest()
@@ -118,7 +120,8 @@ class PromptReader:
         if copies:
             source, target = zip(*copies, strict=True)
             self.bank.copy_blocks(self._put(source), self._put(target))
-        self._plan = self._requests.plan(self.ledger, request_ids, computed, scheduled)
+        firsts, counts = np.asarray(computed).tolist(), np.asarray(scheduled).tolist()
+        self._plan = self._requests.plan(self.ledger, request_ids, firsts, counts)
         self.buffers.commit(self._plan)
         return dict(self._plan.failures)
 

@@ -1,0 +1,1 @@
+"""What the operator does: the same arithmetic in several forms, held to each other by tests."""
