@@ -190,6 +190,9 @@ class Settings(BaseSettings):
     config: Path | None = Field(default=None, description="YAML file with `server:` and `engine:`")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    api_server_count: int = Field(
+        default=1, ge=1, le=64, description="processes that answer callers, before one engine"
+    )
     policy_file: Path | None = Field(default=None, description="the steering policy, required")
     api_key: SecretStr | None = Field(default=None, description="prefer api_key_file")
     api_key_file: Path | None = None

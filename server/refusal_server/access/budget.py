@@ -1,43 +1,27 @@
-"""How many requests and tokens a key may spend per minute; counted by each process for itself."""
+"""How many requests and tokens a key may spend per minute."""
 
 from __future__ import annotations
 
+import json
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from refusal_server.access.tally import LocalTally, Tally
 from refusal_server.caller import Caller
 from refusal_server.errors import ApiError
 
-_MINUTE = 60.0
 _BYTES_PER_TOKEN = 4
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """One budget: it fills evenly up to one minute's rate, and a request takes what it costs."""
-
-    level: float
-    filled_at: float
-
-    def take(self, cost: float, rate: int, now: float) -> float:
-        """Take ``cost`` and return 0, or take nothing and return the seconds to wait."""
-        self.level = min(float(rate), self.level + (now - self.filled_at) * rate / _MINUTE)
-        self.filled_at = now
-        if cost <= self.level:
-            self.level -= cost
-            return 0.0
-        return (cost - self.level) * _MINUTE / rate
-
-
 class Budgets:
-    """The budgets of all keys; callers without a name have none."""
+    """The budgets of all keys; callers without a name have none.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+    Without a ``tally`` this process counts for itself.
+    """
+
+    def __init__(self, tally: Tally | None = None) -> None:
+        self._tally = LocalTally() if tally is None else tally
 
     def spend_request(self, caller: Caller) -> None:
         """Count one request; raises a 429 with ``Retry-After`` when the budget is used up."""
@@ -57,9 +41,7 @@ class Budgets:
                 "in a minute; shorten it or lower max_tokens.",
                 headers={"x-should-retry": "false"},
             )
-        now = self._clock()
-        bucket = self._buckets.setdefault((caller.name, unit), _Bucket(rate, now))
-        wait = bucket.take(cost, rate, now)
+        wait = self._tally.take(json.dumps([unit, caller.name]), cost, rate)
         if wait > 0:
             raise ApiError(
                 429,

@@ -11,7 +11,7 @@ from refusal_server.caller import Caller
 
 
 class CacheSalts:
-    """Makes the salts that keep prefixes apart, from a secret that lives as long as the process.
+    """Makes the salts that keep prefixes apart, from a secret that lives as long as the server.
 
     A caller's own salt counts within its tenant only, or within its key where it has no tenant:
     who knows the salt of another tenant does not reach that tenant's prefixes by it.

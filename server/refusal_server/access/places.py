@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from refusal_server.access.tally import LocalTally, Tally
 from refusal_server.caller import Caller
 from refusal_server.errors import ApiError
 
@@ -13,19 +14,15 @@ _RETRY = {"retry-after": "1"}
 
 
 class Places:
-    """Counts who holds a place; each process counts for itself.
+    """Counts who holds a place; without a ``tally`` this process counts for itself.
 
     ``what`` names the work in messages, ``code`` is the error's where a key has no place left.
     """
 
-    def __init__(self, what: str, code: str) -> None:
+    def __init__(self, what: str, code: str, tally: Tally | None = None) -> None:
         self._what = what
         self._code = code
-        self._held: Counter[str] = Counter()
-        self._all = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
+        self._tally = LocalTally() if tally is None else tally
 
     @contextmanager
     def of_key(self, caller: Caller, most: int | None) -> Iterator[None]:
@@ -33,39 +30,35 @@ class Places:
 
         Callers without a name cannot be told apart and have no limit of their own.
         """
-        name = caller.name
-        if name is None or most is None:
+        if caller.name is None or most is None:
             yield
             return
-        if self._held[name] >= most:
+        room = json.dumps([self._code, caller.name])
+        if not self._tally.enter(room, most):
             raise ApiError(
                 429,
                 f"The API key has {most} {self._what} in progress, as many as it may have.",
                 code=self._code,
                 headers=_RETRY,
             )
-        self._held[name] += 1
         try:
             yield
         finally:
-            self._held[name] -= 1
-            if not self._held[name]:
-                # Keys come and go; those that hold nothing are forgotten.
-                del self._held[name]
+            self._tally.leave(room)
 
     @contextmanager
     def of_all(self, most: int) -> Iterator[None]:
         """Hold one of ``most`` places of all callers; raises a 503 if none is left."""
-        if self._all >= most:
+        room = json.dumps([self._code])
+        if not self._tally.enter(room, most):
             message = f"The server has {most} {self._what} in progress, as many as it takes."
             raise ApiError(503, message, code="server_overloaded", headers=_RETRY)
-        self._all += 1
         try:
             yield
         finally:
-            self._all -= 1
+            self._tally.leave(room)
 
 
-def requests_in_progress() -> Places:
+def requests_in_progress(tally: Tally | None = None) -> Places:
     """The places of requests that are being answered."""
-    return Places("requests", "concurrent_requests_exceeded")
+    return Places("requests", "concurrent_requests_exceeded", tally)

@@ -7,18 +7,19 @@ attacker has as many as it likes, and a proxy has one for everybody.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
+from refusal_server.access.tally import LocalTally, Tally
+from refusal_server.errors import ApiError
 from refusal_server.events import Door, EventSink, WrongKey
 
 AUDIT_SECONDS = 10.0
 DELAY_SECONDS = 1.0
-# Mistakes that cost no time: typing errors, and clients that were not told of a new key.
+# Mistakes a minute that cost no time: typing errors, and clients that were not told of a new key.
 FREE = 10
-_FREE_PER_SECOND = FREE / 60.0
+_BUCKET = "wrong keys"
 MOST_WAITING = 2048
 
 
@@ -30,21 +31,22 @@ class WrongKeyCounter(Protocol):
 
 
 class WrongKeys:
-    """All doors together; one line of the audit log for each door in ``AUDIT_SECONDS``."""
+    """All doors together; one line of the audit log for each door in ``AUDIT_SECONDS``.
+
+    Without a ``tally`` this process counts for itself what costs no time.
+    """
 
     def __init__(
         self,
         counter: WrongKeyCounter,
         events: EventSink,
-        clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._counter = counter
         self._events = events
-        self._clock = clock
+        self._tally = LocalTally() if tally is None else tally
         self._sleep = sleep
-        self._free = float(FREE)
-        self._filled_at = clock()
         self._waiting = 0
         self._unwritten: dict[Door, WrongKey | None] = {}
 
@@ -64,13 +66,10 @@ class WrongKeys:
         return True
 
     def _is_free(self) -> bool:
-        now = self._clock()
-        self._free = min(float(FREE), self._free + (now - self._filled_at) * _FREE_PER_SECOND)
-        self._filled_at = now
-        if self._free < 1.0:
+        try:
+            return self._tally.take(_BUCKET, 1, FREE) == 0
+        except ApiError:
             return False
-        self._free -= 1.0
-        return True
 
     def _audit(self, event: WrongKey) -> None:
         """Write the first attempt at once, and the sum of those that follow when it is time."""

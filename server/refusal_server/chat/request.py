@@ -81,12 +81,13 @@ class ChatIntake:
         models: tuple[str, ...],
         metrics: Metrics,
         events: EventSink | None = None,
+        salts: CacheSalts | None = None,
     ) -> None:
         self._limits = limits
         self._guard = guard
         self._models = models
         self._denials = Denials(metrics, events or NoEvents())
-        self._salts = CacheSalts()
+        self._salts = salts or CacheSalts()
 
     @property
     def token_risks(self) -> int:

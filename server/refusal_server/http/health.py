@@ -14,10 +14,12 @@ class Health:
     """Mutable state shared by the life cycle, the routes and the drain middleware.
 
     ``engine_failed`` is asked each time, so that a dead engine shows at once. ``proven_at`` is
-    when an answer was last proven, by :func:`time.monotonic`.
+    when an answer was last proven, by :func:`time.monotonic`. ``others`` says why another process
+    of the server is not ready.
     """
 
     engine_failed: Callable[[], bool]
+    others: Callable[[], NotReady | None] = lambda: None
     started: bool = False
     draining: bool = False
     in_flight: int = field(default=0)
@@ -35,13 +37,18 @@ class Health:
         return None if self.started else "starting"
 
     @property
+    def own(self) -> NotReady | None:
+        """Why this process is not ready; ``None`` when it takes work and answers."""
+        return self.closed or ("not_answering" if self.silent else None)
+
+    @property
     def reason(self) -> NotReady | None:
-        """Why the server is not ready; ``None`` when it takes work and answers.
+        """Why the server is not ready; ``None`` when all of it takes work and answers.
 
         A server that does not answer still takes what comes: it is for the load balancer to send
         nothing, and a false alarm must not make an outage.
         """
-        return self.closed or ("not_answering" if self.silent else None)
+        return self.own or self.others()
 
     def answered(self) -> None:
         """An answer has come from the engine with its proof."""

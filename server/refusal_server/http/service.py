@@ -17,9 +17,11 @@ from refusal_server.chat.service import ChatService
 from refusal_server.events import EventSink
 from refusal_server.http.health import Health
 from refusal_server.http.json_body import JsonLimits
+from refusal_server.policy.agreement.holder import PolicyHolder
 from refusal_server.policy.policy_store import PolicyStore
+from refusal_server.shared.roll import Roll
 from refusal_server.telemetry.observer import Observer
-from refusal_server.telemetry.recent import RecentRequests
+from refusal_server.telemetry.recent import Recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Service:
     health: Health
     json_limits: JsonLimits
     prove: Callable[[], Awaitable[object]]
-    policies: PolicyStore
+    policies: PolicyHolder
     intake: ChatIntake
     chat: ChatService
     moderation: ModerationService
@@ -53,5 +55,12 @@ class Service:
     concurrency: Places
     grammars: GrammarQueue
     wrong_keys: WrongKeys
-    recent: RecentRequests
+    recent: Recent
     events: EventSink
+    roll: Roll | None = None
+
+    @property
+    def editor(self) -> PolicyStore:
+        """The policies, in the process that may change them: the one with the ops port."""
+        assert isinstance(self.policies, PolicyStore)
+        return self.policies

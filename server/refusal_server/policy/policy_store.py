@@ -9,6 +9,7 @@ from typing import Protocol
 
 from refusal_server.errors import ApiError
 from refusal_server.events import EventSink, NoEvents, PolicyChanged, PolicySource
+from refusal_server.files.file_watcher import FileWatcher
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_history import PolicyHistory
 from refusal_server.policy.policy_lease import PolicyLease, PolicyLeases
@@ -18,6 +19,7 @@ from refusal_server.policy.policy_loader import (
     load_policy_set,
     parse_policy_set,
 )
+from refusal_server.policy.policy_peers import NoPeers, Peers
 from refusal_server.policy.policy_ranks import BundleHost, EngineCheck, PolicyRanks
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_source import PolicySourceFile
@@ -40,7 +42,8 @@ class PolicyStore:
 
     ``fits`` judges a bundle by the served model's configuration, before any rank hears of it;
     ``check`` tests it on the engine. The bundles of former versions stay loaded exactly while a
-    request holds a lease on them.
+    request holds a lease on them. ``peers`` are other processes that answer with the same engine:
+    what they cannot follow does not come into force.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class PolicyStore:
         fits: BundleCheck = any_model,
         events: EventSink | None = None,
         history_size: int = 0,
+        peers: Peers | None = None,
     ) -> None:
+        self._peers = peers or NoPeers()
         self._file = PolicySourceFile(path)
         self._ranks = PolicyRanks(host, check)
         self._gauges = gauges
@@ -75,6 +80,8 @@ class PolicyStore:
         """Bring the first policy into force; raises when a rank does not follow."""
         async with self._lock:
             await self._ranks.install(self.current, ())
+            await self._peers.prepare(self.current, first=True)
+            self._peers.switch()
             self._in_force(None, "start")
 
     async def reload(self, source: PolicySource = "file") -> bool:
@@ -88,6 +95,11 @@ class PolicyStore:
                 return False
         logger.info("policy %s is in force", self.current.version)
         return True
+
+    async def run(self) -> None:
+        """Watch the policy file and serve the peers, until cancelled."""
+        watcher = FileWatcher(self.path, self.reload)
+        await asyncio.gather(watcher.run(), self._peers.attend(self.reload, self._tidy))
 
     async def judge(self, text: str) -> PolicySet:
         """What ``text`` would be in force as; raises :class:`FileError` with all its problems."""
@@ -179,6 +191,9 @@ class PolicyStore:
         if found.version != before.version:
             try:
                 await self._ranks.install(found, self._needed)
+                await self._peers.prepare(found)
+                # Between these two nothing is awaited: all processes change in one moment.
+                self._peers.switch()
                 self.current = found
             finally:
                 await self._ranks.free(self._needed)
@@ -200,8 +215,8 @@ class PolicyStore:
 
     @property
     def _needed(self) -> frozenset[str]:
-        """The bundles of the policy in force and of requests on their way."""
-        return self.current.digests | self.leases.digests
+        """The bundles of the policy in force and of requests on their way, everywhere."""
+        return self.current.digests | self.leases.digests | self._peers.needed
 
     def _loosened(self, policies: PolicySet) -> None:
         """A request needs fewer bundles of ``policies``: free those that nobody needs now."""

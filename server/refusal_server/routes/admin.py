@@ -27,7 +27,7 @@ router = APIRouter(prefix="/admin")
 @router.get("/policy")
 async def get_policy(request: Request) -> JSONResponse:
     """The policy in force with its text, and the versions that can be returned to."""
-    store = _service(request).policies
+    store = _service(request).editor
     content = _summary(store.current) | {
         "source": store.current.text,
         "history": store.history.versions,
@@ -38,7 +38,7 @@ async def get_policy(request: Request) -> JSONResponse:
 @router.put("/policy")
 async def put_policy(request: Request) -> JSONResponse:
     """Bring a new policy into force on every rank, or with ``dry_run`` say what that would do."""
-    store = _service(request).policies
+    store = _service(request).editor
     dry_run = _flag(request, "dry_run")
     text = _policy_text(request, await request.body())
     before = store.current
@@ -59,7 +59,7 @@ async def put_policy(request: Request) -> JSONResponse:
 @router.post("/policy/rollback")
 async def roll_back(request: Request) -> JSONResponse:
     """Return to the policy that was in force before; again, to the one before that."""
-    store = _service(request).policies
+    store = _service(request).editor
     before = store.current
     found = await store.roll_back(expected_version(request), _request_id(request))
     content = _summary(found) | {"applied": True, **_difference(before, found)}

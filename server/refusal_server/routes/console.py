@@ -113,20 +113,20 @@ async def recent(request: Request) -> dict[str, Any]:
 @router.get("/data/policy")
 async def policy(request: Request) -> dict[str, Any]:
     """The policy in force, with its text."""
-    return draft.overview(_service(request).policies)
+    return draft.overview(_service(request).editor)
 
 
 @router.post("/data/policy/check")
 async def check(request: Request) -> dict[str, Any]:
     """What a text would change; nothing is applied."""
     text = draft.policy_text(parse_object(await request.body()))
-    return await draft.check(_service(request).policies, text)
+    return await draft.check(_service(request).editor, text)
 
 
 @router.put("/data/policy")
 async def apply(request: Request) -> dict[str, Any]:
     """Bring a text into force on every rank, if the version in ``If-Match`` still is."""
-    store = _service(request).policies
+    store = _service(request).editor
     text = draft.policy_text(parse_object(await request.body()))
     await store.exchange(text, required_version(request), "console", _request_id(request))
     return draft.overview(store)
@@ -135,7 +135,7 @@ async def apply(request: Request) -> dict[str, Any]:
 @router.post("/data/policy/rollback")
 async def roll_back(request: Request) -> dict[str, Any]:
     """Return to the version before, if the version in ``If-Match`` still is in force."""
-    store = _service(request).policies
+    store = _service(request).editor
     await store.roll_back(required_version(request), _request_id(request))
     return draft.overview(store)
 

@@ -13,6 +13,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as vllm_version
 
 from refusal_server.access.budget import Budgets
+from refusal_server.access.cache_salts import CacheSalts
 from refusal_server.access.denials import Denials
 from refusal_server.access.key_store import KeyStore
 from refusal_server.access.places import requests_in_progress
@@ -29,17 +30,17 @@ from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
 from refusal_server.media.guard import MediaGuard
 from refusal_server.media.worker_pool import WorkerPool
+from refusal_server.policy.agreement.holder import PolicyHolder
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.policy_store import PolicyStore
-from refusal_server.run.engine_plan import check_bundle
+from refusal_server.run.processes.commons import Commons
+from refusal_server.run.processes.policies import policy_holder
 from refusal_server.run.served_model import hears_videos, may_think, served_model, serving_chat
 from refusal_server.settings import Settings
 from refusal_server.telemetry.audit.build import build_audit
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.ops_metrics import OpsMetrics
-from refusal_server.telemetry.recent import RecentRequests
-from refusal_steering.vllm_plugin.canary import run_canary
+from refusal_server.telemetry.recent import Recent
 from refusal_steering.vllm_plugin.gateway import SteeringGateway
 from refusal_steering.vllm_plugin.protocols import EngineClient
 
@@ -50,6 +51,7 @@ async def assemble(
     settings: Settings,
     policies: PolicySet,
     media: WorkerPool,
+    commons: Commons,
 ) -> Service:
     """Bring the policy into force on every rank, start ``media`` and build what the routes need.
 
@@ -57,18 +59,22 @@ async def assemble(
     """
     gateway = SteeringGateway(engine)
     model = served_model(engine, args)
-    telemetry = _telemetry(settings, model)
-    store = await _policies_in_force(engine, gateway, settings, policies, telemetry)
+    telemetry = _telemetry(settings, model, commons)
+    store = policy_holder(
+        engine, gateway, settings, policies, commons.fellowship, telemetry.metrics, telemetry.events
+    )
+    await store.start()
     serving = await serving_chat(engine, args)
     internal = InternalChat(serving)
     media.start(model.takes)
-    intake = _intake(settings, model, media, telemetry)
+    intake = _intake(settings, model, media, telemetry, commons.salts)
+    roll, tally = commons.roll, commons.tally
     denials = Denials(telemetry.metrics, telemetry.events)
     return Service(
         model=model,
         started_at=int(time.time()),
         vllm_version=vllm_version,
-        health=Health(engine_failed=lambda: engine.errored),
+        health=Health(lambda: engine.errored, commons.others),
         json_limits=JsonLimits(settings.limits.json_values, settings.limits.json_depth),
         prove=partial(_prove, internal, store),
         policies=store,
@@ -78,13 +84,14 @@ async def assemble(
         observer=telemetry.observer,
         exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
         keys=KeyStore(settings.keys_file, settings.key, OpsMetrics(model.names[0])),
-        budgets=Budgets(),
+        budgets=Budgets(tally),
         denials=denials,
-        concurrency=requests_in_progress(),
-        grammars=GrammarQueue(settings.limits, denials),
-        wrong_keys=WrongKeys(telemetry.metrics, telemetry.events),
+        concurrency=requests_in_progress(tally),
+        grammars=GrammarQueue(settings.limits, denials, tally),
+        wrong_keys=WrongKeys(telemetry.metrics, telemetry.events, tally),
         recent=telemetry.recent,
         events=telemetry.events,
+        roll=roll,
     )
 
 
@@ -99,53 +106,35 @@ class _Telemetry:
 
     metrics: Metrics
     events: EventSink
-    recent: RecentRequests
+    recent: Recent
     observer: Observer
 
 
-def _telemetry(settings: Settings, model: ServedModel) -> _Telemetry:
+def _telemetry(settings: Settings, model: ServedModel, commons: Commons) -> _Telemetry:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(model.names[0])
-    audit = build_audit(settings.audit, metrics)
-    recent = RecentRequests(settings.recent_requests)
+    audit = build_audit(settings.audit, metrics, commons.audit_lock)
     sampled = build_sampled(settings.detection, metrics)
-    observer = Observer(metrics, audit=audit, sampled=sampled, recent=recent)
-    return _Telemetry(metrics, audit or NoEvents(), recent, observer)
+    observer = Observer(metrics, audit=audit, sampled=sampled, recent=commons.recent)
+    return _Telemetry(metrics, audit or NoEvents(), commons.recent, observer)
 
 
-async def _policies_in_force(
-    engine: EngineClient,
-    gateway: SteeringGateway,
-    settings: Settings,
-    policies: PolicySet,
-    telemetry: _Telemetry,
-) -> PolicyStore:
-    """The store, once every rank holds the bundles and every canary has passed."""
-    assert settings.policy_file is not None
-    store = PolicyStore(
-        settings.policy_file,
-        policies,
-        gateway,
-        partial(run_canary, engine),
-        telemetry.metrics,
-        fits=partial(check_bundle, engine.model_config),
-        events=telemetry.events,
-        history_size=settings.policy_history,
-    )
-    await store.start()
-    return store
-
-
-async def _prove(internal: InternalChat, store: PolicyStore) -> None:
+async def _prove(internal: InternalChat, store: PolicyHolder) -> None:
     with store.lease() as lease:
         await prove_answer(internal, lease.policies)
 
 
 def _intake(
-    settings: Settings, model: ServedModel, media: WorkerPool, telemetry: _Telemetry
+    settings: Settings,
+    model: ServedModel,
+    media: WorkerPool,
+    telemetry: _Telemetry,
+    salts: CacheSalts,
 ) -> ChatIntake:
     guard = MediaGuard(settings.media, model.takes, media)
-    return ChatIntake(settings.limits, guard, model.names, telemetry.metrics, telemetry.events)
+    return ChatIntake(
+        settings.limits, guard, model.names, telemetry.metrics, telemetry.events, salts
+    )
 
 
 def _chat(

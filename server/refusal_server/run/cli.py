@@ -15,6 +15,7 @@ from refusal_server.run.commands import COMMANDS
 from refusal_server.run.startup import (
     StartupError,
     bind,
+    bind_for,
     check_keys,
     check_ports,
     prepare_environment,
@@ -32,6 +33,7 @@ usage: refusal-server [OPTIONS] [any option of vLLM's server]
 
 commands:
   doctor   check an installation and say what to do (takes the server's own options)
+  fleet    ask replicas for their policy versions; 1 when they differ
   keys     make, list and revoke API keys
   policy   write a folder to start with, check a policy file, print its schema
 
@@ -81,7 +83,9 @@ def _run(settings: Settings) -> int:
     prepare_environment(settings)
     logs.configure(settings.log_format, settings.log_level)
     with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(bind(settings.host, settings.port))
+        listeners = bind_for(settings.api_server_count, settings.host, settings.port)
+        for listener in listeners:
+            sockets.enter_context(listener)
         ops_listener = None
         if settings.ops_port is not None:
             opened = bind(settings.ops_host, settings.ops_port, "--ops-port")
@@ -90,13 +94,18 @@ def _run(settings: Settings) -> int:
         # Its default would end a server that is still starting.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Here, not above: importing vLLM takes seconds and reads the environment just prepared.
-        import uvloop
-
         from refusal_server.run.engine_plan import plan_engine
-        from refusal_server.run.lifecycle import serve
 
         args = plan_engine(settings, policies)
-        return int(uvloop.run(serve(settings, args, policies, listener, ops_listener)))
+        if settings.api_server_count > 1:
+            from refusal_server.run.processes.parent import run_processes
+
+            return run_processes(settings, args, policies, listeners, ops_listener)
+        import uvloop
+
+        from refusal_server.run.lifecycle import serve
+
+        return int(uvloop.run(serve(settings, args, policies, listeners[0], ops_listener)))
 
 
 def _interrupt(*_: Any) -> None:

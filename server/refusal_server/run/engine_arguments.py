@@ -74,6 +74,8 @@ def parse_engine_args(settings: Settings) -> Namespace:
     for name in _NOT_OURS:
         if getattr(args, name, None) != defaults.get(name):
             flag = name.replace("_", "-")
+            if name == "api_server_count":
+                raise StartupError("api_server_count stands below `server`, not below `engine`")
             raise StartupError(
                 f"--{flag} belongs to vLLM's own web server, which does not run here; remove it"
             )

@@ -23,6 +23,9 @@ from refusal_server.run.assembly import assemble, media_workers
 from refusal_server.run.engine_arguments import first_line
 from refusal_server.run.front import Front, OpsFront
 from refusal_server.run.heartbeat import Heartbeat
+from refusal_server.run.processes.commons import Commons
+from refusal_server.run.processes.engine_watch import end_with
+from refusal_server.run.processes.part import Part
 from refusal_server.run.startup import StartupError
 from refusal_server.settings import Settings
 
@@ -39,19 +42,27 @@ async def serve(
     policies: PolicySet,
     listener: socket.socket,
     ops_listener: socket.socket | None = None,
+    part: Part | None = None,
 ) -> int:
     """Run until told to stop; the exit code is 0 after a drain and 1 when the engine died.
 
-    With ``ops_listener``, metrics, health and administration are answered there.
+    With ``ops_listener``, metrics, health and administration are answered there. With ``part``,
+    this is one of several processes, and the engine was started by another.
     """
     async with contextlib.AsyncExitStack() as stack:
+        client = None if part is None else dict(part.client)
         try:
-            engine = await stack.enter_async_context(build_async_engine_client(args))
+            engine = await stack.enter_async_context(
+                build_async_engine_client(args, client_config=client)
+            )
         except (ValueError, OSError, RuntimeError) as error:
             raise StartupError(f"the engine did not start: {first_line(error)}") from error
+        if part is not None:
+            end_with(part.engine_pids, engine)
         media = media_workers(settings, args)
         stack.callback(media.close)
-        service = await assemble(engine, args, settings, policies, media)
+        commons = Commons.of(None if part is None else part.member, settings)
+        service = await assemble(engine, args, settings, policies, media, commons)
         fronts = [Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:
             fronts.append(OpsFront(build_ops_app(service, settings), settings, ops_listener))
@@ -77,7 +88,7 @@ class Supervisor:
         health.started = True
         health.answered()  # by the boot canaries
         watchers = [*self._watch(), self._spawn(self._heartbeat().run())]
-        announce(self._service, self._settings, [f.listener for f in self._fronts])
+        announcing = self._spawn(self._announce())
         while not (self._stop.is_set() or health.engine_failed() or self._lost_a_front()):
             await asyncio.sleep(_POLL_SECONDS)
         died = health.engine_failed()
@@ -87,7 +98,7 @@ class Supervisor:
             await asyncio.sleep(_LAST_WORDS_SECONDS)
         else:
             died = not await self._drain()
-        for watcher in watchers:
+        for watcher in (announcing, *watchers):
             watcher.cancel()
         for front in self._fronts:
             await front.close()
@@ -111,12 +122,21 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
+        if self._service.roll is None:
+            loop.add_signal_handler(signal.SIGINT, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
 
+    async def _announce(self) -> None:
+        """Say that the server is ready, once all of its processes are; the one that leads does."""
+        roll = self._service.roll
+        if roll is None or roll.leads:
+            while self._service.health.others() == "starting":
+                await asyncio.sleep(_POLL_SECONDS)
+            announce(self._service, self._settings, [f.listener for f in self._fronts])
+
     def _on_stop(self) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() and self._service.roll is None:
             # The engine's processes die with this one; nothing is left to wait for.
             logger.error("told to stop twice: the server ends now")
             logging.shutdown()
@@ -128,12 +148,14 @@ class Supervisor:
         self._spawn(self._service.keys.reload())
 
     def _watch(self) -> list[asyncio.Task[Any]]:
-        """Watch the policy file and the key file, each by itself."""
+        """Watch the policy and the key file, each by itself, and tell the others how this is."""
         service, keys_file = self._service, self._settings.keys_file
-        watchers = [FileWatcher(service.policies.path, service.policies.reload)]
+        watchers = [self._spawn(service.policies.run())]
         if keys_file is not None:
-            watchers.append(FileWatcher(keys_file, service.keys.reload))
-        return [self._spawn(watcher.run()) for watcher in watchers]
+            watchers.append(self._spawn(FileWatcher(keys_file, service.keys.reload).run()))
+        if service.roll is not None:
+            watchers.append(self._spawn(service.roll.keep(lambda: service.health.own)))
+        return watchers
 
     def _heartbeat(self) -> Heartbeat:
         settings = self._settings

@@ -33,11 +33,33 @@ def raise_open_files(wanted: int = OPEN_FILES) -> None:
         )
 
 
-def bind(host: str, port: int, option: str = "--port") -> socket.socket:
-    """Take the port now, not after minutes of loading; nobody can connect before it listens."""
+def bind_for(count: int, host: str, port: int) -> list[socket.socket]:
+    """Take the port for so many processes; the kernel spreads connections over those that listen.
+
+    As :func:`bind`, for each of them.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        while len(listeners) < count:
+            taken = listeners[0].getsockname()[1] if listeners else port
+            listeners.append(bind(host, taken, shared=count > 1))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def bind(host: str, port: int, option: str = "--port", *, shared: bool = False) -> socket.socket:
+    """Take the port now, not after minutes of loading; nobody can connect before it listens.
+
+    Raises :class:`StartupError`. A ``shared`` port can be bound again by this user.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
         _refuse_shared_port(listener, host, family)

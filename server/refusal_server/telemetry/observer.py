@@ -10,7 +10,7 @@ from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.audit.log import Answered, AuditLog, plain
 from refusal_server.telemetry.ending import Admitted, Ending
 from refusal_server.telemetry.metrics import Metrics, Outcome
-from refusal_server.telemetry.recent import RecentRequest, RecentRequests
+from refusal_server.telemetry.recent import Recent, RecentRequest
 from refusal_steering.detection.detector import Verdict
 from refusal_steering.detection.lexical import LexicalDetector
 
@@ -27,7 +27,7 @@ class Observer:
         *,
         audit: AuditLog | None = None,
         sampled: SampledDetector | None = None,
-        recent: RecentRequests | None = None,
+        recent: Recent | None = None,
     ) -> None:
         self._metrics = metrics
         self._audit = audit

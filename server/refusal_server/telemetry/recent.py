@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from refusal_server.policy.policy_set import Arm
 
@@ -39,8 +40,18 @@ class RecentRequest:
     time: str = field(default_factory=_now)
 
 
+class Recent(Protocol):
+    """The newest entries, so many of them."""
+
+    def add(self, entry: RecentRequest) -> None:
+        """Remember one more and forget the oldest."""
+
+    def newest(self, count: int) -> list[RecentRequest]:
+        """At most ``count`` entries, the newest first."""
+
+
 class RecentRequests:
-    """A ring: the newest ``capacity`` entries."""
+    """A ring: the newest ``capacity`` entries of this process."""
 
     def __init__(self, capacity: int) -> None:
         self._entries: deque[RecentRequest] = deque(maxlen=capacity)

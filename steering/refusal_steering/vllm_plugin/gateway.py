@@ -178,6 +178,15 @@ class SteeringGateway:
             logger.exception("a steering reading could not be used")
             context.error = SteeringUnavailableError(f"the proof of steering is damaged: {error}")
 
+    @property
+    def epoch(self) -> int | None:
+        """The reading epoch of requests that start now."""
+        return self._epoch.number
+
+    def enter_epoch(self, number: int | None) -> None:
+        """Stamp requests with the epoch of another process, which loads the bundles."""
+        self._epoch.number = number
+
     async def load(self, bundle: SteeringBundle) -> None:
         """Load a bundle on every rank; raises :class:`BundleError` if one of them cannot."""
         answers = await self._ask("refusal_steering_load", bundle.packed)

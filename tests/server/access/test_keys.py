@@ -21,6 +21,7 @@ from refusal_server.access.key_file import (
     new_key,
 )
 from refusal_server.access.key_store import KeyStore
+from refusal_server.access.tally import LocalTally
 from refusal_server.caller import ANYONE, Caller
 from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError
@@ -219,7 +220,7 @@ def refusal(budgets: Budgets, caller: Caller, tokens: int | None = None) -> ApiE
 
 def test_a_budget_ends_and_retry_after_is_when_it_is_back() -> None:
     clock = Clock()
-    budgets = Budgets(clock)
+    budgets = Budgets(LocalTally(clock))
     caller = Caller("a", requests_per_minute=6)
     assert [refusal(budgets, caller) for _ in range(6)] == [None] * 6
     for _ in range(3):
@@ -236,7 +237,7 @@ def test_a_budget_ends_and_retry_after_is_when_it_is_back() -> None:
 
 def test_no_window_of_time_lets_more_than_twice_the_rate_through() -> None:
     clock = Clock()
-    budgets = Budgets(clock)
+    budgets = Budgets(LocalTally(clock))
     caller = Caller("a", requests_per_minute=30)
     passed = []
     for step in range(3000):
@@ -250,7 +251,7 @@ def test_no_window_of_time_lets_more_than_twice_the_rate_through() -> None:
 
 
 def test_tokens_are_counted_apart_and_what_can_never_pass_says_so() -> None:
-    budgets = Budgets(Clock())
+    budgets = Budgets(LocalTally(Clock()))
     caller = Caller("a", tokens_per_minute=100)
     assert refusal(budgets, caller) is None
     assert refusal(budgets, caller, 60) is None
@@ -264,7 +265,7 @@ def test_tokens_are_counted_apart_and_what_can_never_pass_says_so() -> None:
 
 
 def test_callers_without_a_budget_are_never_refused() -> None:
-    budgets = Budgets(Clock())
+    budgets = Budgets(LocalTally(Clock()))
     for caller in (ANYONE, Caller("a")):
         assert all(refusal(budgets, caller) is None for _ in range(1000))
         assert refusal(budgets, caller, 10**9) is None

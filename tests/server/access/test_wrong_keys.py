@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from refusal_server.access import wrong_keys
+from refusal_server.access.tally import LocalTally
 from refusal_server.access.wrong_keys import DELAY_SECONDS, FREE, MOST_WAITING, WrongKeys
 from refusal_server.events import Door, NoEvents, WrongKey
 from tests.server.fixtures.fair_use import WrongKeyCount
@@ -34,7 +35,7 @@ class Rig:
         self.count = WrongKeyCount()
         self.events = Events()
         self.morning = asyncio.Event()
-        self.keys = WrongKeys(self.count, self.events, lambda: self.now, self._sleep)
+        self.keys = WrongKeys(self.count, self.events, LocalTally(lambda: self.now), self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         assert seconds == DELAY_SECONDS

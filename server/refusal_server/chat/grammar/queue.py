@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from refusal_server.access.denials import Denials
 from refusal_server.access.places import Places
+from refusal_server.access.tally import Tally
 from refusal_server.chat.guard.shaping import shapes_tokens
 from refusal_server.chat.request import ChatCall
 from refusal_server.settings import Limits
@@ -15,10 +16,11 @@ from refusal_server.settings import Limits
 class GrammarQueue:
     """The engine compiles grammars one after another: one caller's many must not be all of them."""
 
-    def __init__(self, limits: Limits, denials: Denials) -> None:
+    def __init__(self, limits: Limits, denials: Denials, tally: Tally | None = None) -> None:
         self._limits = limits
         self._denials = denials
-        self._places = Places("requests with a grammar or a forced tool", "grammars_exceeded")
+        what = "requests with a grammar or a forced tool"
+        self._places = Places(what, "grammars_exceeded", tally)
 
     @contextmanager
     def entered(self, call: ChatCall) -> Iterator[None]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from refusal_server.run.commands import doctor, keys, policy
+from refusal_server.run.commands import doctor, fleet, keys, policy
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": doctor.run,
+    "fleet": fleet.run,
     "keys": keys.run,
     "policy": policy.run,
 }

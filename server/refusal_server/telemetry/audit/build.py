@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from refusal_server.settings import Audit
+from refusal_server.telemetry.audit.locked_sink import LockedSink
 from refusal_server.telemetry.audit.log import AuditLog, redacted
 from refusal_server.telemetry.audit.prompt_digest import PromptDigest, load_salt
 from refusal_server.telemetry.audit.redaction import load_redaction
@@ -40,15 +41,23 @@ def check_audit(settings: Audit) -> None:
     load_salt(_salt_file(settings))
 
 
-def build_audit(settings: Audit, metrics: AuditMetrics) -> AuditLog | None:
-    """``None`` where no log is asked for; raises a ``SteeringError`` for a bad salt or hook."""
+def build_audit(
+    settings: Audit, metrics: AuditMetrics, lock: Path | None = None
+) -> AuditLog | None:
+    """``None`` where no log is asked for; raises a ``SteeringError`` for a bad salt or hook.
+
+    Several processes write one log if they name the same ``lock``.
+    """
     if settings.file is None:
         return None
     sink: LineSink
     if settings.file == STDOUT:
         sink = StreamSink(sys.stdout.fileno())
     else:
-        sink = RotatingFile(Path(settings.file), settings.max_bytes, settings.backups)
+        path, size = Path(settings.file), settings.max_bytes
+        sink = RotatingFile(path, size, settings.backups, shared=lock is not None)
+    if lock is not None:
+        sink = LockedSink(sink, lock)
     writer = AuditWriter(
         sink,
         metrics,

@@ -29,10 +29,11 @@ class RotatingFile:
 
     Opened at the first write and again after every error, so that it comes back with the disk.
     Also opened again when somebody else has moved the file away. One process writes it: a second
-    one gets an ``OSError``.
+    one gets an ``OSError``. A ``shared`` file is written by several, one at a time.
     """
 
-    def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, backups: int, *, shared: bool = False) -> None:
+        self._hold = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._path = path
         self._max_bytes = max_bytes
         self._backups = backups
@@ -68,6 +69,8 @@ class RotatingFile:
         if self._fd is not None and not self._is_in_place(self._fd):
             self.close()
         fd = self._open() if self._fd is None else self._fd
+        if self._hold == fcntl.LOCK_SH:
+            self._size = os.fstat(fd).st_size
         if self._size and self._size + more > self._max_bytes:
             self._rotate()
             fd = self._open()
@@ -77,7 +80,7 @@ class RotatingFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self._path, flags, _MODE)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, self._hold | fcntl.LOCK_NB)
             size = os.fstat(fd).st_size
         except OSError:
             os.close(fd)

@@ -1,0 +1,1 @@
+"""How several API processes have one policy: one leads, the others follow before it counts."""

@@ -1,0 +1,1 @@
+"""Several API processes before one engine: who starts them, what each is, what they share."""
