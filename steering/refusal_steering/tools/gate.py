@@ -95,8 +95,8 @@ def gate(
             raise typer.BadParameter("--width is found by the engine with --served-by")
         asked = ServedGate(str(model), served_by, template_args, rows, out, data, seed)
         texts = canary_texts()
-        wanted = Renewal(known, plan, None if adapters else dose, texts, decode_tokens, name)
-        _tell(out, renew_gate(asked, wanted))
+        renewal = Renewal(known, plan, None if adapters else dose, texts, decode_tokens, name)
+        _tell(out, renew_gate(asked, renewal))
         return
     if data is not None:
         raise typer.BadParameter("--data is read by the engine that serves; give --served-by")

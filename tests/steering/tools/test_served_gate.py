@@ -14,6 +14,7 @@ from refusal_steering.bundle import SteeringBundle, load_bundle, save_bundle
 from refusal_steering.calibration.engine_arguments import ServedSettings
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.engine import EngineFacts, Messages
+from refusal_steering.pipeline.media.gate.examples import gate_texts
 from refusal_steering.pipeline.media.requests import TEXT, Requests, read_requests
 from refusal_steering.pipeline.plan import GatePlan
 from refusal_steering.tools import gate, served_gate
@@ -43,7 +44,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
 
     monkeypatch.setattr(served_gate, "facts_of", lambda *_: FACTS)
     monkeypatch.setattr(served_gate, "running", running)
-    share = partial(served_gate.gate_texts, share=PLAN.texts)
+    share = partial(gate_texts, share=PLAN.texts)
     monkeypatch.setattr(served_gate, "gate_texts", lambda seed, families, _: share(seed, families))
     monkeypatch.setattr(gate, "canary_texts", lambda: PROMPTS)
     monkeypatch.setattr(gate, "_RECIPE", RECIPE)
@@ -93,8 +94,8 @@ def test_the_gate_opens_for_harm_in_media_and_the_push_is_the_bundles_own(
     data: Path,
     tmp_path: Path,
 ) -> None:
-    asked = ("gate", tmp_path / "known", tmp_path / "work", "--model", "m", "--served-by", server)
-    asked = (*asked, "--data", data, "--budget", 0.1)
+    served = ("--model", "m", "--served-by", server, "--data", data, "--budget", 0.1)
+    asked = ("gate", tmp_path / "known", tmp_path / "work", *served)
     told = command(*asked, "--adapters", "-o", tmp_path / "gated")
     assert told.status == 0, told.err
     bundle, requests = load_bundle(tmp_path / "gated"), read_requests(data)

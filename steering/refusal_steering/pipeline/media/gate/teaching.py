@@ -28,7 +28,7 @@ class Push:
 
     layers: Mapping[int, LayerSteering]
     window: Window
-    dose_limit: float
+    dose_limit: float | None
 
     def behind(self, gate: PromptGate) -> SteeringSpec:
         """The push, opened by ``gate``."""
