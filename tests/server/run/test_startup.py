@@ -150,6 +150,11 @@ def test_a_model_that_is_not_there_or_not_one(config: Path, tmp_path: Path) -> N
     assert "model cannot be used" in plan("--config", str(config), "--model", str(empty))
 
 
+def test_the_number_of_processes_is_a_setting_of_the_server(config: Path) -> None:
+    config.write_text(config.read_text().replace("engine:\n", "engine:\n  api_server_count: 2\n"))
+    assert "below `server`" in plan("--config", str(config))
+
+
 def test_a_folder_is_served_under_its_own_name_not_its_path(config: Path) -> None:
     from refusal_server.run.engine_arguments import parse_engine_args
 
@@ -167,7 +172,6 @@ def test_a_folder_is_served_under_its_own_name_not_its_path(config: Path) -> Non
         (["--max-model-len", "many"], "--max-model-len"),
         (["--pipeline-parallel-size", "2"], "--pipeline-parallel-size"),
         (["--speculative-config", '{"method": "ngram"}'], "--speculative-config"),
-        (["--api-server-count", "2"], "does not run here"),
         (["--ssl-keyfile", "x"], "does not run here"),
         (["--trust-request-chat-template"], "does not run here"),
         (["--enable-auto-tool-choice", "--tool-call-parser", ""], "tool-call-parser"),
