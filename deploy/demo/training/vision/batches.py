@@ -30,14 +30,25 @@ class Batch:
 
 
 def endless(
-    artists: list[Drawings], sides: tuple[int, ...], size: int, style: Style, seed: int
+    artists: list[Drawings],
+    sides: tuple[int, ...],
+    size: int,
+    style: Style,
+    seed: int,
+    symbols: list[Drawings] | None = None,
 ) -> Iterator[Batch]:
-    """Random batches; each name is drawn equally often, and then each of its drawings."""
+    """Random batches; each name is drawn equally often, and then each of its drawings.
+
+    Args:
+        artists: drawings.
+        sides: sides of pictures in pixels, one of which each batch takes.
+        size: pictures of a batch.
+        style: how freely pictures are made.
+        seed: the same one gives the same batches.
+        symbols: icons, which stand for a drawing as often as the style says.
+    """
     random = np.random.default_rng(seed)
-    by_name: dict[int, list[np.ndarray]] = {}
-    for artist in artists:
-        for drawing, label in zip(artist.pixels, artist.labels.tolist(), strict=True):
-            by_name.setdefault(label, []).append(drawing)
+    by_name, marks = _by_name(artists), _by_name(symbols or [])
     names = sorted(by_name)
     while True:
         side = int(random.choice(sides))
@@ -45,9 +56,21 @@ def endless(
         for _ in range(size):
             count = random.choice([0, 1, 2], p=[style.none, 1 - style.two - style.none, style.two])
             labels = random.choice(names, count, replace=False).tolist()
-            things = [(by_name[n][random.integers(len(by_name[n]))], n) for n in labels]
+            things = []
+            for label in labels:
+                mark = label in marks and random.random() < style.symbol
+                shown = (marks if mark else by_name)[label]
+                things.append((shown[random.integers(len(shown))], label))
             scenes.append(make(things, side, style, random))
         yield collate(scenes)
+
+
+def _by_name(artists: list[Drawings]) -> dict[int, list[np.ndarray]]:
+    found: dict[int, list[np.ndarray]] = {}
+    for artist in artists:
+        for drawing, label in zip(artist.pixels, artist.labels.tolist(), strict=True):
+            found.setdefault(label, []).append(drawing)
+    return found
 
 
 def of_each(artist: Drawings, side: int, style: Style, seed: int, size: int = 32) -> list[Batch]:

@@ -29,7 +29,7 @@ class Drawings:
 
 
 def load(cache: Path, artist: str) -> Drawings:
-    """The drawings of an emoji set by its name, of ``clipart``, or of ``stamps``."""
+    """The drawings of a set of emoji or icons by its name, of ``clipart``, or of ``stamps``."""
     file = cache / "rendered" / f"{artist}.npz"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,13 @@ def _render(cache: Path, artist: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _emoji(cache: Path, artist: str) -> list[tuple[np.ndarray, int]]:
     drawn = icons.Icons(cache / artist, icons.load_labels(cache / "labels"))
+    by_name = artist in {symbols.name for symbols in sources.SYMBOLS}
+    wrong = sources.WRONG | sources.WRONG_IN.get(artist, set())
     return [
         (_fit(_rasterise(svg)), number)
         for number, concept in enumerate(concepts.load())
-        for svg in drawn.drawings(concept)
+        if not (by_name and concept.name in wrong)
+        for svg in (drawn.symbols(concept) if by_name else drawn.drawings(concept))
     ]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from deploy.demo.training.vision.concepts import VARIATION, Concept
 
 OTHER_THAN_LETTERS = re.compile("[^a-z0-9]")
+STYLE = re.compile(r"(-(\d+|one|two|fill|filled|bold|duotone|flat|duo|alt|solid|line|outline))+$")
+THIN = {"thin", "light"}
 
 
 class Icons:
@@ -30,6 +32,15 @@ class Icons:
         """All drawings of the concept, as SVG documents."""
         found = dict.fromkeys(filter(None, map(self._find, concept.codes)))
         return [svg for name in found if (svg := self._svg(name))]
+
+    def symbols(self, concept: Concept) -> list[str]:
+        """Icons that have the concept's name, in any style, as SVG documents."""
+        found = [n for n in self._set["icons"] if STYLE.sub("", n) == concept.name]
+        return [
+            svg.replace("currentColor", "#222")
+            for name in found
+            if not THIN & set(name.split("-")) and (svg := self._svg(name))
+        ]
 
     def _find(self, code: str) -> str | None:
         character = chr(int(code, 16))

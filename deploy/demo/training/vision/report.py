@@ -1,8 +1,9 @@
 """Print what the tower names, by kind of picture, with counts and 95 % intervals.
 
-    python -m deploy.demo.training.vision.report --cache DIR --model FOLDER [--name RUN]
+    python -m deploy.demo.training.vision.report --cache DIR
 
-A picture's first name is the one that its cells are nearest to, all together. The control scores
+With ``--name`` and ``--model`` it is a run in the cache instead of the stored tower. A picture's
+first name is the one that its cells are nearest to, all together. The control scores
 the same answers against another picture's things.
 """
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from console import say
-from deploy.demo.training.vision import concepts, exams, targets, train
+from deploy.demo.training.vision import concepts, exams, shipped, targets, train
 from deploy.demo.training.vision.batches import collate
 from deploy.demo.training.vision.exams import Exam
 from deploy.demo.training.vision.tower import Shape, Tower
@@ -28,10 +29,15 @@ def main() -> None:
     """Print the table."""
     arguments = _parse()
     torch.set_num_threads(1)
-    tower = Tower(Shape(depth=arguments.depth))
-    run = train.resume(arguments.cache / arguments.name, tower)
-    goal = targets.load(arguments.model)
-    say(f"tower after {run.seen} pictures, {len(concepts.names())} names, {arguments.side} pixels")
+    shape = Shape(depth=arguments.depth)
+    if arguments.name:
+        run = train.resume(arguments.cache / arguments.name, Tower(shape))
+        tower, goal = run.mean, targets.load(arguments.model)
+        say(f"tower after {run.seen} pictures")
+    else:
+        goal = shipped.goal()
+        tower = shipped.load(shape, goal.scale)
+    say(f"{len(concepts.names())} names, {arguments.side} pixels")
     for exam in exams.all_of_them(arguments.cache, arguments.side):
         found = shares(tower, exam, goal)
         things = [film[0].things for film in exam.films]
@@ -85,8 +91,8 @@ def shuffled(things: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cache", type=Path, required=True, help="folder of the training")
-    parser.add_argument("--model", type=Path, required=True, help="folder of the backbone")
-    parser.add_argument("--name", default="tower", help="name of the run in the cache")
+    parser.add_argument("--model", type=Path, help="folder of the backbone")
+    parser.add_argument("--name", help="name of a run in the cache")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--side", type=int, default=exams.SIDE)
     return parser.parse_args()

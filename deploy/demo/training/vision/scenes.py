@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageFilter
 
+from deploy.demo.training.vision import varying
 from deploy.demo.training.vision.tower import CELL
 
 BLANK, UNCLEAR = -1, -100
@@ -22,12 +23,14 @@ class Style:
         sizes: least and greatest side of a single thing, as parts of the picture's.
         two: share of pictures of two things.
         none: share of pictures of nothing.
+        symbol: share of things that are shown by an icon.
         vivid: whether colours, angles and sharpness vary.
     """
 
     sizes: tuple[float, float] = (0.45, 1.0)
     two: float = 0.2
     none: float = 0.03
+    symbol: float = 0.2
     vivid: bool = True
 
 
@@ -61,7 +64,9 @@ def make(
     share = np.zeros((len(things), side // CELL, side // CELL))
     boxes = _boxes(len(things), side, style, random)
     for number, ((drawing, _), (size, x, y)) in enumerate(zip(things, boxes, strict=True)):
-        image = _vary(Image.fromarray(drawing), random) if style.vivid else Image.fromarray(drawing)
+        image = Image.fromarray(drawing)
+        if style.vivid:
+            image = varying.vary(image, random)
         image = image.resize((size, size), Image.Resampling.BILINEAR)
         canvas.paste(image, (x, y), image)
         opacity = Image.new("L", (side, side))
@@ -109,30 +114,6 @@ def _boxes(
         second = int(random.integers(0, side - size + 1))
         boxes.append((size, first, second) if across else (size, second, first))
     return boxes
-
-
-def _vary(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    if random.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if random.random() < 0.5:
-        image = image.rotate(random.uniform(-25, 25), Image.Resampling.BILINEAR)
-    colours, opacity = image.convert("RGB"), image.getchannel("A")
-    colours = ImageEnhance.Color(colours).enhance(
-        random.choice([0.0, 1.0, random.uniform(0.3, 1.6)], p=[0.12, 0.38, 0.5])
-    )
-    colours = ImageEnhance.Brightness(colours).enhance(random.uniform(0.7, 1.3))
-    colours = ImageEnhance.Contrast(colours).enhance(random.uniform(0.6, 1.3))
-    if random.random() < 0.3:
-        colours = _turn_hue(colours, int(random.integers(-30, 31)))
-    colours.putalpha(opacity)
-    return colours
-
-
-def _turn_hue(image: Image.Image, by: int) -> Image.Image:
-    hue, saturation, value = image.convert("HSV").split()
-    return Image.merge("HSV", (hue.point(lambda h: (h + by) % 256), saturation, value)).convert(
-        "RGB"
-    )
 
 
 def _by_cell(opacity: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where the drawings come from: sets of emoji from npm and pictures from Debian.
+"""Where the drawings come from: emoji and icons from npm and pictures from Debian.
 
 Everything is data: packages are downloaded, unpacked, and never installed or run. Nothing of
 them is shipped; only weights that were trained on the training artists' drawings are.
@@ -47,6 +47,34 @@ EMOJI = (
     EmojiSet("fluent-emoji", "1.2.7", "Microsoft", "MIT", "test"),
     EmojiSet("fluent-emoji-flat", "1.2.6", "Microsoft", "MIT", "test"),
 )
+SYMBOLS = (
+    EmojiSet("emojione-monotone", "1.2.1", "Emoji One", "CC-BY-4.0", "train"),
+    EmojiSet("fa6-solid", "1.2.4", "Font Awesome", "CC-BY-4.0", "train"),
+    EmojiSet("game-icons", "1.2.4", "game-icons.net", "CC-BY-3.0", "train"),
+    EmojiSet("icon-park", "1.2.4", "ByteDance", "Apache-2.0", "train"),
+    EmojiSet("lucide", "1.2.137", "Lucide contributors", "ISC", "train"),
+    EmojiSet("mdi", "1.2.3", "Pictogrammers", "Apache-2.0", "train"),
+    EmojiSet("ph", "1.2.2", "Phosphor Icons", "MIT", "train"),
+    EmojiSet("streamline-color", "1.2.2", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("streamline-cyber-color", "1.2.2", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("streamline-flex-color", "1.2.2", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("streamline-kameleon-color", "1.2.2", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("streamline-plump-color", "1.2.2", "Streamline", "CC-BY-4.0", "train"),
+    EmojiSet("tabler", "1.2.41", "Paweł Kuna", "MIT", "train"),
+)
+"""Icons, most of one colour, that are found by their names."""
+WRONG = {"bat", "card", "chicken", "foot", "mouse", "needle", "palm", "phone", "ring", "snow"}
+"""Names that icons give to other things than emoji do, such as the mouse of a computer."""
+WRONG_IN: dict[str, set[str]] = {
+    "game-icons": {"bulb", "heart"},
+    "icon-park": {"anchor", "envelope", "football", "satellite", "trumpet"},
+    "lucide": {"radio"},
+    "mdi": {"apple", "school"},
+    "tabler": {"school"},
+    "streamline-color": {"apple"},
+    "streamline-cyber-color": {"apple"},
+    "streamline-flex-color": {"apple"},
+}
 LABELS = "emojibase-data@17.0.0"
 DEBIAN = {"clipart": "openclipart-png", "stamps": "tuxpaint-stamps-default"}
 """Clip art is in the public domain and trains; stamps are under the GPL and only test."""
@@ -55,7 +83,7 @@ FOLDERS = {"clipart": "usr/share/openclipart/png", "stamps": "usr/share/tuxpaint
 
 def fetch(cache: Path) -> None:
     """Download and unpack what is not in the cache yet."""
-    for emoji in EMOJI:
+    for emoji in (*EMOJI, *SYMBOLS):
         _npm(f"@iconify-json/{emoji.name}@{emoji.version}", cache / emoji.name)
     _npm(LABELS, cache / "labels")
     for name, package in DEBIAN.items():

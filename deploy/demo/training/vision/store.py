@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import towers
-from deploy.demo.training.vision import concepts, dinov2, sources, targets, train
+from deploy.demo.training.vision import concepts, dinov2, shipped, sources, targets, train
 from deploy.demo.training.vision.tower import Shape, Tower, describe, export
 
 
@@ -24,9 +24,9 @@ def main() -> None:
     parser.add_argument("--name", default="tower", help="name of the run in the cache")
     parser.add_argument("--depth", type=int, default=8)
     arguments = parser.parse_args()
-    tower = Tower(Shape(depth=arguments.depth))
-    train.resume(arguments.cache / arguments.name, tower)
-    scale_up(tower, targets.load(arguments.model).scale)
+    run = train.resume(arguments.cache / arguments.name, Tower(Shape(depth=arguments.depth)))
+    tower, goal = run.mean, targets.load(arguments.model)
+    scale_up(tower, goal.scale)
     weights, constants = export(tower)
     description = {
         "vision_config": describe(tower.shape),
@@ -35,12 +35,13 @@ def main() -> None:
         "names": " ".join(concepts.names()),
         "drawings": {
             f"@iconify-json/{emoji.name} {emoji.version}": f"{emoji.author}, {emoji.licence}"
-            for emoji in sources.EMOJI
+            for emoji in (*sources.EMOJI, *sources.SYMBOLS)
             if emoji.role == "train"
         },
         "constants": constants,
     }
     towers.save(arguments.folder, description, weights)
+    shipped.save_goal(goal, arguments.folder)
 
 
 @torch.no_grad()

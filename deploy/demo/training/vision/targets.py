@@ -1,4 +1,4 @@
-"""The vectors that a cell should become: a name's text embedding, or that of nothing."""
+"""The vectors that a cell should become: a name's, near its text embedding, or nothing's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EMBEDDING = "model.embed_tokens.weight"
 SHARPNESS = 8.0
 PULL = 0.5
 BLANK_WEIGHT = 0.3
-BLANK_TEXT = " picture"
-"""The frozen backbone reads past it as past nothing."""
+WORDING = Path(__file__).with_name("wording.safetensors")
+"""Gain and offset of the names' embeddings, and the vector of blank cells."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +26,45 @@ class Targets:
 
     Attributes:
         vectors: [names + 1, width], the last one for blank cells, divided by ``scale``.
-        scale: mean norm of the names' embeddings.
+        scale: mean norm of the names' text embeddings.
     """
 
     vectors: Tensor
     scale: float
 
 
-def load(model: Path) -> Targets:
-    """The targets from a backbone's folder."""
+def load(model: Path, wording: Path = WORDING) -> Targets:
+    """The targets from a backbone's folder, in the words that wording.py learned."""
+    from safetensors.torch import load_file
+
+    vectors, scale = embeddings(model)
+    learned = load_file(wording)
+    names = learned["gain"] * vectors + learned["offset"]
+    return Targets(torch.cat([names, learned["blank"][None]]), scale)
+
+
+def embeddings(model: Path) -> tuple[Tensor, float]:
+    """The names' text embeddings, divided by their mean norm, and that norm.
+
+    Args:
+        model: folder of the backbone.
+
+    Raises:
+        SystemExit: a name is not one token.
+    """
     from safetensors import safe_open
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    texts = [*(f" {name}" for name in concepts.names()), BLANK_TEXT]
-    ids = [tokenizer.encode(text).ids for text in texts]
-    long = [text for text, tokens in zip(texts, ids, strict=True) if len(tokens) != 1]
+    ids = {name: tokenizer.encode(f" {name}").ids for name in concepts.names()}
+    long = [name for name, tokens in ids.items() if len(tokens) != 1]
     if long:
         raise SystemExit(f"names must be one token of {model}, unlike {', '.join(long)}")
     with safe_open(model / "model.safetensors", "pt") as file:
         table = file.get_slice(EMBEDDING)
-        rows = torch.stack([table[tokens[0]].float() for tokens in ids])
-    scale = float(rows[:-1].norm(dim=1).mean())
-    return Targets(rows / scale, scale)
+        rows = torch.stack([table[tokens[0]].float() for tokens in ids.values()])
+    scale = float(rows.norm(dim=1).mean())
+    return rows / scale, scale
 
 
 def scores(tokens: Tensor, targets: Targets) -> Tensor:
