@@ -1,12 +1,14 @@
-"""Pictures show what their cells say, and intervals cover what they should."""
+"""Pictures show what their cells say."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from deploy.demo.training.vision import concepts, scenes, targets
+from deploy.demo.training.vision import batches, concepts, scenes, targets, varying, wording
+from deploy.demo.training.vision.drawings import Drawings
 from deploy.demo.training.vision.targets import Targets
 
 RED, BLUE = (255, 0, 0, 255), (0, 0, 255, 255)
@@ -76,3 +78,36 @@ def test_names_are_taken_from_the_cells_that_show_something() -> None:
     assert shares.shape == (1, 5)
     assert shares[0].topk(2).indices.tolist() == [3, 1]
     torch.testing.assert_close(shares.sum(), torch.tensor(1.0))
+
+
+def test_a_varied_drawing_stays_in_its_square_and_the_same_seed_varies_it_alike() -> None:
+    disc = thing(RED).copy()
+    disc[:20, :, 3] = 0
+    for seed in range(30):
+        one, same = (
+            np.asarray(varying.vary(Image.fromarray(disc), np.random.default_rng(seed)))
+            for _ in range(2)
+        )
+        assert one.shape == disc.shape
+        assert (one == same).all()
+        assert 0.3 <= (one[..., 3] > 128).mean() < 1.0
+
+
+def test_icons_stand_for_drawings_as_often_as_the_style_says() -> None:
+    artist = Drawings(thing(RED)[None], np.array([3]))
+    icons = Drawings(thing(BLUE)[None], np.array([3]))
+    style = scenes.Style(two=0.0, none=0.0, symbol=0.25, vivid=False, sizes=(1.0, 1.0))
+    batch = next(batches.endless([artist], (112,), 200, style, 0, [icons]))
+    blue = (batch.pixels[:, 2] > batch.pixels[:, 0]).flatten(1).all(1)
+    assert 0.15 <= float(blue.float().mean()) <= 0.35
+    alone = next(batches.endless([artist], (112,), 50, style, 0))
+    assert not (alone.pixels[:, 2] > alone.pixels[:, 0]).any()
+
+
+def test_lessons_keep_every_third_name_back_and_ask_how_nothing_is_made() -> None:
+    taught = wording.lessons(concepts.names())
+    alone = {lesson.names[0] for lesson in taught if len(lesson.names) == 1}
+    assert all(number % 3 for lesson in taught for number in lesson.names)
+    assert len(alone) >= 100
+    assert not any("make" in lesson.question for lesson in taught)
+    assert {lesson.answer for lesson in taught if not lesson.names} == {wording.NOTHING}

@@ -9,7 +9,8 @@ import torch
 import omni_files
 import omni_weights
 import towers
-from deploy.demo.training.vision import concepts, dinov2, store, tower
+from deploy.demo.training.vision import concepts, dinov2, shipped, store, tower
+from deploy.demo.training.vision.targets import Targets
 
 SMALL = tower.Shape(depth=2, width=64, heads=2, inner=96, out=48)
 
@@ -55,3 +56,21 @@ def test_tokens_are_scaled_to_the_size_of_text_embeddings() -> None:
         before = ours(pixels)[1]
         store.scale_up(ours, 0.25)
         torch.testing.assert_close(ours(pixels)[1], 0.25 * before)
+
+
+def test_a_stored_tower_and_its_targets_are_read_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ours, goal = tower.Tower(SMALL), Targets(torch.randn(7, SMALL.out), 0.25)
+    pixels = torch.randn(1, 3, 56, 56)
+    with torch.no_grad():
+        before = ours(pixels)[1]
+        store.scale_up(ours, goal.scale)
+    weights, constants = tower.export(ours)
+    towers.save(tmp_path / "vision", {"constants": constants}, weights)
+    shipped.save_goal(goal, tmp_path / "vision")
+    kept = shipped.goal(tmp_path / "vision")
+    assert kept.scale == goal.scale
+    torch.testing.assert_close(kept.vectors, goal.vectors, rtol=0, atol=0.02)
+    with torch.no_grad():
+        after = shipped.load(SMALL, kept.scale, towers.find("vision", tmp_path))(pixels)[1]
+    assert float((after - before).norm()) <= 0.03 * float(before.norm())
