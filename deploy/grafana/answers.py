@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Panel, Query
-from deploy.grafana.queries import EVERY, HOUR, JUDGED, MODEL, POLICY, increase, refusals
+from deploy.grafana.queries import EVERY, HOUR, JUDGED, LIVE, MODEL, POLICY, increase, refusals
 from refusal_steering.detection.detector import LEXICAL, MINILM
 
 GLANCE = (
@@ -51,7 +51,7 @@ GLANCE = (
         "Sent without proof",
         "Answers of steered requests that went out without proof, since the servers started. Must "
         "be 0.",
-        (Query(f"sum(steering_fail_open_total{{{MODEL}}})"),),
+        (Query(f"sum(steering_fail_open_total{{{LIVE}}})"),),
         "stat",
         width=3,
         alarm="above_zero",
@@ -67,7 +67,7 @@ GLANCE = (
     Panel(
         "Canaries passed",
         "1 when the canary of every bundle in force has passed on every replica.",
-        (Query(f"min(steering_canary_passed{{{MODEL}}})"),),
+        (Query(f"min(steering_canary_passed{{{LIVE}}})"),),
         "stat",
         width=3,
         alarm="below_one",
@@ -75,7 +75,7 @@ GLANCE = (
     Panel(
         "Policy loaded",
         "1 when every replica has taken the policy file as it lies on disk.",
-        (Query(f"min(steering_policy_last_reload_successful{{{MODEL}}})"),),
+        (Query(f"min(steering_policy_last_reload_successful{{{LIVE}}})"),),
         "stat",
         width=3,
         alarm="below_one",

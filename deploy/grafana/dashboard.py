@@ -15,16 +15,20 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.answers import GLANCE, REFUSALS, SPLIT
-from deploy.grafana.operation import HEALTH, LATENCY, READINGS
+from deploy.grafana.operation import FLEET, HEALTH, LATENCY, READINGS
 from deploy.grafana.panels import COLUMNS, SOURCE, build
+from deploy.grafana.queries import LIVE
+from deploy.grafana.traffic import DURATIONS, TRAFFIC
 
 UID = "refusal-steering"
 SECTIONS = {
     "At a glance": GLANCE,
+    "Fleet and alerts": FLEET,
+    "Traffic": TRAFFIC,
     "Refusals": REFUSALS,
     "Treatment against control": SPLIT,
     "Risk and coefficient": READINGS,
-    "Latency": LATENCY,
+    "Latency": (*DURATIONS, *LATENCY),
     "Health": HEALTH,
 }
 
@@ -50,6 +54,11 @@ def _dashboard() -> builders.Dashboard:
     for variable in (
         _variable("model", "Model", "label_values(steering_canary_passed, model_name)"),
         _variable(
+            "instance",
+            "Instance",
+            'label_values(steering_canary_passed{model_name=~"$model"}, instance)',
+        ),
+        _variable(
             "policy",
             "Policy",
             'label_values(steering_requests_total{model_name=~"$model"}, policy)',
@@ -61,7 +70,7 @@ def _dashboard() -> builders.Dashboard:
         ),
     ):
         board = board.with_variable(variable)
-    return _with_panels(board)
+    return _with_panels(board.annotation(_policy_changes()))
 
 
 def _with_panels(board: builders.Dashboard) -> builders.Dashboard:
@@ -81,6 +90,13 @@ def _with_panels(board: builders.Dashboard) -> builders.Dashboard:
             left += panel.width
         top += panels[-1].height
     return board
+
+
+def _policy_changes() -> builders.AnnotationQuery:
+    """A mark in every panel where a policy came into force that no replica had before."""
+    versions = f"count by (version) (steering_policy_info{{{LIVE}}}"
+    query = builders.AnnotationQuery().name("Policy changes").datasource(SOURCE).enable(True)
+    return query.icon_color("purple").expr(f"{versions} == 1) unless {versions} offset 2m == 1)")
 
 
 def _variable(name: str, label: str, query: str) -> builders.QueryVariable:

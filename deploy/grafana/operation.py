@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import Panel, Query
-from deploy.grafana.queries import EVERY, MODEL, POLICY, quantiles
+from deploy.grafana.queries import EVERY, LIVE, MODEL, POLICY, quantiles
 
 READINGS = (
     Panel(
@@ -33,10 +33,25 @@ READINGS = (
         each="modality",
     ),
     Panel(
+        "Dose",
+        "95th percentile of the largest share of the residual stream's length that was added, by "
+        "policy.",
+        (
+            Query(
+                "histogram_quantile(0.95, sum by (policy, mode, le) (rate("
+                f"steering_dose_bucket{{{POLICY}}}{EVERY})))",
+                "{{policy}} {{mode}}",
+            ),
+        ),
+        unit="percentunit",
+        width=8,
+    ),
+    Panel(
         "Drift of risks",
         "Distance (Kolmogorov and Smirnov) between the risks of the last six hours and those of "
         "the same hours a week ago; needs two hundred requests in both.",
         (Query(f"model:steering_risk_drift:ks6h{{{MODEL}}}", "{{modality}}"),),
+        width=8,
         most=1.0,
     ),
     Panel(
@@ -48,6 +63,7 @@ READINGS = (
                 "{{policy}}, {{mode}}",
             ),
         ),
+        width=8,
     ),
 )
 
@@ -55,21 +71,21 @@ LATENCY = (
     Panel(
         "Our own work",
         "What this server's code costs a request, without vLLM, media checks and internal passes.",
-        quantiles("steering_overhead_seconds", MODEL),
+        quantiles("steering_overhead_seconds", LIVE),
         unit="s",
         width=8,
     ),
     Panel(
         "Time to first token",
         "From vLLM's arrival to the first token, as vLLM measures it.",
-        quantiles("vllm:time_to_first_token_seconds", MODEL),
+        quantiles("vllm:time_to_first_token_seconds", LIVE),
         unit="s",
         width=8,
     ),
     Panel(
         "Between tokens",
         "Time between two tokens of a request, as vLLM measures it.",
-        quantiles("vllm:inter_token_latency_seconds", MODEL),
+        quantiles("vllm:inter_token_latency_seconds", LIVE),
         unit="s",
         width=8,
     ),
@@ -86,8 +102,8 @@ LATENCY = (
         "Mean time to judge one answer, after it has been sent.",
         (
             Query(
-                f"sum by (detector) (rate(steering_detector_seconds_sum{{{MODEL}}}{EVERY})) / "
-                f"sum by (detector) (rate(steering_detector_seconds_count{{{MODEL}}}{EVERY}))",
+                f"sum by (detector) (rate(steering_detector_seconds_sum{{{LIVE}}}{EVERY})) / "
+                f"sum by (detector) (rate(steering_detector_seconds_count{{{LIVE}}}{EVERY}))",
                 "{{detector}}",
             ),
         ),
@@ -98,10 +114,50 @@ LATENCY = (
         "Queue",
         "Requests in vLLM that run and that wait.",
         (
-            Query(f"sum(vllm:num_requests_running{{{MODEL}}})", "running"),
-            Query(f"sum(vllm:num_requests_waiting{{{MODEL}}})", "waiting"),
+            Query(f"sum(vllm:num_requests_running{{{LIVE}}})", "running"),
+            Query(f"sum(vllm:num_requests_waiting{{{LIVE}}})", "waiting"),
         ),
         width=8,
+    ),
+    Panel(
+        "KV cache in use",
+        "Share of the engine's KV cache that holds blocks of running requests, by replica.",
+        (Query(f"vllm:kv_cache_usage_perc{{{LIVE}}}", "{{instance}}"),),
+        unit="percentunit",
+        width=24,
+        most=1.0,
+    ),
+)
+
+FLEET = (
+    Panel(
+        "Replicas that answer",
+        "Replicas whose metrics were scraped.",
+        (Query(f"count(steering_canary_passed{{{LIVE}}})"),),
+        "stat",
+        width=6,
+    ),
+    Panel(
+        "Policy versions in force",
+        "1 when all replicas have the same policy; more while a change is on its way, or stuck.",
+        (Query(f"count(count by (version) (steering_policy_info{{{LIVE}}} == 1))"),),
+        "stat",
+        width=6,
+        alarm="above_one",
+    ),
+    Panel(
+        "Alerts",
+        "Alerts that fire now; the runbook has a section for each.",
+        (
+            Query(
+                'count by (alertname, severity) (ALERTS{alertname=~"Steering.*", '
+                'alertstate="firing"})',
+                "{{alertname}} ({{severity}})",
+            ),
+        ),
+        "stat",
+        width=12,
+        alarm="above_zero",
     ),
 )
 
@@ -111,9 +167,9 @@ HEALTH = (
         "1 is good. A reload at 0 means that the last good policy, or keys, are in force, not the "
         "file's.",
         (
-            Query(f"steering_policy_last_reload_successful{{{MODEL}}}", "reload {{instance}}"),
-            Query(f"steering_keys_last_reload_successful{{{MODEL}}}", "keys {{instance}}"),
-            Query(f"steering_canary_passed{{{MODEL}}}", "canary {{instance}}"),
+            Query(f"steering_policy_last_reload_successful{{{LIVE}}}", "reload {{instance}}"),
+            Query(f"steering_keys_last_reload_successful{{{LIVE}}}", "keys {{instance}}"),
+            Query(f"steering_canary_passed{{{LIVE}}}", "canary {{instance}}"),
         ),
         width=8,
         most=1.0,
@@ -123,11 +179,11 @@ HEALTH = (
         "Time since each replica has last loaded the policy file, and the key file, with success.",
         (
             Query(
-                f"time() - steering_policy_last_reload_success_timestamp_seconds{{{MODEL}}}",
+                f"time() - steering_policy_last_reload_success_timestamp_seconds{{{LIVE}}}",
                 "policy {{instance}}",
             ),
             Query(
-                f"time() - steering_keys_last_reload_success_timestamp_seconds{{{MODEL}}}",
+                f"time() - steering_keys_last_reload_success_timestamp_seconds{{{LIVE}}}",
                 "keys {{instance}}",
             ),
         ),
@@ -139,10 +195,10 @@ HEALTH = (
         "Replicas by policy version and bundle digest. More than one line of a kind: they differ.",
         (
             Query(
-                f"count by (version) (steering_policy_info{{{MODEL}}} == 1)", "policy {{version}}"
+                f"count by (version) (steering_policy_info{{{LIVE}}} == 1)", "policy {{version}}"
             ),
             Query(
-                f"count by (bundle, digest) (steering_bundle_info{{{MODEL}}} == 1)",
+                f"count by (bundle, digest) (steering_bundle_info{{{LIVE}}} == 1)",
                 "{{bundle}} {{digest}}",
             ),
         ),
@@ -154,7 +210,7 @@ HEALTH = (
         "were sent and must stay 0.",
         (
             Query(f"60 * sum(rate(steering_failures_total{{{POLICY}}}{EVERY}))", "failed"),
-            Query(f"60 * sum(rate(steering_fail_open_total{{{MODEL}}}{EVERY}))", "open"),
+            Query(f"60 * sum(rate(steering_fail_open_total{{{LIVE}}}{EVERY}))", "open"),
         ),
         width=8,
     ),
@@ -162,8 +218,8 @@ HEALTH = (
         "Audit log",
         "Lines a second that were written, and that were lost to a full queue or a failing disk.",
         (
-            Query(f"sum(rate(steering_audit_written_total{{{MODEL}}}{EVERY}))", "written"),
-            Query(f"sum(rate(steering_audit_dropped_total{{{MODEL}}}{EVERY}))", "dropped"),
+            Query(f"sum(rate(steering_audit_written_total{{{LIVE}}}{EVERY}))", "written"),
+            Query(f"sum(rate(steering_audit_dropped_total{{{LIVE}}}{EVERY}))", "dropped"),
         ),
         width=8,
     ),
@@ -172,17 +228,17 @@ HEALTH = (
         "A minute: requests for a policy or strength that they cannot have, wrong keys, inputs of "
         "moderation calls, and sampled answers that a detector dropped or failed on.",
         (
-            Query(f"60 * sum(rate(steering_denied_total{{{MODEL}}}{EVERY}))", "denied"),
+            Query(f"60 * sum(rate(steering_denied_total{{{LIVE}}}{EVERY}))", "denied"),
             Query(
-                f"60 * sum by (door) (rate(steering_wrong_keys_total{{{MODEL}}}{EVERY}))",
+                f"60 * sum by (door) (rate(steering_wrong_keys_total{{{LIVE}}}{EVERY}))",
                 "wrong keys: {{door}}",
             ),
             Query(
-                f"60 * sum by (outcome) (rate(steering_moderations_total{{{MODEL}}}{EVERY}))",
+                f"60 * sum by (outcome) (rate(steering_moderations_total{{{LIVE}}}{EVERY}))",
                 "moderation: {{outcome}}",
             ),
-            Query(f"60 * sum(rate(steering_detector_dropped_total{{{MODEL}}}{EVERY}))", "dropped"),
-            Query(f"60 * sum(rate(steering_detector_errors_total{{{MODEL}}}{EVERY}))", "errors"),
+            Query(f"60 * sum(rate(steering_detector_dropped_total{{{LIVE}}}{EVERY}))", "dropped"),
+            Query(f"60 * sum(rate(steering_detector_errors_total{{{LIVE}}}{EVERY}))", "errors"),
         ),
         width=8,
     ),

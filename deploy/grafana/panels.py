@@ -22,7 +22,7 @@ SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 COLUMNS = 24
 
 Builder = stat.Panel | timeseries.Panel | heatmap.Panel
-Alarm = Literal["none", "above_zero", "below_one"]
+Alarm = Literal["none", "above_zero", "above_one", "below_one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Query:
 class Panel:
     """What one panel shows; ``width`` in 24ths of the page, ``height`` in Grafana's units.
 
-    ``alarm`` colours a stat red above zero or below one. ``each`` names the variable for whose
-    values the panel is repeated.
+    ``alarm`` colours a stat red above zero, above one or below one. ``each`` names the variable for
+    whose values the panel is repeated.
     """
 
     title: str
@@ -98,6 +98,10 @@ def _thresholds(alarm: Alarm) -> builders.ThresholdsConfig:
             models.Threshold(value=None, color="green"),
             # Counts are whole, but increases are extrapolated.
             models.Threshold(value=0.001, color="red"),
+        ],
+        "above_one": [
+            models.Threshold(value=None, color="green"),
+            models.Threshold(value=1.001, color="red"),
         ],
         "below_one": [
             models.Threshold(value=None, color="red"),

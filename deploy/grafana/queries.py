@@ -5,8 +5,10 @@ from __future__ import annotations
 from deploy.grafana.panels import Query
 from refusal_steering.detection.detector import LEXICAL
 
+# Recorded series have no instance: rules sum over replicas.
 MODEL = 'model_name=~"$model"'
-POLICY = f'{MODEL}, policy=~"$policy"'
+LIVE = f'{MODEL}, instance=~"$instance"'
+POLICY = f'{LIVE}, policy=~"$policy"'
 JUDGED = f'{POLICY}, detector="{LEXICAL}"'
 EVERY = "[$__rate_interval]"
 HOUR = "[1h]"
@@ -33,6 +35,6 @@ def quantiles(metric: str, where: str) -> tuple[Query, ...]:
     )
 
 
-def increase(metric: str, where: str = MODEL) -> tuple[Query, ...]:
+def increase(metric: str, where: str = LIVE) -> tuple[Query, ...]:
     """How much a counter has grown in the time that the page shows."""
     return (Query(f"sum(increase({metric}{{{where}}}[$__range]))"),)

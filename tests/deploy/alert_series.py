@@ -37,6 +37,15 @@ def gauge(name: str, instance: str = "a", **labels: str) -> str:
     return f'{name}{{{MODEL}, instance="{instance}"{more}}}'
 
 
+def denied(reason: str, tenant: str = "acme") -> str:
+    return gauge("steering_denied_total", reason=reason, tenant=tenant)
+
+
+def http(status: str) -> str:
+    route = "/v1/chat/completions"
+    return gauge("steering_http_requests_total", route=route, method="POST", status=status)
+
+
 def buckets(name: str, labels: str, **values: str) -> dict[str, str]:
     """Cumulative buckets; ``le_0_5`` is ``le="0.5"``, and ``inf`` is the count too."""
     found = {}

@@ -17,9 +17,12 @@ from refusal_server.telemetry.ops_metrics import OpsMetrics
 
 # What we use of vLLM's; the tests look each up in its source.
 VLLM = (
+    "vllm:generation_tokens_total",
     "vllm:inter_token_latency_seconds",
+    "vllm:kv_cache_usage_perc",
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
+    "vllm:prompt_tokens_total",
     "vllm:time_to_first_token_seconds",
 )
 VLLM_LABELS = frozenset({"model_name", "engine"})
@@ -66,7 +69,8 @@ def _touch(metric: Counter | Gauge | Histogram) -> None:
 @cache
 def schema() -> dict[str, frozenset[str]]:
     """Every sample's name, ours and vLLM's, with the labels that it has after a scrape."""
-    found: dict[str, frozenset[str]] = {"up": SCRAPE_LABELS}
+    alert = frozenset({"alertname", "alertstate", "severity", "model_name"})
+    found: dict[str, frozenset[str]] = {"up": SCRAPE_LABELS, "ALERTS": alert | SCRAPE_LABELS}
     for family in text_string_to_metric_families(exposition().decode()):
         for sample in family.samples:
             found[sample.name] = frozenset(sample.labels) | SCRAPE_LABELS

@@ -32,7 +32,10 @@ OF_INFO = {
     "steering_bundle_info": {"bundle", "digest"},
     "steering_detector_confusion": {"cell"},
     "steering_wrong_keys_total": {"door"},
-    "steering_wrong_keys_created": {"door"},
+    "steering_http_requests_total": {"route", "method", "status"},
+    "steering_denied_total": {"reason", "tenant"},
+    "steering_tenant_requests_total": {"tenant"},
+    "steering_tenant_tokens_total": {"tenant", "kind"},
 }
 
 
@@ -136,7 +139,23 @@ def test_every_variable_is_used_and_every_used_one_exists() -> None:
     shown = json.dumps(panels())
     names = {variable["name"] for variable in board()["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", shown)) - {"__rate_interval", "__range"}
-    assert used == names == {"datasource", "model", "policy", "modality"}
+    assert used == names == {"datasource", "model", "instance", "policy", "modality"}
+
+
+def test_policy_changes_are_marked() -> None:
+    (changes,) = [each for each in board()["annotations"]["list"] if each.get("expr")]
+    labels = labels_of(parse(changes["expr"]), with_records())
+    assert labels == {"version"}
+    assert changes["enable"]
+
+
+def test_live_series_are_chosen_by_instance_and_recorded_ones_are_not() -> None:
+    for panel in panels():
+        for target in panel["targets"]:
+            recorded = re.search(r"\b(model|policy|detector):", target["expr"])
+            live = re.search(r"(?<![:\w])(steering_|vllm:)\w+{", target["expr"])
+            assert (live is not None) == ("$instance" in target["expr"]), panel["title"]
+            assert recorded is None or live is None, panel["title"]
 
 
 def test_provisioning_points_to_where_compose_mounts_the_dashboard() -> None:
@@ -160,11 +179,12 @@ def test_our_metrics_have_no_other_labels_than_agreed() -> None:
     for name, labels in exposition.schema().items():
         if name.startswith("steering_"):
             own = labels - exposition.SCRAPE_LABELS - {"le"}
-            assert own - ALLOWED <= OF_INFO.get(name, set()), name
+            assert own - ALLOWED <= OF_INFO.get(name.replace("_created", "_total"), set()), name
 
 
 def test_vllm_has_the_metrics_that_we_use() -> None:
-    assert set(exposition.VLLM) <= exposition.vllm_names()
+    names = {name.removesuffix("_total") for name in exposition.VLLM}
+    assert names <= exposition.vllm_names()
     assert 'labelnames = ["model_name", "engine"]' in exposition.vllm_source()
 
 

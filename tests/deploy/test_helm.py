@@ -223,7 +223,11 @@ def test_without_operators_nobody_reaches_the_ops_port() -> None:
 def test_alerts_and_dashboard_are_those_of_the_repository() -> None:
     manifests = rendered(CHART / "ci" / "observed.yaml")
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
-    assert of_kind(manifests, "PrometheusRule")["spec"]["groups"] == groups
+    own = of_kind(manifests, "PrometheusRule")["spec"]["groups"]
+    external = "{{ $externalLabels.runbook }}"
+    link = yaml.safe_load((CHART / "values.yaml").read_text())["metrics"]["prometheusRule"]
+    text = yaml.safe_dump(groups, width=10_000).replace(external, link["runbook"])
+    assert own == yaml.safe_load(text)
     drawn = of_kind(manifests, "ConfigMap", "-dashboard")["data"]["refusal-steering.json"]
     written = ROOT / "deploy" / "grafana" / "dashboards" / "refusal-steering.json"
     assert drawn.strip() == written.read_text().strip()
@@ -231,6 +235,21 @@ def test_alerts_and_dashboard_are_those_of_the_repository() -> None:
         "relabelings"
     ]
     assert f'job="{relabelled["replacement"]}"' in "".join(path.read_text() for path in RULES)
+
+
+def test_job_and_runbook_of_the_alerts_can_be_chosen(tmp_path: Path) -> None:
+    values = yaml.safe_load((CHART / "ci" / "observed.yaml").read_text())
+    values["metrics"] |= {"job": "chat/server"}
+    values["metrics"]["prometheusRule"]["runbook"] = "https://wiki.example/runbook"
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values))
+    manifests = rendered(path)
+    rules = yaml.safe_dump(of_kind(manifests, "PrometheusRule"), width=10_000)
+    assert rules.count('job="chat/server"') == 2 and 'job="refusal-server"' not in rules
+    assert "externalLabels" not in rules
+    assert "https://wiki.example/runbook#steeringfailedopen" in rules
+    endpoint = of_kind(manifests, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    assert endpoint["relabelings"][0]["replacement"] == "chat/server"
 
 
 def test_the_chart_is_of_this_release() -> None:

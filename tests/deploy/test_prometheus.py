@@ -11,6 +11,7 @@ import yaml
 
 from refusal_steering.detection.detector import LEXICAL, MINILM
 from tests.deploy.alert_cases import CASES, Case
+from tests.deploy.alert_series import gauge
 from tests.deploy.promtool import PROMETHEUS, ROOT, RULES, promtool
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -38,6 +39,35 @@ def test_rules_name_the_detectors_that_count() -> None:
 
 def test_rules_are_valid() -> None:
     promtool("check", "rules", *RULES)
+
+
+def test_links_to_the_runbook_are_absolute_and_no_label_of_alerts(tmp_path: Path) -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    base = config["global"]["external_labels"]["runbook"]
+    assert re.fullmatch(r"https://\S+", base)
+    assert config["alerting"]["alert_relabel_configs"] == [
+        {"action": "labeldrop", "regex": "runbook"}
+    ]
+    (rule,) = [rule for rule in alerts() if rule["alert"] == "SteeringFailedOpen"]
+    texts = rule["annotations"]
+    expected = {
+        "summary": "a has sent an answer without proof of steering",
+        "description": texts["description"].replace("{{ $value }}", "1"),
+        "runbook_url": f"{base}#steeringfailedopen",
+    }
+    labels = {"severity": "critical", "model_name": "m", "instance": "a"}
+    case = Case("SteeringFailedOpen", "", {gauge("steering_fail_open_total"): "1x5"}, "3m")
+    content = _unit_test(case)
+    (test,) = content["tests"]
+    test["external_labels"] = {"runbook": base}
+    del test["promql_expr_test"]
+    fired = {"exp_labels": labels, "exp_annotations": expected}
+    test["alert_rule_test"] = [
+        {"eval_time": "3m", "alertname": "SteeringFailedOpen", "exp_alerts": [fired]}
+    ]
+    file = tmp_path / "links.yml"
+    file.write_text(yaml.safe_dump(content))
+    promtool("test", "rules", file)
 
 
 def test_configuration_is_valid() -> None:
@@ -85,7 +115,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
     by_title = {section.partition("\n")[0]: section for section in sections}
     for rule in alerts():
         anchor = rule["annotations"]["runbook_url"]
-        assert anchor == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert anchor == f"{{{{ $externalLabels.runbook }}}}#{rule['alert'].lower()}"
         section = by_title[rule["alert"]]
         for part in ("Meaning", "First look", "Likely causes", "Remedy"):
             assert f"**{part}.**" in section, (rule["alert"], part)

@@ -25,6 +25,7 @@ _VARIABLES = {
     "$__rate_interval": "1m",
     "$__range": "5m",
     "$model": ".*",
+    "$instance": ".*",
     "$policy": ".*",
     "$modality": ".*",
 }
@@ -66,6 +67,11 @@ class Prometheus:
     def rules(self) -> list[dict[str, Any]]:
         """Every rule with its health, and its state where it is an alert."""
         return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+
+    def links(self) -> dict[str, str]:
+        """The runbook's address of every alert that is pending or fires."""
+        found = self.get("alerts")["alerts"]
+        return {each["labels"]["alertname"]: each["annotations"]["runbook_url"] for each in found}
 
     def states(self) -> dict[str, str]:
         """Every alert's state."""
@@ -120,7 +126,7 @@ def watching(address: str, folder: Path) -> Iterator[Prometheus]:
 
 def _configuration(address: str, folder: Path) -> Path:
     content = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-    content["global"] = {"scrape_interval": EVERY, "evaluation_interval": EVERY}
+    content["global"] |= {"scrape_interval": EVERY, "evaluation_interval": EVERY}
     (job,) = content["scrape_configs"]
     job["static_configs"] = [{"targets": [address]}]
     (folder / "rules").mkdir()

@@ -18,6 +18,7 @@ from refusal_steering.atomic_file import write_atomically
 from tests.server.fixtures import live
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import LiveServer
+from tests.server.fixtures.otlp import Collector, collecting
 from tests.server.fixtures.states import eventually
 
 ADMIN = "an-admin-key-for-tests"
@@ -52,11 +53,15 @@ NEXT = FIRST.replace("bundles/", "bundles/next-")
 
 @dataclass(frozen=True)
 class Site:
-    """The server as its callers and as its operators see it; ``first`` is its first version."""
+    """The server as its callers and as its operators see it; ``first`` is its first version.
+
+    ``collector`` gets its traces.
+    """
 
     callers: LiveServer
     ops: LiveServer
     first: str
+    collector: Collector
 
     @property
     def file(self) -> Path:
@@ -123,8 +128,11 @@ def code(response: httpx2.Response) -> tuple[int, str]:
 @contextmanager
 def started(folder: Path) -> Iterator[Site]:
     """A ready server of :data:`RANKS` ranks; stopped at the end."""
-    config = _prepare(folder)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, collecting() as collector:
+        config = _prepare(folder, collector.url)
+        patch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+        # So that a span is there soon after its request.
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         # A core for each rank, or vLLM would bind both to the same ones.
         patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
         with live.launched(folder, "--config", str(config)) as (url, process):
@@ -134,18 +142,20 @@ def started(folder: Path) -> Iterator[Site]:
             assert found is not None
             ops = LiveServer(found[1], folder, process)
             version = httpx2.get(f"{ops.url}/version").json()["policy_version"]
-            yield Site(callers, ops, version)
+            yield Site(callers, ops, version, collector)
 
 
-def _prepare(folder: Path) -> Path:
+def _prepare(folder: Path, traces: str) -> Path:
     own = {
         "ops_port": 0,
         "admin_key": ADMIN,
         "keys_file": "keys.yaml",
         "audit": {"file": str(folder / "audit.jsonl")},
+        "log_format": "json",
     }
     # The log tells when a request has reached the engine.
     asked = {"tensor_parallel_size": RANKS, "enable_log_requests": True}
+    asked |= {"otlp_traces_endpoint": traces}
     engine = {**live.CONFIG["engine"], **asked}
     path = live.prepare(folder, {"server": {**live.CONFIG["server"], **own}, "engine": engine})
     (folder / "keys.yaml").write_text("keys: []\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from refusal_server.caller import Origin
 from refusal_server.errors import ApiError
@@ -14,10 +14,28 @@ from refusal_server.events import Denied, EventSink
 _LARGEST = 1e300
 
 
+Reason = Literal["budget", "concurrency", "grammars", "policy", "model", "report", "steering"]
+"""What a caller wanted more of than it has: work (the first three), or rights."""
+_REASONS: dict[str, Reason] = {
+    "rate_limit_exceeded": "budget",
+    "concurrent_requests_exceeded": "concurrency",
+    "grammars_exceeded": "grammars",
+    "policy_not_allowed": "policy",
+    "policy_unavailable": "policy",
+    "model_not_allowed": "model",
+    "report_not_allowed": "report",
+}
+
+
+def reason_of(code: str) -> Reason:
+    """The reason behind an error's code; others stand for a field that is out of range."""
+    return _REASONS.get(code, "steering")
+
+
 class DenialCounter(Protocol):
     """The metric of denied attempts."""
 
-    def count_denied(self) -> None:
+    def count_denied(self, reason: Reason, tenant: str | None) -> None:
         """Count one."""
 
 
@@ -36,7 +54,7 @@ class Denials:
         try:
             yield
         except ApiError as refusal:
-            self._counter.count_denied()
+            self._counter.count_denied(reason_of(refusal.code), origin.caller.tenant)
             self._events.denied(_event(origin, asked, known, refusal))
             raise
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.trace import INVALID_SPAN, Span, use_span
 from starlette.requests import Request
 
 from refusal_server.chat import report
@@ -48,8 +49,9 @@ class Attempt:
     """``passed`` is what vLLM sees of the HTTP request, ``watch`` the time of our own code.
 
     ``report_tokens`` bounds the tokens in a report, ``texts`` decodes those of the prompt.
-    ``directive`` and ``context`` are there once the engine may be asked: what the workers are
-    told, ``None`` where nothing is steered, and what they have measured.
+    ``span`` is the request's and ends with it. ``directive`` and ``context`` are there once the
+    engine may be asked: what the workers are told, ``None`` where nothing is steered, and what they
+    have measured. ``first_token`` are the seconds from admission to the first event of a stream.
     """
 
     call: ChatCall
@@ -57,11 +59,13 @@ class Attempt:
     observer: Observer
     report_tokens: int
     texts: TokenTexts
+    span: Span = INVALID_SPAN
     watch: Stopwatch = field(init=False)
     admitted: Admitted = field(init=False)
     prompt_sha256: str | None = None
     directive: Directive | None = None
     context: SteeringContext | None = None
+    first_token: float | None = None
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.call.admission)
@@ -71,6 +75,13 @@ class Attempt:
     def traces(self) -> Sequence[Trace]:
         """What the device has measured until now, a trace for each choice."""
         return self.context.traces if self.context else ()
+
+    def streams(self) -> None:
+        """The first event of a streamed answer is there."""
+        self.first_token = self._since_admission()
+
+    def _since_admission(self) -> float:
+        return time.perf_counter() - self.admitted.admitted_at
 
     def prove(self, *, finished: bool) -> None:
         """Raise :class:`SteeringUnavailableError` unless steering has its proof.
@@ -158,6 +169,9 @@ class Attempt:
             usage=usage,
             failure=failure,
             overhead=self.watch.seconds,
+            seconds=self._since_admission(),
+            first_token=self.first_token,
             prompt_sha256=self.prompt_sha256,
         )
-        self.observer.ended(ending)
+        with use_span(self.span, end_on_exit=True):
+            self.observer.ended(ending)

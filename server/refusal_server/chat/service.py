@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from opentelemetry.trace import Span, Tracer, get_tracer
 from starlette.requests import Request
 from starlette.responses import Response
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
@@ -22,6 +23,7 @@ from refusal_server.chat.stream import open_stream
 from refusal_server.chat.vllm_errors import from_response
 from refusal_server.errors import internal_error
 from refusal_server.settings import Passes
+from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
 from refusal_steering.gate.token_texts import Tokenizer, TokenTexts
@@ -35,7 +37,8 @@ class ChatService:
     """One serving object of vLLM's, its errors made to raise.
 
     ``thinks`` says that the server's model may think before it answers, unasked. ``tokenizer`` is
-    the model's; without one a report tells no texts of the prompt.
+    the model's; without one a report tells no texts of the prompt. ``tracer`` makes the requests'
+    spans; without one, that of whoever records traces in this process.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class ChatService:
         thinks: bool = False,
         observer: Observer | None = None,
         tokenizer: Tokenizer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         _raise_stream_errors(serving)
         internal = InternalChat(serving)
@@ -59,10 +63,13 @@ class ChatService:
         self._report_tokens = report_tokens
         self._observer = observer or Observer(metrics)
         self._texts = TokenTexts(tokenizer)
+        self._tracer = tracer or get_tracer("refusal_server")
 
     async def respond(self, call: ChatCall, raw: Request) -> Response:
         """Answer one call; raises :class:`ApiError` before anything was sent."""
-        attempt = Attempt(call, _passed_on(raw), self._observer, self._report_tokens, self._texts)
+        span = trace_span.begin(self._tracer, raw.scope["headers"])
+        passed = _passed_on(raw, span)
+        attempt = Attempt(call, passed, self._observer, self._report_tokens, self._texts, span)
         try:
             with attempt.watch:
                 attempt.prompt_sha256 = await self._observer.digest(attempt.admitted)
@@ -101,6 +108,6 @@ def _raise_stream_errors(serving: OpenAIServingChat) -> None:
     serving._convert_generation_error_to_streaming_response = raise_it  # noqa: SLF001
 
 
-def _passed_on(raw: Request) -> Request:
+def _passed_on(raw: Request, span: Span) -> Request:
     headers = [pair for pair in raw.scope["headers"] if pair[0] in _PASSED_HEADERS]
-    return Request({**raw.scope, "headers": headers}, raw.receive)
+    return Request({**raw.scope, "headers": trace_span.below(span, headers)}, raw.receive)

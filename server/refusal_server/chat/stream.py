@@ -31,6 +31,7 @@ async def open_stream(attempt: Attempt, events: AsyncGenerator[str, None]) -> Re
         first = await anext(events, None)
         if first is None:
             raise internal_error()
+        attempt.streams()
         attempt.prove(finished=False)
     except BaseException:
         await events.aclose()

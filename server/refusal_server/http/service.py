@@ -17,11 +17,14 @@ from refusal_server.chat.service import ChatService
 from refusal_server.events import EventSink
 from refusal_server.http.health import Health
 from refusal_server.http.json_body import JsonLimits
+from refusal_server.http.middleware.counted import HttpCounter
 from refusal_server.policy.agreement.holder import PolicyHolder
 from refusal_server.policy.policy_store import PolicyStore
 from refusal_server.shared.roll import Roll
+from refusal_server.telemetry.exposition import Exposition
+from refusal_server.telemetry.history import MetricHistory
 from refusal_server.telemetry.observer import Observer
-from refusal_server.telemetry.recent import Recent
+from refusal_server.telemetry.recent import Recent, RecentDenials
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,17 @@ class Service:
     chat: ChatService
     moderation: ModerationService
     observer: Observer
-    exposition: Callable[[], bytes]
+    exposition: Exposition
+    http: HttpCounter
     keys: KeyStore
     budgets: Budgets
     denials: Denials
     concurrency: Places
     grammars: GrammarQueue
     wrong_keys: WrongKeys
+    history: MetricHistory
     recent: Recent
+    denied: RecentDenials
     events: EventSink
     roll: Roll | None = None
 

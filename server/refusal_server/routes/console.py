@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from refusal_server import __version__
 from refusal_server.console import draft, playground
 from refusal_server.console.gate import LOGIN, PREFIX
-from refusal_server.console.live import LiveFigures
+from refusal_server.console.live import LiveFigures, Query
 from refusal_server.console.pages import render, static_files
 from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session, Sessions
 from refusal_server.errors import ApiError, turned_away
@@ -93,11 +93,11 @@ async def static(name: str) -> Response:
 
 @router.get("/data/live")
 async def live(request: Request) -> dict[str, Any]:
-    """The figures of this moment."""
+    """The figures of a stretch of time: ``range``, and filters by label."""
     service = _service(request)
     figures: LiveFigures = request.app.state.live
     return {
-        **figures.now(),
+        **figures.now(Query.parse(request.query_params)),
         "not_ready": service.health.reason,
         "version": service.policies.current.version,
         "default": service.policies.current.default,
@@ -106,8 +106,15 @@ async def live(request: Request) -> dict[str, Any]:
 
 @router.get("/data/recent")
 async def recent(request: Request) -> dict[str, Any]:
-    """The last requests, the newest first; no prompts, no answers."""
-    return {"requests": [asdict(entry) for entry in _service(request).recent.newest(_RECENT)]}
+    """The last requests and denials, the newest first; no prompts, no answers."""
+    service = _service(request)
+    denials = service.denied.newest(_RECENT)
+    return {
+        "requests": [asdict(entry) for entry in service.recent.newest(_RECENT)],
+        "denied": [
+            {**asdict(entry.event), "reason": entry.reason, "time": entry.time} for entry in denials
+        ],
+    }
 
 
 @router.get("/data/policy")

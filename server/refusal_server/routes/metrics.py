@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from refusal_server.http.service import Service
 
@@ -13,6 +12,8 @@ router = APIRouter()
 
 @router.api_route(PATH, methods=["GET", "HEAD"])
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
+    """Prometheus' text format, or OpenMetrics with exemplars, as the scraper asks."""
     service: Service = request.app.state.service
-    return Response(service.exposition(), media_type=CONTENT_TYPE_LATEST)
+    headers = request.headers
+    found = service.exposition.answer(headers.get("accept", ""), headers.get("accept-encoding", ""))
+    return Response(found.body, headers=found.headers)

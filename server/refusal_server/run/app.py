@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from refusal_server.access.key_file import OPEN, Keyring
 from refusal_server.chat import report
@@ -17,6 +18,7 @@ from refusal_server.http.middleware.admin_trail import AdminTrailMiddleware
 from refusal_server.http.middleware.auth import AuthMiddleware
 from refusal_server.http.middleware.body_limit import BodyLimitMiddleware
 from refusal_server.http.middleware.catch_all import CatchAllMiddleware
+from refusal_server.http.middleware.counted import CountedMiddleware
 from refusal_server.http.middleware.drain import DrainMiddleware
 from refusal_server.http.middleware.framing import FramingMiddleware
 from refusal_server.http.middleware.request_id import RequestIdMiddleware
@@ -47,7 +49,7 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
     )
     if settings.cors_origins:
         _open_to_pages(app, settings.cors_origins)
-    return _frame(app, settings)
+    return _frame(app, service, settings)
 
 
 def _open_to_pages(app: FastAPI, origins: Collection[str]) -> None:
@@ -82,15 +84,17 @@ def build_ops_app(service: Service, settings: Settings) -> FastAPI:
     )
     app.add_middleware(AdminTrailMiddleware, events=service.events)
     if key is not None:
-        app.add_middleware(ConsoleMiddleware, console=_build_console(service, settings, keyring))
-    return _frame(app, settings)
+        page = _build_console(service, settings, keyring)
+        app.add_middleware(ConsoleMiddleware, console=page)
+        return _frame(app, service, settings, page)
+    return _frame(app, service, settings)
 
 
 def _build_console(service: Service, settings: Settings, keys: Keyring) -> FastAPI:
     """The page for operators; it has sessions where the rest of the port has bearer tokens."""
     app = _bare_app(service, (console.router,))
     sessions = app.state.sessions = Sessions(keys)
-    app.state.live = LiveFigures(service.exposition)
+    app.state.live = LiveFigures(service.history)
     _guard(app, settings, (), settings.limits.body_bytes)
     app.add_middleware(
         GateMiddleware, sessions=sessions, events=service.events, public=console.PUBLIC
@@ -117,9 +121,12 @@ def _guard(app: FastAPI, settings: Settings, json_paths: Collection[str], max_by
     )
 
 
-def _frame(app: FastAPI, settings: Settings) -> FastAPI:
-    """The outermost middlewares, listed from the inside out."""
+def _frame(app: FastAPI, service: Service, settings: Settings, *inner: FastAPI) -> FastAPI:
+    """The outermost middlewares, listed from the inside out; ``inner`` are passed paths of it."""
     app.add_middleware(FramingMiddleware, header_bytes=settings.limits.header_bytes)
     app.add_middleware(CatchAllMiddleware)
     app.add_middleware(RequestIdMiddleware)
+    found = (route for part in (app, *inner) for route in part.routes)
+    routes = [route.path for route in found if isinstance(route, Route)]
+    app.add_middleware(CountedMiddleware, counter=service.http, routes=routes)
     return app

@@ -23,8 +23,9 @@ from refusal_server.chat.internal import InternalChat, prove_answer
 from refusal_server.chat.moderation import ModerationService
 from refusal_server.chat.request import ChatIntake
 from refusal_server.chat.service import ChatService
+from refusal_server.console.live import WANTED as SHOWN
 from refusal_server.detection.build import build_sampled
-from refusal_server.events import EventSink, NoEvents
+from refusal_server.events import NoEvents
 from refusal_server.http.health import Health
 from refusal_server.http.json_body import JsonLimits
 from refusal_server.http.service import ServedModel, Service
@@ -37,10 +38,12 @@ from refusal_server.run.processes.policies import policy_holder
 from refusal_server.run.served_model import hears_videos, may_think, served_model, serving_chat
 from refusal_server.settings import Settings
 from refusal_server.telemetry.audit.build import build_audit
+from refusal_server.telemetry.exposition import Exposition
+from refusal_server.telemetry.history import MetricHistory
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.ops_metrics import OpsMetrics
-from refusal_server.telemetry.recent import Recent
+from refusal_server.telemetry.recent import Recent, RecentDenials
 from refusal_steering.vllm_plugin.gateway import SteeringGateway
 from refusal_steering.vllm_plugin.protocols import EngineClient
 
@@ -70,6 +73,7 @@ async def assemble(
     intake = _intake(settings, model, media, telemetry, commons.salts)
     roll, tally = commons.roll, commons.tally
     denials = Denials(telemetry.metrics, telemetry.events)
+    exposition = Exposition(get_prometheus_registry)
     return Service(
         model=model,
         started_at=int(time.time()),
@@ -82,14 +86,17 @@ async def assemble(
         chat=_chat(engine, serving, args, settings, telemetry),
         moderation=ModerationService(intake, internal, telemetry.metrics, settings.moderation),
         observer=telemetry.observer,
-        exposition=lambda: prometheus_client.generate_latest(get_prometheus_registry()),
+        exposition=exposition,
+        http=telemetry.metrics,
         keys=KeyStore(settings.keys_file, settings.key, OpsMetrics(model.names[0])),
         budgets=Budgets(tally),
         denials=denials,
         concurrency=requests_in_progress(tally),
         grammars=GrammarQueue(settings.limits, denials, tally),
         wrong_keys=WrongKeys(telemetry.metrics, telemetry.events, tally),
+        history=MetricHistory(exposition.collect, SHOWN),
         recent=telemetry.recent,
+        denied=telemetry.events,
         events=telemetry.events,
         roll=roll,
     )
@@ -105,7 +112,7 @@ class _Telemetry:
     """Where everything else tells what happens."""
 
     metrics: Metrics
-    events: EventSink
+    events: RecentDenials
     recent: Recent
     observer: Observer
 
@@ -116,7 +123,8 @@ def _telemetry(settings: Settings, model: ServedModel, commons: Commons) -> _Tel
     audit = build_audit(settings.audit, metrics, commons.audit_lock)
     sampled = build_sampled(settings.detection, metrics)
     observer = Observer(metrics, audit=audit, sampled=sampled, recent=commons.recent)
-    return _Telemetry(metrics, audit or NoEvents(), commons.recent, observer)
+    events = RecentDenials(settings.recent_requests, audit or NoEvents())
+    return _Telemetry(metrics, events, commons.recent, observer)
 
 
 async def _prove(internal: InternalChat, store: PolicyHolder) -> None:

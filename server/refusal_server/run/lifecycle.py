@@ -88,6 +88,8 @@ class Supervisor:
         health.started = True
         health.answered()  # by the boot canaries
         watchers = [*self._watch(), self._spawn(self._heartbeat().run())]
+        if len(self._fronts) > 1:
+            watchers.append(self._spawn(self._service.history.run()))
         announcing = self._spawn(self._announce())
         while not (self._stop.is_set() or health.engine_failed() or self._lost_a_front()):
             await asyncio.sleep(_POLL_SECONDS)

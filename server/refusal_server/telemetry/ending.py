@@ -123,7 +123,8 @@ class Ending:
     """How one request has ended.
 
     ``outcome`` is ``None`` for an answer that came to its end: what it is, a detector says of
-    ``said``. ``overhead`` is the time of our own code in seconds, ``prompt_sha256`` the keyed
+    ``said``. ``overhead`` is the time of our own code in seconds, ``seconds`` that from admission
+    to the end, ``first_token`` that to the first event of a stream. ``prompt_sha256`` is the keyed
     digest of the prompt.
     """
 
@@ -134,4 +135,6 @@ class Ending:
     usage: Usage | None = None
     failure: Failure | None = None
     overhead: float = 0.0
+    seconds: float = 0.0
+    first_token: float | None = None
     prompt_sha256: str | None = None

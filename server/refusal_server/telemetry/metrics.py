@@ -7,16 +7,14 @@ Imported when the server starts, never at the top of a module: the registry's ki
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from refusal_server.events import Door
-from refusal_server.policy.policy_set import PolicySet
 from refusal_server.telemetry.metric_series import Maker
+from refusal_server.telemetry.service_metrics import ServiceMetrics
 from refusal_steering.detection.confusion import Confusion
 from refusal_steering.detection.detector import LEXICAL, Verdict
 
@@ -24,14 +22,25 @@ Outcome = Verdict | Literal["error", "aborted"]
 PassOutcome = Literal["ran", "skipped_low", "skipped_high", "failed"]
 ModerationOutcome = Literal["flagged", "passed", "error"]
 Labels = tuple[str, str, str]
+Exemplar = dict[str, str]
+"""Labels of one example of a series: the request, and its trace where one is recorded."""
 
 _POLICY = ("policy", "strategy", "mode")
 _REQUEST = (*_POLICY, "modality", "arm")
+_LATENCY = ("policy", "mode", "arm")
 _COEFFICIENTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _PASS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _DETECTOR_SECONDS = (0.00001, 0.0001, 0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_RISKS = tuple(step / 10 for step in range(1, 10))
+_REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0)
+_DOSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+# Even in logits, close to each other where thresholds lie: tenths of the risk would put all that
+# is far below a threshold, or above it, into one bucket.
+_RISK_LOGITS = (-6.0, -5.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0)
+_RISKS = tuple(
+    round(1 / (1 + math.exp(-logit)), 4)
+    for logit in (*_RISK_LOGITS, *(-logit for logit in reversed(_RISK_LOGITS[:-1])))
+)
 _UNSPLIT = "none"
 
 
@@ -51,8 +60,28 @@ class RequestLabels:
         return self.policy, self.strategy, self.mode, self.modality, self.arm
 
 
-class Metrics:
-    """One server's counters; ``model_name`` is the served name.
+class Measured(Protocol):
+    """What the device has measured for one request; ``dose`` is a share of the stream's length."""
+
+    @property
+    def coefficient(self) -> float:
+        """The largest, in units of the residual stream."""
+
+    @property
+    def dose(self) -> float:
+        """The largest share of the stream's length."""
+
+    @property
+    def risk(self) -> float:
+        """0 to 1, NaN where nothing has told it."""
+
+    @property
+    def rows_verified(self) -> int:
+        """Rows that steering was added to."""
+
+
+class Metrics(ServiceMetrics):
+    """One server's metrics; ``model_name`` is the served name.
 
     ``labels`` are policy, strategy and mode. ``arm`` is the side of a traffic split that a
     request fell on, ``none`` where its policy was not drawn.
@@ -61,8 +90,9 @@ class Metrics:
     def __init__(self, model_name: str, registry: CollectorRegistry = REGISTRY) -> None:
         make = Maker(model_name, registry)
         self._make_request_metrics(make)
+        self._make_latency_metrics(make)
         self._make_detector_metrics(make)
-        self._make_service_metrics(make)
+        super().__init__(make)
 
     def _make_request_metrics(self, make: Maker) -> None:
         self._requests = make.counter(
@@ -88,15 +118,15 @@ class Metrics:
         )
         self._risk = make.histogram(
             "risk",
-            "Risk of the prompt by the bundle's probe or its risk pass.",
+            "Risk of the prompt by the bundle's probe or risk pass; buckets are even in logits.",
             _RISKS,
             *_REQUEST,
         )
-        self._pass_seconds = make.histogram(
-            "risk_pass_seconds",
-            "Time before the answer in which a request's risk was assessed.",
-            _PASS_SECONDS,
-            *_POLICY,
+        self._dose = make.histogram(
+            "dose",
+            "Largest share of the residual stream's length that was added to a request's rows.",
+            _DOSES,
+            *_REQUEST,
         )
         self._passes = make.counter(
             "risk_passes",
@@ -113,6 +143,29 @@ class Metrics:
         self._failures = make.counter(
             "failures", "Requests ended with an error because steering had no proof.", *_POLICY
         )
+        self._moderations = make.counter(
+            "moderations", "Inputs of moderation calls.", "policy", "outcome"
+        )
+
+    def _make_latency_metrics(self, make: Maker) -> None:
+        self._request_seconds = make.histogram(
+            "request_seconds",
+            "Time from admission to the end of an answer, by policy and side of a split.",
+            _REQUEST_SECONDS,
+            *_LATENCY,
+        )
+        self._first_token_seconds = make.histogram(
+            "first_token_seconds",
+            "Time from admission to the first event of a streamed answer.",
+            _REQUEST_SECONDS,
+            *_LATENCY,
+        )
+        self._pass_seconds = make.histogram(
+            "risk_pass_seconds",
+            "Time before the answer in which a request's risk was assessed.",
+            _PASS_SECONDS,
+            *_POLICY,
+        )
         self._overhead = make.histogram(
             "overhead_seconds",
             "Time that this server's own code took for one request in the API process, without "
@@ -121,9 +174,6 @@ class Metrics:
             "strategy",
             "mode",
             "modality",
-        )
-        self._moderations = make.counter(
-            "moderations", "Inputs of moderation calls.", "policy", "outcome"
         )
 
     def _make_detector_metrics(self, make: Maker) -> None:
@@ -143,43 +193,6 @@ class Metrics:
             "cell",
         )
 
-    def _make_service_metrics(self, make: Maker) -> None:
-        self._denied = make.counter(
-            "denied",
-            "Requests refused for what they asked of policy, strength, model or budget.",
-        )
-        self._wrong_keys = make.counter(
-            "wrong_keys", "Requests with a key that is nobody's, by the door they came to.", "door"
-        )
-        self._fail_open = make.counter(
-            "fail_open",
-            "Answers of steered requests that were sent to their end without proof; must stay 0.",
-        )
-        self._audit_written = make.counter("audit_written", "Audit lines written.")
-        self._audit_dropped = make.counter(
-            "audit_dropped", "Audit lines lost to a full queue or a failing disk."
-        )
-        self._canary = make.gauge(
-            "canary_passed",
-            "Whether the canary of every bundle in force has passed on this engine.",
-            "min",
-        )
-        self._policy = make.info("policy_info", "1 for the policy in force.", "version")
-        self._bundle = make.info(
-            "bundle_info", "1 for the bundles in force.", "bundle", "strategy", "digest"
-        )
-        self._reloaded = make.gauge(
-            "policy_last_reload_successful",
-            "Whether the last attempt to load the policy file succeeded.",
-            "min",
-        )
-        self._reload_time = make.gauge(
-            "policy_last_reload_success_timestamp_seconds",
-            "When the policy file was last loaded with success.",
-            "max",
-        )
-        self._canary().set(0)
-
     def count_request(self, labels: RequestLabels, outcome: Outcome) -> None:
         """Count a finished request."""
         self._requests(*labels.all, outcome).inc()
@@ -191,13 +204,28 @@ class Metrics:
         self._responses(*labels.all, "true" if steered else "false", outcome, detector).inc()
 
     def observe(
-        self, labels: RequestLabels, coefficient: float, risk: float, rows_verified: int
+        self, labels: RequestLabels, measured: Measured, exemplar: Exemplar | None = None
     ) -> None:
         """Record what the device measured for one request."""
-        self._coefficient(*labels.all).observe(abs(coefficient))
-        if math.isfinite(risk):
-            self._risk(*labels.all).observe(risk)
-        self._rows_verified(labels.policy, labels.strategy, labels.mode).inc(rows_verified)
+        self._coefficient(*labels.all).observe(abs(measured.coefficient))
+        self._dose(*labels.all).observe(measured.dose)
+        if math.isfinite(measured.risk):
+            self._risk(*labels.all).observe(measured.risk, exemplar)
+        rows = self._rows_verified(labels.policy, labels.strategy, labels.mode)
+        rows.inc(measured.rows_verified)
+
+    def observe_answer(
+        self,
+        labels: RequestLabels,
+        seconds: float,
+        first_token: float | None,
+        exemplar: Exemplar | None = None,
+    ) -> None:
+        """Record how long an answer took; ``first_token`` seconds where it was streamed."""
+        places = labels.policy, labels.mode, labels.arm
+        self._request_seconds(*places).observe(seconds, exemplar)
+        if first_token is not None:
+            self._first_token_seconds(*places).observe(first_token, exemplar)
 
     def observe_overhead(self, labels: RequestLabels, seconds: float) -> None:
         """Record what one request has cost this process."""
@@ -216,18 +244,6 @@ class Metrics:
         """Count one moderated input."""
         self._moderations(policy, outcome).inc()
 
-    def count_denied(self) -> None:
-        """Count a request that asked for what it cannot have."""
-        self._denied().inc()
-
-    def count_wrong_key(self, door: Door) -> None:
-        """Count a key that is nobody's."""
-        self._wrong_keys(door).inc()
-
-    def count_fail_open(self) -> None:
-        """Count what must never happen."""
-        self._fail_open().inc()
-
     def observe_detector(self, detector: str, seconds: float) -> None:
         """Record how long a detector took for one answer."""
         self._detector_seconds(detector).observe(seconds)
@@ -245,24 +261,3 @@ class Metrics:
         for detector, counts in confusion.items():
             for cell, count in counts.cells().items():
                 self._confusion.labels(detector, cell).set(count)
-
-    def count_audit_written(self, lines: int) -> None:
-        """Count audit lines that are on the disk."""
-        self._audit_written().inc(lines)
-
-    def count_audit_dropped(self, lines: int) -> None:
-        """Count audit lines that are lost."""
-        self._audit_dropped().inc(lines)
-
-    def policy_in_force(self, policies: PolicySet) -> None:
-        """Show a policy whose bundles every rank has acknowledged and whose canaries passed."""
-        bundles = [(bundle.manifest, bundle.digest[:12]) for bundle in policies.bundles]
-        self._policy.show({(policies.version,)})
-        self._bundle.show({(m.name, m.strategy, digest) for m, digest in bundles})
-        self._canary().set(1)
-        self._reloaded().set(1)
-        self._reload_time().set(time.time())
-
-    def reload_failed(self) -> None:
-        """Show that the file on disk is not what is in force."""
-        self._reloaded().set(0)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 
+from opentelemetry.trace import get_current_span
+
 from refusal_server.detection.outcome import outcome_of
 from refusal_server.detection.sampler import SampledDetector
 from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.audit.log import Answered, AuditLog, plain
-from refusal_server.telemetry.ending import Admitted, Ending
+from refusal_server.telemetry.ending import Admitted, Ending, Usage
+from refusal_server.telemetry.exemplars import exemplar
 from refusal_server.telemetry.metrics import Metrics, Outcome
 from refusal_server.telemetry.recent import Recent, RecentRequest
 from refusal_steering.detection.detector import Verdict
 from refusal_steering.detection.lexical import LexicalDetector
 
 _CLOSE_SECONDS = 5.0
+_NO_USAGE = Usage(0, 0)
 _VERDICTS = ("answer", "refusal", "broken", "empty")
 
 
@@ -43,7 +47,8 @@ class Observer:
         return await self._audit.digest(request.messages, media=media)
 
     def ended(self, ending: Ending) -> None:
-        """Judge, count and log it, and perhaps have it judged again."""
+        """Judge, count, trace and log it, and perhaps have it judged again."""
+        trace_span.annotate(get_current_span(), ending)
         started = time.perf_counter()
         outcome = ending.outcome or outcome_of(ending.said, self._lexical)
         seconds = time.perf_counter() - started if ending.outcome is None else 0.0
@@ -70,10 +75,14 @@ class Observer:
             self._metrics.count_failure((labels.policy, labels.strategy, labels.mode))
             if ending.failure.sent:
                 self._metrics.count_fail_open()
+        usage = ending.usage or _NO_USAGE
+        tenant = request.origin.caller.tenant
+        self._metrics.count_tenant(tenant, outcome, usage.prompt, usage.completion)
+        example = exemplar(request.origin.request_id)
+        if outcome in _VERDICTS:
+            self._metrics.observe_answer(labels, ending.seconds, ending.first_token, example)
         if measured.proven and outcome != "error":
-            numbers = measured.coefficient, measured.risk, measured.rows_verified
-            self._metrics.observe(labels, *numbers)
-            trace_span.annotate(labels.policy, request.version, *numbers)
+            self._metrics.observe(labels, measured, example)
 
     def _judged(self, ending: Ending, outcome: Outcome, seconds: float) -> None:
         request, audit = ending.request, self._audit
@@ -146,5 +155,10 @@ def _entry(ending: Ending, outcome: Outcome) -> RecentRequest:
         coefficient=plain(measured.coefficient) if measured.proven else None,
         risk=plain(measured.risk) if measured.proven else None,
         rows_verified=measured.rows_verified,
-        seconds=round(time.perf_counter() - request.admitted_at, 6),
+        seconds=round(ending.seconds, 6),
+        dose=plain(measured.dose) if measured.proven else None,
+        first_token=plain(ending.first_token),
+        error=ending.failure.code if ending.failure else None,
+        prompt_tokens=ending.usage.prompt if ending.usage else None,
+        completion_tokens=ending.usage.completion if ending.usage else None,
     )

@@ -32,6 +32,12 @@ ALLOWED = {
     "detector",
     "arm",
     "door",
+    "tenant",
+    "reason",
+    "kind",
+    "route",
+    "method",
+    "status",
 }
 INFO = {
     "steering_policy_info": {"model_name", "version"},
@@ -55,7 +61,8 @@ def used_rig(tmp_path: Path) -> Rig:
     build_sampled(Detection(), rig.metrics)
     for count in ("dropped", "error"):
         getattr(rig.metrics, f"count_detector_{count}")(MINILM)
-    rig.metrics.count_denied()
+    rig.metrics.count_denied("budget", None)
+    rig.metrics.count_http("/health", "GET", 200)
     rig.metrics.count_wrong_key("api")
     rig.metrics.count_moderation("static", "flagged")
     rig.metrics.count_audit_written(1)
@@ -106,6 +113,12 @@ def test_names_that_operators_know_stay(tmp_path: Path) -> None:
         "steering_detector_confusion",
         "steering_audit_written_total",
         "steering_audit_dropped_total",
+        "steering_http_requests_total",
+        "steering_tenant_requests_total",
+        "steering_tenant_tokens_total",
+        "steering_dose_bucket",
+        "steering_request_seconds_bucket",
+        "steering_first_token_seconds_bucket",
     ):
         assert f"\n{name}{{" in text, name
 
@@ -213,11 +226,12 @@ def test_metrics_of_many_processes_add_up(tmp_path: Path) -> None:
         import types, warnings
         warnings.simplefilter("error", UserWarning)
         from refusal_steering.detection.confusion import Confusion
+        from refusal_server.telemetry.ending import Measurement
         from refusal_server.telemetry.metrics import Metrics, RequestLabels
         metrics = Metrics("m")
         labels = RequestLabels("p", "static", "enforce", "text")
         metrics.count_request(labels, "refusal")
-        metrics.observe(labels, 2.0, 0.5, 3)
+        metrics.observe(labels, Measurement(True, 2.0, 0.1, 3, 0.5))
         metrics.show_confusion({"d": Confusion(1, 2, 3, 4)})
         for version in ("one", "two"):
             metrics.policy_in_force(types.SimpleNamespace(version=version, bundles=()))

@@ -1,4 +1,4 @@
-"""What else is told of a request that has ended: recent requests, spans."""
+"""What else is told of a request that has ended: recent requests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
-from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.recent import RecentRequests
 from tests.server.fixtures.scripted import Rig, Script
 
@@ -30,21 +28,6 @@ def test_the_last_requests_are_remembered(tmp_path: Path) -> None:
     )
     assert (before.policy, before.coefficient, before.risk) == ("off", None, None)
     assert newest.seconds > 0
-
-
-def test_a_recording_span_gets_the_steering() -> None:
-    tracer = TracerProvider().get_tracer("test")
-    with tracer.start_as_current_span("request") as span:
-        trace_span.annotate("p", "v", 2.0, float("nan"), 3)
-    assert isinstance(span, ReadableSpan)
-    assert dict(span.attributes or {}) == {
-        "steering.policy": "p",
-        "steering.version": "v",
-        "steering.coefficient": 2.0,
-        "steering.rows_verified": 3,
-    }
-    trace_span.annotate("other", "v", 2.0, 0.5, 3)
-    assert (span.attributes or {})["steering.policy"] == "p", "it has ended"
 
 
 @pytest.mark.parametrize(("events", "outcome"), [(1, "aborted"), (2, "refusal")])

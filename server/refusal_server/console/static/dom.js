@@ -31,10 +31,15 @@ export function table(head, rows, numbersFrom = 1) {
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row)))));
 }
 
-export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
+export const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(1)} %`);
 
 export const number = (value) =>
-  value === null ? "–" : Number(value.toPrecision(3)).toLocaleString("en");
+  value == null ? "–" : Number(value.toPrecision(3)).toLocaleString("en");
+
+export const seconds = (value) => {
+  if (value === null) return "–";
+  return value < 1 ? `${Math.round(1000 * value)} ms` : `${number(value)} s`;
+};
 
 export const clock = (seconds) =>
   new Date(1000 * seconds).toLocaleTimeString("en-GB");

@@ -1,56 +1,60 @@
 // The figures as SVG, each with a sentence for those who do not see it.
 
-import { clock, number, percent, svg } from "./dom.js";
+import { clock, number, svg } from "./dom.js";
 
 const picture = (width, height, label, ...children) =>
   svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...children);
 
 const write = (x, y, text, attributes = {}) => svg("text", { x, y, ...attributes }, text);
 
-export function course(points, width) {
-  const height = 160, left = 44, right = width - 12, top = 10, bottom = 132;
-  const known = points.filter((point) => point.share !== null);
-  const latest = points.at(-1);
-  const label = latest.share === null
-    ? "No answers were judged in the last minute."
-    : `${percent(latest.share)} of the answers of the last minute were refusals.`;
-  const first = points[0].at, span = Math.max(latest.at - first, 1);
-  const x = (point) => left + ((point.at - first) / span) * (right - left);
-  const y = (share) => bottom - share * (bottom - top);
-  const lines = [0, 0.5, 1].flatMap((share) => [
-    svg("line", { x1: left, x2: right, y1: y(share), y2: y(share), class: "grid" }),
-    write(left - 8, y(share) + 4, `${100 * share}%`, { "text-anchor": "end" }),
-  ]);
-  let path = "", drawing = false;
-  for (const point of points) {
-    if (point.share !== null) {
-      path += `${drawing ? "L" : "M"}${x(point).toFixed(1)} ${y(point.share).toFixed(1)}`;
-    }
-    drawing = point.share !== null;
-  }
-  const end = known.at(-1);
-  return picture(width, height, label, ...lines,
-    write(left, 152, clock(first)),
-    write(right, 152, clock(latest.at), { "text-anchor": "end" }),
-    svg("path", { d: path, class: "curve" }),
-    end ? svg("circle", { cx: x(end), cy: y(end.share), r: 4, class: "dot" }) : null);
-}
+const LINES = ["first", "second", "third"];
 
-export function shares(modalities, width) {
-  const row = 44, label = modalities
-    .map(({ name, judged, refusals }) => `${name}: ${refusals} of ${judged} answers refused`)
-    .join("; ");
-  const bars = modalities.flatMap(({ name, judged, refusals }, place) => {
-    const share = judged ? refusals / judged : 0, top = place * row;
+// Lines over time, each with a name at its end; `most` is the top of the scale where there is one.
+export function curves(times, lines, width, most, say) {
+  const height = 170, left = 44, right = width - 12, top = 26, bottom = 142;
+  const highest = most ?? Math.max(...lines.flatMap(({ values }) => values), 1);
+  const first = times[0], span = Math.max(times.at(-1) - first, 1);
+  const x = (place) => left + ((times[place] - first) / span) * (right - left);
+  const y = (value) => bottom - (value / highest) * (bottom - top);
+  const grid = [0, 0.5, 1].flatMap((share) => [
+    svg("line", { x1: left, x2: right, y1: y(share * highest), y2: y(share * highest), class: "grid" }),
+    write(left - 8, y(share * highest) + 4, most === 1 ? `${100 * share}%` : number(share * highest),
+      { "text-anchor": "end" }),
+  ]);
+  const drawn = lines.flatMap(({ name, values }, line) => {
+    let path = "", drawing = false;
+    values.forEach((value, place) => {
+      if (value !== null) path += `${drawing ? "L" : "M"}${x(place).toFixed(1)} ${y(value).toFixed(1)}`;
+      drawing = value !== null;
+    });
+    const last = values.findLastIndex((value) => value !== null);
+    const key = left + line * Math.min(130, (right - left) / lines.length);
     return [
-      write(0, top + 14, name, { class: "strong" }),
-      write(width, top + 14, judged ? `${refusals} of ${judged} (${percent(share)})` : "none judged",
-        { "text-anchor": "end" }),
-      svg("rect", { x: 0, y: top + 21, width, height: 10, rx: 2, class: "track" }),
-      svg("rect", { x: 0, y: top + 21, width: width * share, height: 10, rx: 2, class: "refuse" }),
+      svg("path", { d: path, class: `curve ${LINES[line]}` }),
+      last < 0 ? null : svg("circle", { cx: x(last), cy: y(values[last]), r: 4, class: `dot ${LINES[line]}` }),
+      svg("line", { x1: key, x2: key + 18, y1: 9, y2: 9, class: `curve ${LINES[line]}` }),
+      write(key + 24, 13, name),
     ];
   });
-  return picture(width, Math.max(modalities.length * row - 8, 1), label, ...bars);
+  const label = lines.map(({ name, values }) => {
+    const last = values.at(-1);
+    return `${name}: ${last === null ? "none" : say(last)}`;
+  }).join("; ");
+  return picture(width, height, `Now ${label}`, ...grid, ...drawn.filter((node) => node !== null),
+    write(left, 162, clock(first)),
+    write(right, 162, clock(times.at(-1)), { "text-anchor": "end" }));
+}
+
+// A bar for each entry, with its name above and what it says at the other end.
+export function bars(entries, width) {
+  const row = 44, label = entries.map(({ name, says }) => `${name}: ${says}`).join("; ");
+  const drawn = entries.flatMap(({ name, share, says }, place) => [
+    write(0, place * row + 14, name, { class: "strong" }),
+    write(width, place * row + 14, says, { "text-anchor": "end" }),
+    svg("rect", { x: 0, y: place * row + 21, width, height: 10, rx: 2, class: "track" }),
+    svg("rect", { x: 0, y: place * row + 21, width: width * share, height: 10, rx: 2, class: "refuse" }),
+  ]);
+  return picture(width, Math.max(entries.length * row - 8, 1), label, ...drawn);
 }
 
 export function bucketNames({ edges, counts }, whole) {
@@ -60,12 +64,10 @@ export function bucketNames({ edges, counts }, whole) {
   });
 }
 
-export function distributions(modalities, measure, whole, width) {
-  const measured = modalities.filter((modality) => modality[measure].mean !== null);
+export function distributions(measured, whole, width) {
   const row = 92, bar = 48;
-  const parts = measured.flatMap((modality, place) => {
-    const { edges, counts, mean } = modality[measure];
-    const names = bucketNames(modality[measure], whole);
+  const parts = measured.flatMap(({ name, edges, counts, mean }, place) => {
+    const names = bucketNames({ edges, counts }, whole);
     const most = Math.max(...counts), step = width / counts.length, bottom = place * row + 20 + bar;
     const columns = counts.map((count, column) => {
       const height = count ? Math.max((bar * count) / most, 1.5) : 0;
@@ -74,17 +76,16 @@ export function distributions(modalities, measure, whole, width) {
     });
     const middle = Math.floor(edges.length / 2);
     return [
-      write(0, place * row + 12, modality.name, { class: "strong" }),
+      write(0, place * row + 12, name, { class: "strong" }),
       write(width, place * row + 12, `mean ${number(mean)}`, { "text-anchor": "end" }),
       ...columns,
       svg("line", { x1: 0, x2: width, y1: bottom, y2: bottom, class: "grid" }),
-      write(step / 2, bottom + 15, names[0], { "text-anchor": "start", dx: -step / 2 }),
+      write(0, bottom + 15, names[0], { "text-anchor": "start" }),
       write((middle + 0.5) * step, bottom + 15, names[middle], { "text-anchor": "middle" }),
       write(width, bottom + 15, names.at(-1), { "text-anchor": "end" }),
     ];
   });
-  const label = measured
-    .map((modality) => `${modality.name}: mean ${number(modality[measure].mean)}`).join("; ");
+  const label = measured.map(({ name, mean }) => `${name}: mean ${number(mean)}`).join("; ");
   return picture(width, Math.max(measured.length * row - 4, 1), label, ...parts);
 }
 

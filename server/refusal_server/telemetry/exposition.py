@@ -1,0 +1,46 @@
+"""What ``/metrics`` answers: Prometheus' text or OpenMetrics, as the scraper asks, and gzip."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+
+# The fastest: a scrape is every few seconds, and halving it again is not worth the time.
+_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A body and the headers that say what it is."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+class Exposition:
+    """Every series of ``registry``; only OpenMetrics has exemplars."""
+
+    def __init__(self, registry: Callable[[], CollectorRegistry]) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family of metrics, as it is now."""
+        return self._registry().collect()
+
+    def answer(self, accept: str = "", encodings: str = "") -> Exposed:
+        """The body for a scraper's headers ``Accept`` and ``Accept-Encoding``."""
+        encode: Callable[[Any], bytes] = generate_latest
+        kind = CONTENT_TYPE_LATEST
+        if "openmetrics" in accept:
+            encode, kind = choose_encoder(accept)
+        headers = {"content-type": kind, "vary": "accept, accept-encoding"}
+        body = encode(self._registry())
+        if gzip_accepted(encodings):
+            headers["content-encoding"] = "gzip"
+            body = gzip.compress(body, _LEVEL)
+        return Exposed(body, headers)
