@@ -158,9 +158,26 @@ def commands() -> str:
             "# Commands\n",
             NOTE,
             "`refusal-server [options]` serves; options are the [settings](settings.md) and vLLM's "
-            "flags. Exit status 2 is a mistake in one line, 130 an end by Ctrl-C. Each command has "
-            "`--help`.\n",
+            "flags. Each command has `--help`, and `--json` where machines read its answer.\n",
             _rows(("command", "does"), [*own, *tools]),
+            "## Exit status\n",
+            _rows(
+                ("status", "meaning"),
+                [
+                    ("0", "a clean end"),
+                    (
+                        "1",
+                        "the engine has died (`refusal-server`), something has failed (`doctor`), "
+                        "or a part could not be done and the others were (`refusal-steering`)",
+                    ),
+                    ("2", "a mistake in what was given, said in one line"),
+                    ("130", "an end by Ctrl-C"),
+                ],
+            ),
+            "## Completion\n",
+            'In the shell\'s start file, `eval "$(refusal-server completion bash)"` (or `zsh`, '
+            "`fish`) completes commands, options and files; `refusal-steering "
+            "--install-completion` does so for the offline commands.\n",
         ]
     )
 

@@ -45,7 +45,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Limits(_Section):
@@ -61,30 +61,55 @@ class Limits(_Section):
     """
 
     body_bytes: PositiveInt = 16 * 2**20
+    """Most bytes of a request body."""
     body_seconds: PositiveFloat = 30.0
+    """Most seconds in which a body must arrive."""
     header_bytes: int = Field(default=32 * 2**10, ge=2**10)
+    """Most bytes of a request header."""
     header_seconds: PositiveFloat = 15.0
+    """Most seconds in which a header must arrive."""
     write_seconds: PositiveFloat = 60.0
+    """Most seconds that a caller may leave an answer unread."""
     default_max_tokens: PositiveInt = 1024
+    """Tokens of an answer where the request names no limit."""
     choices: PositiveInt = 8
+    """Most choices of one request (n)."""
     report_tokens: PositiveInt = 256
+    """Most tokens of the answer in a report."""
     token_risks: int = Field(default=1024, ge=1, le=MAX_TOKEN_RISKS)
+    """Most numbers of the risk along a prompt."""
     xargs: tuple[str, ...] = ()
+    """Keys of vllm_xargs that callers may set."""
     template_arguments: tuple[str, ...] = ("enable_thinking", "thinking", "reasoning_effort")
+    """Keys of chat_template_kwargs that callers may set."""
     stream_interval: PositiveInt = 64
+    """Largest stream_interval."""
     min_tokens: int = Field(default=8192, ge=0)
+    """Largest min_tokens."""
     tools: PositiveInt = 128
+    """Most tools of one request."""
     listed_tokens: PositiveInt = 300
+    """Most stop texts, banned words or biased tokens."""
     allowed_tokens: PositiveInt = 4096
+    """Most tokens in allowed_token_ids."""
     repetition_penalty: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    """Smallest and largest repetition_penalty."""
     grammar_chars: PositiveInt = 65_536
+    """Most characters of JSON in a grammar."""
     grammar_choices: PositiveInt = 1000
+    """Most choices and enumerated values of a grammar."""
     grammar_repeats: PositiveInt = 4000
+    """Most counted repeats of a grammar."""
     regex_chars: PositiveInt = 4096
+    """Most characters of a regular expression."""
     grammars: PositiveInt = 64
+    """Requests with grammars before their first token, of all callers."""
     grammars_per_key: PositiveInt = 16
+    """The same of one API key."""
     json_values: int = Field(default=100_000, ge=100)
+    """Most values in a JSON body."""
     json_depth: int = Field(default=64, ge=8, le=200)
+    """Deepest nesting of a JSON body."""
 
 
 class Media(_Section):
@@ -97,20 +122,35 @@ class Media(_Section):
     """
 
     domains: tuple[str, ...] = ()
+    """Hosts that media may be fetched from; none by default."""
     private_addresses: bool = False
+    """Whether media may be fetched from private addresses."""
     fetch_seconds: PositiveFloat = 8.0
+    """Most seconds to fetch one medium."""
     item_bytes: PositiveInt = 12 * 2**20
+    """Most bytes of one medium."""
     image_pixels: PositiveInt = 16_000_000
+    """Most pixels of an image."""
     audio_seconds: PositiveInt = 120
+    """Most seconds of audio."""
     audio_rate: PositiveInt = 192_000
+    """Highest sample rate."""
     audio_channels: PositiveInt = 8
+    """Most channels of audio."""
     video_seconds: PositiveInt = 120
+    """Most seconds of a video."""
     video_frames: PositiveInt = 7200
+    """Most frames of a video."""
     video_pixels: PositiveInt = 4_000_000
+    """Most pixels of a frame."""
     workers: PositiveInt = 2
+    """Processes that read images and audio, and as many for videos."""
     read_seconds: PositiveFloat = 20.0
+    """Processor seconds to read one medium."""
     read_bytes: PositiveInt = 512 * 2**20
+    """Memory that one medium may add to a process."""
     wait_seconds: PositiveFloat = 10.0
+    """Most seconds that a medium waits for a process."""
 
 
 class Passes(_Section):
@@ -122,10 +162,13 @@ class Passes(_Section):
     """
 
     visual_contexts: PositiveInt = 1024
+    """Pictures and videos whose contexts are remembered."""
     draft_tokens: int = Field(default=24, ge=4, le=256)
+    """Tokens of the draft of a constrained or thinking request."""
     refusal: str = Field(
         default="I'm sorry, but I can't help with that.", min_length=1, max_length=1000
     )
+    """What the caller reads where a draft refuses."""
 
 
 class Audit(_Section):
@@ -139,13 +182,21 @@ class Audit(_Section):
     """
 
     file: str | None = Field(default=None, min_length=1)
+    """Path of the log, or - for standard output; no log without it."""
     max_bytes: int = Field(default=64 * 2**20, ge=4096)
+    """Size at which a new file is begun."""
     backups: int = Field(default=8, ge=0, le=1000)
+    """Full files that are kept."""
     queue_size: int = Field(default=8192, ge=1, le=1_000_000)
+    """Lines that may wait to be written."""
     salt_file: Path | None = None
+    """Key of the prompts' digests."""
     prompts: bool = False
+    """Whether prompts and answers are written."""
     prompt_chars: PositiveInt = 4000
+    """Most characters of each."""
     redaction: str = "refusal_server.telemetry.audit.redaction:redact"
+    """What is written of them, as package.module:function."""
 
     @model_validator(mode="after")
     def _streams_have_a_salt(self) -> Self:
@@ -162,14 +213,18 @@ class Detection(_Section):
     """
 
     minilm_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of answers that the sentence encoder judges too."""
     queue_size: int = Field(default=256, ge=1, le=100_000)
+    """Answers that may wait for it."""
 
 
 class Moderation(_Section):
     """``POST /v1/moderations``: what risk is flagged, and how many inputs one call may bring."""
 
     threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Risk above which an input is flagged."""
     inputs: PositiveInt = 32
+    """Most inputs of one call."""
 
 
 class Settings(BaseSettings):
@@ -182,6 +237,7 @@ class Settings(BaseSettings):
         frozen=True,
         cli_prog_name="refusal-server",
         cli_kebab_case=True,
+        use_attribute_docstrings=True,
         cli_implicit_flags=True,
         cli_ignore_unknown_args=True,
         cli_hide_none_type=True,
@@ -189,30 +245,41 @@ class Settings(BaseSettings):
 
     config: Path | None = Field(default=None, description="YAML file with `server:` and `engine:`")
     host: str = "127.0.0.1"
+    """Address of the serving port."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The serving port; 0 takes a free one."""
     api_server_count: int = Field(
         default=1, ge=1, le=64, description="processes that answer callers, before one engine"
     )
     policy_file: Path | None = Field(default=None, description="the steering policy, required")
     api_key: SecretStr | None = Field(default=None, description="prefer api_key_file")
     api_key_file: Path | None = None
+    """File with the one API key."""
     keys_file: Path | None = Field(default=None, description="YAML list of API keys by hash")
     ops_host: str = "127.0.0.1"
+    """Address of the ops port."""
     ops_port: int | None = Field(
         default=None, ge=0, le=65535, description="own port for metrics, health and /admin"
     )
     admin_key: SecretStr | None = Field(default=None, description="prefer admin_key_file")
     admin_key_file: Path | None = None
+    """File with the key of /admin and the console."""
     ready_interval_seconds: PositiveFloat = 30.0
+    """Seconds without an answer after which the server asks itself."""
     ready_patience_seconds: PositiveFloat = 20.0
+    """Seconds in which that must be answered."""
     policy_history: int = Field(default=10, ge=0, le=1000, description="versions to roll back to")
     recent_requests: int = Field(default=200, ge=1, le=10_000)
+    """Requests and denials that the console remembers."""
     drain_seconds: PositiveInt = 30
+    """Seconds that answers in flight have after SIGTERM."""
     cors_origins: tuple[str, ...] = Field(
         default=(), description="origins of pages that may call from a browser; '*' for all"
     )
     log_format: Literal["text", "json"] = "text"
+    """Text or json, for this server, uvicorn and vLLM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of this server and vLLM."""
     limits: Limits = Limits()
     media: Media = Media()
     passes: Passes = Passes()

@@ -145,7 +145,7 @@ def test_every_variable_is_used_and_every_used_one_exists() -> None:
 def test_policy_changes_are_marked() -> None:
     (changes,) = [each for each in board()["annotations"]["list"] if each.get("expr")]
     labels = labels_of(parse(changes["expr"]), with_records())
-    assert labels == {"version"}
+    assert labels == frozenset({"version"})
     assert changes["enable"]
 
 

@@ -154,7 +154,7 @@ def _prepare(folder: Path, traces: str) -> Path:
         "log_format": "json",
     }
     # The log tells when a request has reached the engine.
-    asked = {"tensor_parallel_size": RANKS, "enable_log_requests": True}
+    asked: dict[str, Any] = {"tensor_parallel_size": RANKS, "enable_log_requests": True}
     asked |= {"otlp_traces_endpoint": traces}
     engine = {**live.CONFIG["engine"], **asked}
     path = live.prepare(folder, {"server": {**live.CONFIG["server"], **own}, "engine": engine})

@@ -11,6 +11,7 @@ import pytest
 
 from tests.console.chromium import chromium
 from tests.operations.site import ADMIN, Site, said, steering
+from tests.server.fixtures.console_rig import outcome
 from tests.server.fixtures.live import CHAT, KEY, MODEL
 from tests.server.fixtures.states import eventually
 
@@ -57,18 +58,19 @@ def test_the_page_opens_with_the_admin_key_only(site: Site) -> None:
 
 def test_figures_and_recent_requests_follow_the_traffic(site: Site) -> None:
     desk = Desk(site)
-    before = desk.get("live")["totals"]
+    before = desk.get("live")["since_start"]
     body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8}
     with site.callers.client() as client:
         headers = {"x-request-id": "seen-by-the-console"}
         header = steering(client.post(CHAT, json=body, headers=headers))
     # The figures are read once a second at most.
-    eventually(lambda: desk.get("live")["totals"]["requests"] == before["requests"] + 1)
+    eventually(lambda: desk.get("live")["since_start"]["requests"] == before["requests"] + 1)
     live = desk.get("live")
-    assert live["totals"]["fail_open"] == live["totals"]["failures"] == 0
+    assert live["since_start"]["fail_open"] == live["since_start"]["failures"] == 0
     assert (live["version"], live["not_ready"]) == (site.version, None)
-    (text,) = [entry for entry in live["modalities"] if entry["name"] == "text"]
-    assert sum(text["risk"]["counts"]) >= 1
+    assert any(entry["modality"] == "text" for entry in live["modalities"])
+    assert sum(sum(entry["counts"]) for entry in live["risks"]) >= 1
+    assert live["queue"][-1]["running"] == 0
     newest = desk.get("recent")["requests"][0]
     assert newest["request_id"] == "seen-by-the-console"
     assert newest["version"] == header["version"]
@@ -87,7 +89,7 @@ def test_the_playground_answers_one_message_steered_and_plain(site: Site) -> Non
     desk = Desk(site)
     response = desk.play()
     assert response.status_code == 200, response.text
-    found = response.json()
+    found = outcome(response.text)
     steered, plain = found["steered"], found["plain"]
     assert found["version"] == site.version
     assert steered["text"] != plain["text"]
@@ -106,7 +108,7 @@ def test_the_playground_wants_the_pages_token_and_a_policy_that_steers(site: Sit
     desk = Desk(site)
     assert desk.play(token="").status_code == 403
     assert desk.play(policy="off").status_code == 400
-    below = desk.play(policy="main", strength=0.1).json()
+    below = outcome(desk.play(policy="main", strength=0.1).text)
     assert below["steered"]["code"] and below["plain"]["text"]
 
 

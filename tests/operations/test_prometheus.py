@@ -141,7 +141,7 @@ def test_a_scrape_is_openmetrics_with_exemplars(prometheus: Prometheus, site: Si
     accept = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
     answer = httpx2.get(f"{site.ops.url}/metrics", headers={"accept": accept})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}  # type: ignore[no-untyped-call]
     assert {"vllm:generation_tokens", "steering_requests"} <= families.keys()
     examples = [s.exemplar for s in families["steering_request_seconds"].samples if s.exemplar]
     assert examples

@@ -26,8 +26,9 @@ _MAX_PATH = 200
 _READING = ("GET", "HEAD", "OPTIONS")
 _SAFETY = {
     "content-security-policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
+        # Pictures, sounds and videos that the operator has chosen are shown from the page's memory.
+        "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

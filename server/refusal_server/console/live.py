@@ -97,7 +97,7 @@ class LiveFigures:
         """A point every ``step``, each over the ``width`` seconds before it."""
         moments = self._history.last(seconds + width)
         now = moments[-1].at
-        found = []
+        found: list[dict[str, Any]] = []
         for place, end in enumerate(moments):
             if now - end.at > seconds or not place:
                 continue

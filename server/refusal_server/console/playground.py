@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import StreamingResponse
 
 from refusal_server.caller import Caller
 from refusal_server.chat.request import ChatCall
+from refusal_server.console.trial import SIDES, Side, Trial
 from refusal_server.errors import ApiError, bad_request
 from refusal_server.http.service import Service
 from refusal_server.policy.policy import Policy
@@ -22,89 +23,63 @@ from refusal_steering.detection.detector import verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 
 CALLER = "@console"
-_KEYS = ("text", "media", "policy", "strength", "max_tokens")
-_MEDIA = {"image": "image_url", "audio": "audio_url", "video": "video_url"}
-_MAX_TOKENS = 1024
 _TOKEN_RISKS = 512
+_EVENT = "data: "
+_DONE = "[DONE]"
+
+Line = dict[str, Any]
+"""What the page is told: a ``version``, a ``side`` with more ``text``, or its whole answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What the operator wants to see; ``media`` are kinds and data URLs."""
+def answered(service: Service, trial: Trial, raw: Request) -> StreamingResponse:
+    """Both answers as they come, a line of JSON each time; raises a 400 for a policy that is off.
 
-    text: str
-    media: tuple[tuple[str, str], ...]
-    policy: str
-    strength: float | None
-    max_tokens: int
-
-    def body(self, policy: Policy, names: Sequence[str], token_risks: int) -> dict[str, Any]:
-        """The request that is sent under ``policy``; greedy, so that only the policy differs."""
-        parts: list[dict[str, Any]] = [
-            {"type": _MEDIA[kind], _MEDIA[kind]: {"url": url}} for kind, url in self.media
-        ]
-        steering: dict[str, Any] = {
-            "policy": policy.name,
-            "report": True,
-            "token_risks": token_risks,
-        }
-        if self.strength is not None and policy.bundle is not None:
-            steering["strength"] = self.strength
-        return {
-            "model": next(name for name in policy.rule.models or names if name in names),
-            "messages": [
-                {"role": "user", "content": [*parts, {"type": "text", "text": self.text}]}
-            ],
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-            "logprobs": True,
-            "steering": steering,
-        }
+    Without a plain policy there is one side. An error stays on its side.
+    """
+    _sides(service.policies.current, trial, service.model.names)
+    return StreamingResponse(_lines(service, trial, raw), media_type="application/x-ndjson")
 
 
-def parse(body: dict[str, Any]) -> Trial:
-    """Check the shape of a trial; the intake checks the rest. Raises a 400 that names the field."""
-    for key in body:
-        if key not in _KEYS:
-            raise bad_request(f"A trial has an unknown key; it takes {', '.join(_KEYS)}.")
-    text, policy = body.get("text"), body.get("policy")
-    if not isinstance(text, str) or not text.strip():
-        raise bad_request("text must be a string that is not empty.", param="text")
-    if not isinstance(policy, str):
-        raise bad_request("policy must be a string, the name of a policy.", param="policy")
-    strength, tokens = body.get("strength"), body.get("max_tokens", 64)
-    if not (isinstance(tokens, int) and 1 <= tokens <= _MAX_TOKENS) or isinstance(tokens, bool):
-        message = f"max_tokens must be an integer from 1 to {_MAX_TOKENS}."
-        raise bad_request(message, param="max_tokens")
-    return Trial(text, _media(body.get("media", [])), policy, strength, tokens)
-
-
-async def compare(service: Service, trial: Trial, raw: Request) -> dict[str, Any]:
-    """Both answers, the plain one ``None`` without a plain policy; an error stays on its side."""
+async def _lines(service: Service, trial: Trial, raw: Request) -> AsyncIterator[str]:
+    queue: asyncio.Queue[Line | None] = asyncio.Queue()
     with service.policies.lease() as lease:
-        return await _compare(service, lease.policies, trial, raw)
+        policies = lease.policies
+        service.health.in_flight += 1
+        work = asyncio.create_task(_both(service, policies, trial, raw, queue))
+        try:
+            while (line := await queue.get()) is not None:
+                yield json.dumps(line) + "\n"
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            service.health.in_flight -= 1
 
 
-async def _compare(
-    service: Service, policies: PolicySet, trial: Trial, raw: Request
-) -> dict[str, Any]:
+async def _both(
+    service: Service,
+    policies: PolicySet,
+    trial: Trial,
+    raw: Request,
+    queue: asyncio.Queue[Line | None],
+) -> None:
+    try:
+        chosen = _sides(policies, trial, service.model.names)
+        queue.put_nowait({"version": policies.version, "sides": [*chosen]})
+        async with asyncio.TaskGroup() as group:
+            for side, policy in chosen.items():
+                answer = _Answer(service, policies, trial, side, policy, queue)
+                group.create_task(answer.run(raw))
+    finally:
+        queue.put_nowait(None)
+
+
+def _sides(policies: PolicySet, trial: Trial, names: Sequence[str]) -> dict[Side, Policy]:
     steered = policies.policies.get(trial.policy)
     if steered is None or steered.bundle is None:
         raise bad_request("policy must name a policy that is not off.", param="policy")
-    plain = plain_policy(policies, service.model.names)
-    chosen = [steered] if plain is None else [steered, plain]
-    service.health.in_flight += 1
-    try:
-        sides = await asyncio.gather(
-            *(_side(service, policies, trial, policy, raw) for policy in chosen)
-        )
-    finally:
-        service.health.in_flight -= 1
-    return {
-        "version": policies.version,
-        "steered": sides[0],
-        "plain": sides[1] if len(sides) > 1 else None,
-    }
+    plain = plain_policy(policies, names)
+    return {SIDES[0]: steered} if plain is None else dict(zip(SIDES, (steered, plain), strict=True))
 
 
 def plain_policy(policies: PolicySet, names: Sequence[str]) -> Policy | None:
@@ -115,66 +90,88 @@ def plain_policy(policies: PolicySet, names: Sequence[str]) -> Policy | None:
     return None
 
 
-def _media(given: Any) -> tuple[tuple[str, str], ...]:
-    if not isinstance(given, list):
-        raise bad_request("media must be an array.", param="media")
-    found = []
-    for place, item in enumerate(given):
-        kind, url = (item.get("kind"), item.get("url")) if isinstance(item, dict) else (None, None)
-        if kind not in _MEDIA or not isinstance(url, str) or not url.startswith("data:"):
-            raise bad_request(
-                f"media[{place}] must be an object with kind ({', '.join(_MEDIA)}) and a data URL "
-                "as url.",
-                param=f"media[{place}]",
-            )
-        found.append((kind, url))
-    return tuple(found)
+@dataclass(slots=True)
+class _Answer:
+    """One side: it puts every piece of its answer into ``queue``, and at the end the whole."""
 
+    service: Service
+    policies: PolicySet
+    trial: Trial
+    side: Side
+    policy: Policy
+    queue: asyncio.Queue[Line | None]
+    text: str = ""
+    tokens: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    refused: bool = False
+    report: dict[str, Any] | None = None
 
-async def _side(
-    service: Service, policies: PolicySet, trial: Trial, policy: Policy, raw: Request
-) -> dict[str, Any]:
-    about = {"policy": policy.name, "mode": policy.rule.mode, "strategy": policy.strategy}
-    request_id = f"console-{uuid.uuid4().hex}"
-    caller = Caller(name=CALLER, policies=frozenset(policies.policies), sight="all")
-    try:
-        if policy.rule.models and not set(policy.rule.models) & set(service.model.names):
+    async def run(self, raw: Request) -> None:
+        """Ask, and tell what comes."""
+        about = {
+            "policy": self.policy.name,
+            "mode": self.policy.rule.mode,
+            "strategy": self.policy.strategy,
+        }
+        try:
+            shown = await self._ask(raw)
+        except ApiError as error:
+            shown = {"error": error.message, "code": error.code}
+        self.queue.put_nowait({"side": self.side, "answer": {**about, **shown}})
+
+    async def _ask(self, raw: Request) -> dict[str, Any]:
+        service, names = self.service, self.service.model.names
+        request_id = f"console-{uuid.uuid4().hex}"
+        if self.policy.rule.models and not set(self.policy.rule.models) & set(names):
             raise bad_request("The policy is for none of the served models.", param="policy")
+        caller = Caller(name=CALLER, policies=frozenset(self.policies.policies), sight="all")
         risks = min(_TOKEN_RISKS, service.intake.token_risks)
-        body = trial.body(policy, service.model.names, risks)
-        call = await service.intake.admit(body, policies, caller, request_id)
-        answer = await service.chat.respond(call, _own_request(raw, request_id))
-    except ApiError as error:
-        return {**about, "error": error.message, "code": error.code}
-    return {**about, **_shown(call, answer)}
+        body = self.trial.body(self.side, self.policy, names, risks)
+        call = await service.intake.admit(body, self.policies, caller, request_id)
+        response = await service.chat.respond(call, _own_request(raw, request_id))
+        assert isinstance(response, StreamingResponse)
+        async for event in response.body_iterator:
+            data = str(event).removeprefix(_EVENT).strip()
+            if data != _DONE:
+                self._take(json.loads(data))
+        return self._shown(call)
+
+    def _take(self, chunk: dict[str, Any]) -> None:
+        if "error" in chunk:
+            error = chunk["error"]
+            raise ApiError(500, error["message"], code=error["code"])
+        self.report = chunk.get("steering", self.report)
+        for choice in chunk.get("choices", ()):
+            delta = choice.get("delta") or {}
+            piece = delta.get("content") or delta.get("refusal") or ""
+            self.refused |= bool(delta.get("refusal"))
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            logged = (choice.get("logprobs") or {}).get("content") or []
+            self.tokens += [entry["token"] for entry in logged]
+            if piece:
+                self.text += piece
+                self.queue.put_nowait({"side": self.side, "text": piece})
+
+    def _shown(self, call: ChatCall) -> dict[str, Any]:
+        report = self.report
+        return {
+            "text": self.text,
+            "refused": self.refused or verdict_on(self.text, LexicalDetector()) == "refusal",
+            "finish_reason": self.finish_reason,
+            "modality": call.modality,
+            "risk": report["risk"] if report else None,
+            "coefficient": report["coefficient"] if report else None,
+            "rows_verified": report["rows_verified"] if report else 0,
+            "gate": report["gate"] if report else None,
+            "tokens": _tokens(call, report, self.tokens) if report else [],
+            "omitted": report["tokens_omitted"] if report else 0,
+        }
 
 
 def _own_request(raw: Request, request_id: str) -> Request:
     """A request of its own for each side: vLLM uses its id and writes into its state."""
     headers = [(b"x-request-id", request_id.encode())]
     return Request({**raw.scope, "headers": headers, "state": {}}, raw.receive)
-
-
-def _shown(call: ChatCall, answer: Response) -> dict[str, Any]:
-    content = json.loads(bytes(answer.body))
-    choice = content["choices"][0]
-    text = choice["message"].get("content") or choice["message"].get("refusal") or ""
-    logged = (choice.get("logprobs") or {}).get("content") or []
-    report = content.get("steering")
-    tokens = [entry["token"] for entry in logged]
-    return {
-        "text": text,
-        "refused": bool(choice["message"].get("refusal"))
-        or verdict_on(text, LexicalDetector()) == "refusal",
-        "finish_reason": choice["finish_reason"],
-        "modality": call.modality,
-        "risk": report["risk"] if report else None,
-        "coefficient": report["coefficient"] if report else None,
-        "rows_verified": report["rows_verified"] if report else 0,
-        "gate": report["gate"] if report else None,
-        "tokens": _tokens(call, report, tokens) if report else [],
-        "omitted": report["tokens_omitted"] if report else 0,
-    }
 
 
 def _tokens(call: ChatCall, report: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:

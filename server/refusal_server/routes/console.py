@@ -10,13 +10,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from refusal_server import __version__
-from refusal_server.console import draft, playground
+from refusal_server.console import draft, playground, trial
 from refusal_server.console.gate import LOGIN, PREFIX
 from refusal_server.console.live import LiveFigures, Query
 from refusal_server.console.pages import render, static_files
 from refusal_server.console.session import COOKIE, LIFETIME_SECONDS, Session, Sessions
 from refusal_server.errors import ApiError, turned_away
-from refusal_server.http.disconnect import while_connected
 from refusal_server.http.if_match import required_version
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
@@ -147,15 +146,14 @@ async def roll_back(request: Request) -> dict[str, Any]:
     return draft.overview(store)
 
 
-@router.post("/data/playground", response_model=None)
-async def play(request: Request) -> Response | dict[str, Any]:
-    """Answer one message under the chosen policy and under one of mode ``off``."""
+@router.post("/data/playground")
+async def play(request: Request) -> Response:
+    """Answer one message under the chosen policy and under one of mode ``off``, as it comes."""
     service = _service(request)
-    trial = playground.parse(parse_object(await request.body()))
+    asked = trial.parse(parse_object(await request.body()))
     if service.health.reason is not None:
         raise turned_away(service.health.reason)
-    found = await while_connected(request, playground.compare(service, trial, request))
-    return Response(status_code=499) if found is None else found
+    return playground.answered(service, asked, request)
 
 
 def _service(request: Request) -> Service:

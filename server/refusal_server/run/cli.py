@@ -32,12 +32,14 @@ usage: refusal-server [OPTIONS] [any option of vLLM's server]
        refusal-server COMMAND ...
 
 commands:
-  doctor   check an installation and say what to do (takes the server's own options)
-  fleet    ask replicas for their policy versions; 1 when they differ
-  keys     make, list and revoke API keys
-  policy   write a folder to start with, check a policy file, print its schema
+  completion  print a script that completes commands and options, for bash, zsh or fish
+  doctor      check an installation and say what to do (takes the server's own options)
+  fleet       ask replicas for their policy versions; 1 when they differ
+  keys        make, list and revoke API keys
+  policy      write a folder to start with, check a policy file, print its schema
 
-Exit status 0 is a clean end, 2 a mistake in what was given, 130 an end by Ctrl-C while starting.
+Exit status 0 is a clean end, 1 the engine's death (of doctor: something has failed), 2 a mistake in
+what was given, 130 an end by Ctrl-C while starting. `--version` prints the version.
 Options may stand in a file, too (--config), and in variables (REFUSAL_SERVER_...).
 
 """

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
+import refusal_steering
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
 from refusal_steering.tools.interrupt import ENDED, STATUS, ends_on_ctrl_c
 
+_NAME = "refusal-steering"
+_HELP = """The offline commands: build bundles, measure and inspect them.
+
+Exit status 0 is a clean end, 1 means that a part could not be done and the others were, 2 a mistake
+in what was given, in one line, 130 an end by Ctrl-C.
+"""
 # Imported when asked for: some of them load torch, matplotlib or the engine.
 COMMANDS = {
     "build": ("build", "Calibrate every strategy's bundle for a model, and report on it."),
@@ -37,11 +45,29 @@ COMMANDS = {
 
 def app(wanted: str | None) -> typer.Typer:
     """The command line with all commands named, and only ``wanted`` imported."""
-    made = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+    made = typer.Typer(no_args_is_help=True, help=_HELP)
+    made.callback()(_options)
     for name, (module, summary) in COMMANDS.items():
         command = _load(module) if wanted == name else _unloaded
         made.command(name, help=_help(command) if wanted == name else summary)(command)
     return made
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{_NAME} {refusal_steering.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Print the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 def _help(command: Callable[..., object]) -> str:
@@ -66,11 +92,11 @@ def main() -> None:
 
     A command that is ended by Ctrl-C says so, with the code that shells give it, 130.
     """
-    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    wanted = next((word for word in _words() if not word.startswith("-")), None)
     try:
         with ends_on_ctrl_c(), naming_the_extra(wanted):
             # Without a command, the help is shown in the library's own way.
-            status = app(wanted)(standalone_mode=wanted is None)
+            status = app(wanted)(prog_name=_NAME, standalone_mode=wanted is None)
     except SteeringError as error:
         _end(str(error))
     except TyperException as error:
@@ -87,6 +113,12 @@ def main() -> None:
     if status == STATUS:
         _end(ENDED, STATUS)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _words() -> list[str]:
+    """The words after the program's name; of a line that a shell completes, where it asks."""
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
+    return sys.argv[1:] if typed is None else typed.split()[1:]
 
 
 def _see(command: str | None) -> str:

@@ -15,8 +15,8 @@ from refusal_steering.tools.checks import file_out
 
 
 def report(
-    source: Path,
-    out: Path,
+    source: Annotated[Path, typer.Argument(help="A measurements file, or a folder with one.")],
+    out: Annotated[Path, typer.Argument(help="The page to write.")],
     evaluation: Annotated[
         Path | None,
         typer.Option(help="Results of `evaluate` to show instead of the build's own trial."),

@@ -74,9 +74,11 @@ def train(
         typer.Option(help="largest coefficient in stream units (default: the largest trained)"),
     ] = None,
     width: Annotated[int, typer.Option(min=1, help="hidden units of an adapter")] = 128,
-    epochs: Annotated[int, typer.Option(min=1)] = 3,
-    batch_size: Annotated[int, typer.Option(min=1)] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the activations.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests of one step.")] = 4,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="What the order of requests is drawn from.")
+    ] = 0,
     decode_tokens: Annotated[
         int | None, typer.Option(min=0, help="generated tokens to steer (default: all)")
     ] = None,

@@ -13,6 +13,7 @@ from tests.server.fixtures.console_rig import (
     REFUSAL,
     ConsoleRig,
     Operator,
+    outcome,
 )
 from tests.server.fixtures.gated import SCORES, gated_console
 from tests.server.fixtures.media import (
@@ -25,7 +26,7 @@ from tests.server.fixtures.ops import code
 
 
 def test_one_message_is_answered_steered_and_plain(operator: Operator) -> None:
-    found = operator.play().json()
+    found = operator.played()
     steered, plain = found["steered"], found["plain"]
     assert (steered["text"], steered["refused"]) == (REFUSAL, True)
     assert (plain["text"], plain["refused"]) == (PLAIN, False)
@@ -41,7 +42,7 @@ def test_one_message_is_answered_steered_and_plain(operator: Operator) -> None:
 def test_bars_are_the_largest_coefficients_times_the_strength(
     operator: Operator, strength: float
 ) -> None:
-    tokens = operator.play(strength=strength).json()["steered"]["tokens"]
+    tokens = operator.played(strength=strength)["steered"]["tokens"]
     assert len(tokens) == 10
     for place, token in enumerate(tokens):
         assert token["coefficient"] == pytest.approx(COEFFICIENTS[place] * strength)
@@ -55,9 +56,9 @@ def test_tokens_behind_the_window_and_in_shadow_are_not_called_steered(tmp_path:
         "seen": {"mode": "shadow", **bundle},
     }
     operator = Operator(ConsoleRig(tmp_path, rules))
-    brief = operator.play(policy="brief").json()["steered"]["tokens"]
+    brief = operator.played(policy="brief")["steered"]["tokens"]
     assert [token["steered"] for token in brief] == [True] * 3 + [False] * 7
-    seen = operator.play(policy="seen").json()["steered"]
+    seen = operator.played(policy="seen")["steered"]
     assert not any(token["steered"] for token in seen["tokens"])
     assert seen["rows_verified"] == 0
     assert seen["text"] == PLAIN
@@ -69,11 +70,10 @@ def test_media_reach_the_model_as_data_urls(rig: ConsoleRig, operator: Operator)
         {"kind": "audio", "url": data_url(wav(), "audio/wav")},
         {"kind": "video", "url": data_url(mp4(), "video/mp4")},
     ]
-    found = operator.play(media=media)
-    assert found.status_code == 200
-    assert found.json()["steered"]["modality"] == found.json()["plain"]["modality"] == "mixed"
+    found = operator.played(media=media)
+    assert found["steered"]["modality"] == found["plain"]["modality"] == "mixed"
     broken = [{"kind": "image", "url": "data:image/png;base64,AAAA"}]
-    found = operator.play(media=broken).json()
+    found = operator.played(media=broken)
     assert found["steered"]["code"] == found["plain"]["code"] == "invalid_media"
 
 
@@ -93,6 +93,12 @@ def test_media_reach_the_model_as_data_urls(rig: ConsoleRig, operator: Operator)
         {"media": [{"kind": "image", "url": "http://127.0.0.1/secret"}]},
         {"media": [{"kind": "text", "url": "data:,x"}]},
         {"more": 1},
+        {"turns": {}},
+        {"turns": [1]},
+        {"turns": [{"text": ""}]},
+        {"turns": [{"text": "a", "steered": 1}]},
+        {"turns": [{"text": "a", "media": [{"kind": "image", "url": "file:///etc/passwd"}]}]},
+        {"turns": [{"text": "a"}] * 21},
     ],
 )
 def test_a_trial_that_is_none_is_refused(rig: ConsoleRig, operator: Operator, fields: Any) -> None:
@@ -105,7 +111,7 @@ def test_a_trial_that_is_none_is_refused(rig: ConsoleRig, operator: Operator, fi
 def test_a_strength_out_of_bounds_fails_the_steered_side_alone(
     operator: Operator, strength: Any
 ) -> None:
-    found = operator.play(strength=strength).json()
+    found = operator.played(strength=strength)
     assert found["steered"]["code"] == "invalid_steering"
     assert found["plain"]["text"] == PLAIN
 
@@ -115,23 +121,23 @@ def test_an_engine_that_fails_for_one_side_spares_the_other(
 ) -> None:
     rig.talker.says["steered"] = RuntimeError("secret of the engine")
     answer = operator.play()
-    assert answer.json()["steered"]["code"] == "internal_error"
-    assert answer.json()["plain"]["text"] == PLAIN
+    found = outcome(answer.text)
+    assert found["steered"]["code"] == "internal_error"
+    assert found["plain"]["text"] == PLAIN
     assert "secret" not in answer.text
     assert rig.health.in_flight == 0
 
 
 def test_without_a_policy_of_mode_off_there_is_one_answer(tmp_path: Path) -> None:
-    found = Operator(ConsoleRig(tmp_path, off=False)).play().json()
+    found = Operator(ConsoleRig(tmp_path, off=False)).played()
     assert found["plain"] is None
     assert found["steered"]["text"] == REFUSAL
 
 
 def test_policies_that_no_caller_may_name_can_be_tried(tmp_path: Path) -> None:
     rules = {"weak": {"mode": "enforce", "bundle": "static", "floor": 0.0, "selectable": False}}
-    assert (
-        "error" not in Operator(ConsoleRig(tmp_path, rules)).play(policy="weak").json()["steered"]
-    )
+    found = Operator(ConsoleRig(tmp_path, rules)).played(policy="weak")
+    assert "error" not in found["steered"]
 
 
 def test_a_server_that_drains_plays_no_more(rig: ConsoleRig, operator: Operator) -> None:
@@ -142,7 +148,7 @@ def test_a_server_that_drains_plays_no_more(rig: ConsoleRig, operator: Operator)
 
 @pytest.mark.parametrize("switch", ["everyone", "nobody"])
 def test_the_operator_is_shown_the_risk_along_the_prompt(tmp_path: Path, switch: str) -> None:
-    found = Operator(gated_console(tmp_path, report_to=switch)).play(policy="gated").json()
+    found = Operator(gated_console(tmp_path, report_to=switch)).played(policy="gated")
     gate = found["steered"]["gate"]
     assert (gate["position"], gate["modality"]) == (6, "image")
     assert len(gate["token_risks"]["risks"]) == len(SCORES)
@@ -150,4 +156,37 @@ def test_the_operator_is_shown_the_risk_along_the_prompt(tmp_path: Path, switch:
 
 
 def test_a_bundle_without_a_gate_has_nothing_to_show(operator: Operator) -> None:
-    assert operator.play().json()["steered"]["gate"] is None
+    assert operator.played()["steered"]["gate"] is None
+
+
+def test_answers_come_a_piece_at_a_time(operator: Operator) -> None:
+    answer = operator.play()
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    found = outcome(answer.text)
+    for side, text in (("steered", REFUSAL), ("plain", PLAIN)):
+        assert len(found["pieces"][side]) > 5
+        assert "".join(found["pieces"][side]) == text == found[side]["text"]
+    assert found["version"] == operator.rig.store.current.version
+
+
+def test_a_conversation_goes_on_with_each_sides_own_answers(
+    rig: ConsoleRig, operator: Operator
+) -> None:
+    picture = {"kind": "image", "url": data_url(png(), "image/png")}
+    turns = [
+        {"text": "First?", "media": [picture], "steered": "No.", "plain": "Yes."},
+        {"text": "Second?", "steered": None, "plain": "Sure."},
+    ]
+    found = operator.played(turns=turns, text="Third?")
+    assert found["steered"]["modality"] == found["plain"]["modality"] == "image"
+    said = dict(rig.talker.heard)
+    roles = {side: [message["role"] for message in messages] for side, messages in said.items()}
+    assert roles[True] == ["user", "assistant", "user"]
+    assert roles[False] == ["user", "assistant", "user", "assistant", "user"]
+    assert said[True][1]["content"] == "No."
+    assert [said[False][place]["content"] for place in (1, 3)] == ["Yes.", "Sure."]
+
+
+def test_a_lease_ends_with_the_answer(rig: ConsoleRig, operator: Operator) -> None:
+    operator.played()
+    assert rig.health.in_flight == 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from refusal_server.access.key_file import load_keyring, new_key
 from refusal_server.run.cli import main
 from refusal_server.run.commands import COMMANDS
-from refusal_server.settings import load_settings
+from refusal_server.settings import Settings, load_settings
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -106,3 +110,72 @@ def test_a_folder_to_start_with_is_sound_and_replaces_nothing(
     assert main(["policy", "init", str(folder)]) == 2
     assert "server.yaml already" in capsys.readouterr().err
     assert not (folder / "policy.yaml").exists()
+
+
+def test_a_check_can_be_read_by_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("default: a\npolicies:\n  a: {mode: 'off'}\n")
+    assert main(["policy", "check", "--json", str(path)]) == 0
+    found = json.loads(said(capsys))
+    assert (found["ok"], found["policies"], found["bundles"]) == (True, ["a"], [])
+    path.write_text("default: a\npolicies:\n  a: {mode: of}\n")
+    assert main(["policy", "check", "--json", str(path)]) == 2
+    found = json.loads(said(capsys))
+    assert not found["ok"]
+    assert [problem["line"] for problem in found["problems"]] == [3]
+
+
+def test_every_setting_is_described() -> None:
+    sections = [Settings, *(s for s in _sections(Settings))]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            described = field.description or field.annotation in sections
+            assert described, f"{section.__name__}.{name}"
+
+
+def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield field.annotation
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_in_which_every_option_is_told(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.suppress(SystemExit):
+        assert main([command, "--help"]) == 0
+    text = said(capsys)
+    assert text.startswith(f"usage: refusal-server {command}")
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "offered"),
+    [
+        ("refusal-server po", 1, "policy"),
+        ("refusal-server policy ch", 2, "check"),
+        ("refusal-server --policy-f", 1, "--policy-file"),
+        ("refusal-server --port 1 --drain", 3, "--drain-seconds"),
+    ],
+)
+def test_bash_completes_commands_and_options(
+    line: str, place: int, offered: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    words = " ".join(f"'{word}'" for word in line.split())
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={place}; _refusal_server; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(
+        ["bash", "-c", f"{said(capsys)}\n{ask}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [offered]
+
+
+def test_other_shells_have_scripts_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "zsh"]) == 0
+    assert "bashcompinit" in said(capsys)
+    assert main(["completion", "fish"]) == 0
+    text = said(capsys)
+    assert "complete -c refusal-server -l policy-file" in text
+    assert all(name in text for name in COMMANDS)

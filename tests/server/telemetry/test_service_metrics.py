@@ -142,7 +142,7 @@ def test_openmetrics_has_exemplars_that_name_the_request(tmp_path: Path) -> None
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     examples = {
         family.name: sample.exemplar.labels
-        for family in text_string_to_metric_families(answer.text)
+        for family in text_string_to_metric_families(answer.text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar
     }

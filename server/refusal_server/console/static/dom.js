@@ -63,16 +63,34 @@ export function leave() {
   return new Promise(() => {});
 }
 
-export async function call(path, { method = "GET", body = null, version = null } = {}) {
+async function send(path, { method = "GET", body = null, version = null } = {}) {
   const headers = {};
   if (method !== "GET") headers["x-csrf-token"] = token;
   if (body !== null) headers["content-type"] = "application/json";
   if (version !== null) headers["if-match"] = `"${version}"`;
   const sent = body === null ? undefined : JSON.stringify(body);
   const answer = await fetch(`/console/${path}`, { method, headers, body: sent });
-  if (answer.status === 204) return null;
-  const content = await answer.json();
-  if (answer.ok) return content;
+  if (answer.ok) return answer;
   if (answer.status === 401) return leave();
-  throw new Refused(answer.status, content.error.code, content.error.message);
+  const { error } = await answer.json();
+  throw new Refused(answer.status, error.code, error.message);
+}
+
+export async function call(path, options = {}) {
+  const answer = await send(path, options);
+  return answer.status === 204 ? null : answer.json();
+}
+
+// The lines of JSON of an answer, each as soon as it has come.
+export async function* lines(path, body) {
+  const answer = await send(path, { method: "POST", body });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) yield JSON.parse(part);
+  }
 }

@@ -1,10 +1,12 @@
-// One message with and without steering, side by side, with the coefficient of every token.
+// A conversation with and without steering, side by side, as it is said, with the coefficient of every token.
 
-import { byId, call, el, number } from "./dom.js";
+import { byId, el, lines, number } from "./dom.js";
 import { tokenBar } from "./pictures.js";
 import { promptRisks } from "./risks.js";
 
+const TITLES = { steered: "Steered", plain: "Plain" };
 let policies = [];
+let turns = [];
 
 export function offer(found) {
   const chosen = byId("with").value;
@@ -29,13 +31,22 @@ const asDataUrl = (file) => new Promise((resolve, reject) => {
   reader.readAsDataURL(file);
 });
 
-function chosenFiles() {
-  const inputs = [...document.querySelectorAll("#trial input[type=file]")];
-  return inputs.flatMap((input) => [...input.files].map((file) => ({ kind: input.dataset.kind, file })));
-}
+const inputs = () => [...document.querySelectorAll("#trial input[type=file]")];
+
+const chosenFiles = () =>
+  inputs().flatMap((input) => [...input.files].map((file) => ({ kind: input.dataset.kind, file })));
 
 const media = (files) =>
   Promise.all(files.map(async ({ kind, file }) => ({ kind, url: await asDataUrl(file) })));
+
+// What was chosen can be seen and heard before it is sent, and in the conversation afterwards.
+function player({ kind, file }) {
+  const src = URL.createObjectURL(file), label = `${kind}: ${file.name}`;
+  if (kind === "image") return el("img", { src, alt: label, class: "medium" });
+  return el(kind, { src, controls: "", preload: "metadata", "aria-label": label, class: "medium" });
+}
+
+const players = (files) => el("div", { class: "media" }, ...files.map(player));
 
 function bars({ tokens, mode }) {
   const most = Math.max(...tokens.map(({ coefficient }) => Math.abs(coefficient)), 1e-9);
@@ -63,19 +74,54 @@ function measured(side) {
   ];
 }
 
-function answer(title, side) {
-  const badge = side.error !== undefined
-    ? el("span", { class: "badge bad" }, side.code)
-    : el("span", { class: side.refused ? "badge refused" : "badge" },
-      side.refused ? "refuses" : "answers");
-  const content = side.error !== undefined
-    ? [el("p", { class: "problem" }, side.error)]
-    : [el("p", { class: "answer" }, side.text || "(nothing)"),
-      ...(side.tokens.length ? measured(side) : [])];
-  return el("article", { class: "card", "aria-label": title },
-    el("header", {}, el("h3", {}, title),
-      el("span", { class: "hint" }, `${side.policy} (${side.mode})`), badge),
-    ...content);
+function card(side) {
+  const badge = el("span", { class: "badge" }, "answering"), text = el("p", { class: "answer" });
+  const about = el("span", { class: "hint" }), more = el("div");
+  const node = el("article", { class: "card", "aria-label": TITLES[side], "aria-busy": "true" },
+    el("header", {}, el("h3", {}, TITLES[side]), about, badge), text, more);
+  const end = (answer) => {
+    node.removeAttribute("aria-busy");
+    about.textContent = `${answer.policy} (${answer.mode})`;
+    if (answer.error !== undefined) {
+      badge.className = "badge bad";
+      badge.textContent = answer.code;
+      more.append(el("p", { class: "problem" }, answer.error));
+      return;
+    }
+    badge.className = answer.refused ? "badge refused" : "badge";
+    badge.textContent = answer.refused ? "refuses" : "answers";
+    text.textContent = answer.text || "(nothing)";
+    if (answer.tokens.length) more.append(...measured(answer));
+  };
+  return { node, piece: (said) => text.append(said), end };
+}
+
+const nothingPlain = () => el("p", { class: "card hint" },
+  "There is no plain answer to compare with: the policy file has no policy of mode off.");
+
+function open(text, files) {
+  const along = el("div"), answers = el("div", { class: "answers" });
+  const node = el("section", { class: "turn", "aria-label": `Turn ${turns.length + 1}` },
+    el("div", { class: "card" }, el("p", { class: "answer" }, text), files.length ? players(files) : null),
+    along, answers);
+  byId("conversation").append(node);
+  return { along, answers };
+}
+
+async function hear(body, files, place) {
+  const cards = {}, answers = {};
+  for await (const line of lines("data/playground", body)) {
+    if (line.sides) {
+      for (const side of line.sides) cards[side] = card(side);
+      place.answers.append(...Object.values(cards).map(({ node }) => node));
+      if (!cards.plain) place.answers.append(nothingPlain());
+    } else if (line.answer) {
+      cards[line.side].end(line.answer);
+      answers[line.side] = line.answer;
+      if (line.side === "steered" && line.answer.gate) place.along.replaceChildren(promptRisks(line.answer.gate, files));
+    } else cards[line.side].piece(line.text);
+  }
+  return answers;
 }
 
 async function play(event) {
@@ -84,33 +130,41 @@ async function play(event) {
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", true);
   status.textContent = "Answering…";
+  const text = byId("message").value, files = chosenFiles(), place = open(text, files);
   try {
-    const strength = byId("strength").value, files = chosenFiles();
-    const found = await call("data/playground", { method: "POST", body: {
-      text: byId("message").value,
-      media: await media(files),
+    const strength = byId("strength").value, sent = await media(files);
+    const answers = await hear({
+      text, media: sent, turns,
       policy: byId("with").value,
       strength: strength === "" ? null : Number(strength),
       max_tokens: Number(byId("tokens").value),
-    } });
-    const plain = found.plain === null
-      ? el("p", { class: "card hint" }, "There is no plain answer to compare with: the policy file "
-        + "has no policy of mode off.")
-      : answer("Plain", found.plain);
-    const read = found.steered.gate ? [promptRisks(found.steered.gate, files)] : [];
-    byId("along").replaceChildren(...read);
-    byId("answers").replaceChildren(answer("Steered", found.steered), plain);
+    }, files, place);
+    const said = (answer) => answer?.text ?? null;
+    turns.push({ text, media: sent, steered: said(answers.steered), plain: said(answers.plain) });
+    byId("message").value = "";
+    for (const input of inputs()) input.value = "";
+    byId("chosen").replaceChildren();
     status.textContent = "Done.";
   } catch (error) {
     status.textContent = "";
-    byId("along").replaceChildren();
-    byId("answers").replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
+    place.answers.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   } finally {
     button.setAttribute("aria-disabled", false);
   }
 }
 
+function forget() {
+  turns = [];
+  byId("conversation").replaceChildren();
+  byId("playing").textContent = "";
+  byId("message").focus();
+}
+
 export function offerTrials() {
   byId("with").addEventListener("change", bounds);
   byId("trial").addEventListener("submit", play);
+  byId("fresh").addEventListener("click", forget);
+  for (const input of inputs()) {
+    input.addEventListener("change", () => byId("chosen").replaceChildren(...chosenFiles().map(player)));
+  }
 }

@@ -18,6 +18,7 @@ function clear() {
   byId("verdict").replaceChildren();
   byId("problems").replaceChildren();
   byId("diff").hidden = true;
+  byId("weaker").hidden = true;
 }
 
 function inForce(found) {
@@ -27,7 +28,29 @@ function inForce(found) {
   byId("history").textContent = found.history.length
     ? `before: ${found.history.join(", ")}` : "no earlier version is kept";
   for (const listener of listeners) listener(found);
+  noteUnsaved();
 }
+
+const unsaved = () => loaded !== null && source.value !== loaded.source;
+
+function noteUnsaved() {
+  byId("unsaved").hidden = !unsaved();
+}
+
+// Resolves to whether the operator wants it; Escape and the other button mean no.
+function ask(title, yes, ...content) {
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").replaceChildren(...content);
+  byId("confirm-yes").textContent = yes;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+const code = (text) => el("code", {}, text);
 
 function goTo(line) {
   const lines = source.value.split("\n");
@@ -67,11 +90,25 @@ async function check() {
       + (bundles ? `, with ${found.bundles_added.length} bundles more and `
         + `${found.bundles_removed.length} fewer.` : ", with the same bundles."));
   }
-  return wrong === 0;
+  showWeaker(found.weakens);
+  return found;
+}
+
+function showWeaker(weakens) {
+  byId("weaker").hidden = weakens.length === 0;
+  byId("weaker").replaceChildren("This may refuse less:",
+    el("ul", {}, ...weakens.map((sentence) => el("li", {}, sentence))));
 }
 
 async function apply() {
-  if (!(await check())) return;
+  const found = await check();
+  if (found.problems.length) return;
+  const weaker = found.weakens.length
+    ? [el("p", { class: "problem" }, "This may refuse less:"),
+      el("ul", {}, ...found.weakens.map((sentence) => el("li", {}, sentence)))]
+    : [el("p", {}, "Nothing in it is known to refuse less.")];
+  if (!(await ask("Apply this policy?", "Apply", el("p", {}, "Every rank goes from ", code(found.replaces), " to ",
+    code(found.version), ". The version that is left is kept, and Roll back returns to it."), ...weaker))) return;
   say("hint", "Waiting for every rank…");
   try {
     const body = { text: source.value };
@@ -81,7 +118,9 @@ async function apply() {
     throw error;
   }
   clear();
-  say("good-news", `Version ${loaded.version} is in force on every rank.`);
+  const left = loaded.history[0];
+  say("good-news", `Version ${loaded.version} is in force on every rank.`
+    + (left ? ` Roll back returns to ${left}.` : ""));
 }
 
 async function stale() {
@@ -91,28 +130,29 @@ async function stale() {
     + "Below is what your text would change now. Apply again to do so, or load what is in force.");
   const found = await call("data/policy/check", { method: "POST", body: { text: source.value } });
   showDiff(found.diff);
+  showWeaker(found.weakens);
 }
 
 async function load() {
+  if (unsaved() && !(await ask("Throw your text away?", "Throw away",
+    el("p", {}, "It was not applied. What is in force takes its place.")))) return;
   clear();
   inForce(await call("data/policy"));
   source.value = loaded.source;
-}
-
-function askRollback() {
-  if (working || loaded === null || loaded.history.length === 0) return;
-  byId("confirm-from").textContent = loaded.version;
-  byId("confirm-to").textContent = loaded.history[0];
-  const dialog = byId("confirm");
-  dialog.returnValue = "no";
-  dialog.showModal();
+  noteUnsaved();
 }
 
 async function rollBack() {
+  if (loaded.history.length === 0) return;
+  const text = [el("p", {}, "Every rank returns from ", code(loaded.version), " to ", code(loaded.history[0]),
+    ", and the policy file with it.")];
+  if (unsaved()) text.push(el("p", { class: "problem" }, "The text below was not applied, and is lost."));
+  if (!(await ask("Roll back the policy?", "Roll back", ...text))) return;
   clear();
   const version = loaded.version;
   inForce(await call("data/policy/rollback", { method: "POST", version }));
   source.value = loaded.source;
+  noteUnsaved();
   say("good-news", `Rolled back: version ${loaded.version} is in force on every rank.`);
 }
 
@@ -152,9 +192,10 @@ export async function edit() {
   byId("check").addEventListener("click", () => busy(check));
   byId("apply").addEventListener("click", () => busy(apply));
   byId("reload").addEventListener("click", () => busy(load));
-  byId("rollback").addEventListener("click", askRollback);
-  byId("confirm").addEventListener("close", () => {
-    if (byId("confirm").returnValue === "yes") busy(rollBack);
+  byId("rollback").addEventListener("click", () => busy(rollBack));
+  source.addEventListener("input", noteUnsaved);
+  addEventListener("beforeunload", (event) => {
+    if (unsaved()) event.preventDefault();
   });
   await busy(load);
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from refusal_server.run.commands import doctor, fleet, keys, policy
+from refusal_server.run.commands import completion, doctor, fleet, keys, policy
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "completion": completion.run,
     "doctor": doctor.run,
     "fleet": fleet.run,
     "keys": keys.run,

@@ -11,12 +11,22 @@ from dataclasses import asdict
 
 from refusal_server.run.checkup import Finding, examine
 
+_HELP = """\
+usage: refusal-server doctor [--json] [OPTIONS of the server]
+
+Says what would keep a server with these options from starting, and what to do: a line for each
+check, or with --json a list. Exit status 1 when something has failed, 2 for a mistake in options.
+"""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Print a line per finding, or with ``--json`` a list; 1 when something has failed.
 
     All other arguments are the server's own.
     """
+    if {"-h", "--help"} & {*arguments}:
+        sys.stdout.write(_HELP)
+        return 0
     as_json = "--json" in arguments
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     logging.disable(logging.WARNING)

@@ -47,16 +47,21 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("refusal-server policy")
     actions = parser.add_subparsers(dest="action", required=True)
     init = actions.add_parser("init", help="write server.yaml, policy.yaml and a folder of bundles")
-    init.add_argument("folder", type=Path)
+    init.add_argument("folder", type=Path, help="where they are written; it may exist")
     init.add_argument("--model", default="MODEL", help="folder or hub name of the model to serve")
     actions.add_parser("schema", help="print the JSON schema of a policy file")
     check = actions.add_parser("check", help="check a policy file and its bundles")
-    check.add_argument("file", type=Path)
+    check.add_argument("file", type=Path, help="the policy file")
+    check.add_argument("--json", action="store_true", help="as a JSON object")
     found = parser.parse_args(arguments)
     if found.action == "schema":
         sys.stdout.write(json.dumps(policy_schema(), indent=2) + "\n")
         return 0
-    return _init(found.folder, found.model) if found.action == "init" else _check(found.file)
+    return (
+        _init(found.folder, found.model)
+        if found.action == "init"
+        else _check(found.file, found.json)
+    )
 
 
 def _init(folder: Path, model: str) -> int:
@@ -74,13 +79,27 @@ def _init(folder: Path, model: str) -> int:
     return 0
 
 
-def _check(path: Path) -> int:
+def _check(path: Path, as_json: bool) -> int:
     try:
         policies = load_policy_set(path)
     except FileError as error:
+        if as_json:
+            problems = [{"line": one.line, "message": one.message} for one in error.problems]
+            sys.stdout.write(json.dumps({"ok": False, "problems": problems}, indent=2) + "\n")
+            return _INVALID
         for problem in error.problems:
             sys.stdout.write(" ".join(str(problem).split()) + "\n")
         return _INVALID
+    if as_json:
+        facts = {
+            "ok": True,
+            "version": policies.version,
+            "default": policies.default,
+            "policies": sorted(policies.policies),
+            "bundles": [bundle.digest for bundle in policies.bundles],
+        }
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return 0
     sys.stdout.write(
         f"ok: version {policies.version}, {len(policies.policies)} policies, "
         f"{len(policies.bundles)} bundles, default {policies.default}\n"
