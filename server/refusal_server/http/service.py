@@ -58,6 +58,7 @@ class Service:
     recent: Recent
     events: EventSink
     roll: Roll | None = None
+    operator: str | None = None
 
     @property
     def editor(self) -> PolicyStore:

@@ -92,6 +92,7 @@ async def assemble(
         recent=telemetry.recent,
         events=telemetry.events,
         roll=roll,
+        operator=gateway.operator,
     )
 
 
