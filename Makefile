@@ -105,6 +105,15 @@ bench: install-dev ## Measure what steering costs
 	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.checks $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.host $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.operator $(call or_else,read the error above)
+
+.PHONY: gpu-check
+gpu-check: install-dev ## The operator's table, the laws and the overhead on this machine's NVIDIA GPU
+	@mkdir -p build/gpu
+	@$(BIN)/python -m tests.bench.operator --device cuda --out build/gpu/operator.md \
+		$(call or_else,without a GPU nothing was run; else read the lines above)
+	@$(BIN)/python -m tests.gpu.laws_on_gpu build/gpu --part laws overhead --seconds 3600 \
+		$(call or_else,read the lines above; build/gpu/gpu.json holds what was judged)
 
 .PHONY: attack
 attack: install-dev ## Attack a server of the demo model and print what became of it

@@ -64,6 +64,7 @@ class Service:
     denied: RecentDenials
     events: EventSink
     roll: Roll | None = None
+    operator: str | None = None
 
     @property
     def editor(self) -> PolicyStore:

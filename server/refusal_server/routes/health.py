@@ -37,12 +37,17 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.api_route("/version", methods=["GET", "HEAD"])
 async def version(request: Request) -> dict[str, Any]:
-    """The versions of everything that decides an answer."""
+    """The versions of everything that decides an answer.
+
+    ``operator`` is the form of the steering operator; of several API processes, the one that loads
+    bundles has asked the ranks for it.
+    """
     service: Service = request.app.state.service
     policies = service.policies.current
     return {
         "refusal_server": __version__,
         "vllm": service.vllm_version,
+        "operator": service.operator,
         "policy_version": policies.version,
         "default_policy": policies.default,
         "bundles": {

@@ -99,6 +99,7 @@ async def assemble(
         denied=telemetry.events,
         events=telemetry.events,
         roll=roll,
+        operator=gateway.operator,
     )
 
 

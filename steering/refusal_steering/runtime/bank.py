@@ -15,7 +15,8 @@ from refusal_steering.errors import BundleError
 from refusal_steering.terms import MEDIA, MOST_COUNTED
 
 # Columns of ``scalars``.
-OUTPUT_BIAS, FLOOR, CEILING = range(3)
+OUTPUT_BIAS, FLOOR, CEILING, USED_UNITS = range(4)
+SCALARS = 4
 # Columns of ``state``.
 COEFFICIENT, RISK, ROWS, DOSE = range(4)
 STATE_COLUMNS = 4
@@ -35,7 +36,7 @@ class LayerBank:
 
     ``weight`` [bundle_slots * (1 + units), H] holds per bundle slot the risk probe first, then the
     hidden units; ``bias`` [bundle_slots * 125, 1 + units] the same per bundle slot and mix of
-    media; ``output`` [bundle_slots, units]; ``scalars`` [bundle_slots, 3]; ``direction``
+    media; ``output`` [bundle_slots, units]; ``scalars`` [bundle_slots, 4]; ``direction``
     [bundle_slots, H]. With ``balls`` there is room for those that bound coefficients: ``ball``
     [bundle_slots * 13, H] holds centre and offsets, ``radius`` [bundle_slots] is infinite without
     one. ``states`` [request_slots, places, 4], which all layers share, is what the device writes
@@ -60,7 +61,7 @@ class LayerBank:
         self.weight = zeros(bundle_slots * (1 + units), hidden_size)
         self.bias = zeros(bundle_slots * MEDIA_MIXES, 1 + units)
         self.output = zeros(bundle_slots, units)
-        self.scalars = zeros(bundle_slots, 3)
+        self.scalars = zeros(bundle_slots, SCALARS)
         self.direction = zeros(bundle_slots, hidden_size)
         self.ball = zeros(bundle_slots * BALL_ROWS, hidden_size) if balls else None
         self.radius = zeros(bundle_slots).fill_(torch.inf) if balls else None
@@ -92,8 +93,9 @@ class LayerBank:
         self.bias[_part(bundle_slot, MEDIA_MIXES), : 1 + units].copy_(_biases(layer))
         self.output[bundle_slot, :units].copy_(layer.output_weight)
         self.scalars[bundle_slot].copy_(
-            torch.tensor([layer.output_bias, layer.floor, layer.ceiling])
+            torch.tensor([layer.output_bias, layer.floor, layer.ceiling, 0.0])
         )
+        self.scalars[bundle_slot, USED_UNITS] = units
         self.direction[bundle_slot].copy_(layer.direction)
         if layer.ball is not None:
             if self.ball is None or self.radius is None:

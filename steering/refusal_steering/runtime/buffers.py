@@ -2,7 +2,8 @@
 
 Steps of up to ``graph_rows`` rows may be replayed from a captured graph, which reads the padded
 entries at their fixed address. Larger steps, and every step on a device without graphs, run
-the operator's Python, which takes the compact :class:`LiveRows` instead.
+the operator's Python, which takes the compact :class:`LiveRows` instead; its form in Triton takes
+entries of the steered rows alone.
 """
 
 from __future__ import annotations
@@ -68,21 +69,24 @@ class StepBuffers:
     ``entries`` [R, 8] int32 say by token row what steers it; rows of zeros are not steered.
     ``reported`` [n] or [2n] int64 are the request slots whose state is read after the step: those
     that hold coefficients, then the owners where they are others. ``gated`` are the bundle slots
-    whose coefficients a gate opens.
+    whose coefficients a gate opens. ``fused`` says that the operator's form is Triton's: the steps
+    that no graph replays then have ``compact`` entries [n, 8] instead of live rows.
     """
 
-    def __init__(self, graph_rows: int, device: torch.device):
+    def __init__(self, graph_rows: int, device: torch.device, *, fused: bool = False):
         self.graph_rows = graph_rows
+        self.fused = fused
         self.device = device
         self.entries = torch.zeros(max(graph_rows, 1), COLUMNS, dtype=torch.int32, device=device)
         self.gated: set[int] = set()
         self.live: LiveRows | None = None
+        self.compact: Tensor | None = None
         self.reported: Tensor | None = None
         self._filled = 0
 
     def clear(self) -> None:
         """Steer nothing: for idle steps and for the engine's own dummy batches."""
-        self.live = self.reported = None
+        self.live = self.compact = self.reported = None
         if self._filled:
             self.entries[: self._filled].zero_()
             self._filled = 0
@@ -96,15 +100,24 @@ class StepBuffers:
         if not len(plan.rows):
             return send(along, self.device) if along else []
         captured = plan.tokens <= self.graph_rows
-        parts = [_entries(plan)] if captured else _live_parts(plan.rows)
+        parts = self._parts(plan, captured)
         moved = send([_reported(plan.reports), *parts, *along], self.device)
         self.reported = moved[0]
         if captured:
             self.entries[: plan.tokens].copy_(moved[1], non_blocking=True)
             self._filled = plan.tokens
+        elif self.fused:
+            self.compact = moved[1]
         else:
             self.live = self._live(plan, moved[1 : 1 + len(parts)])
         return moved[1 + len(parts) :]
+
+    def _parts(self, plan: StepPlan, captured: bool) -> list[Array]:
+        if captured:
+            entries = np.zeros((plan.tokens, COLUMNS), np.int32)
+            entries[plan.rows.at] = _entries(plan.rows)
+            return [entries]
+        return [_entries(plan.rows)] if self.fused else _live_parts(plan.rows)
 
     def _live(self, plan: StepPlan, parts: Sequence[Tensor]) -> LiveRows:
         index, request_slot, owner, bundle_slot, strength, *earning = parts
@@ -140,14 +153,14 @@ def _reported(reports: Reports) -> Ints:
     return np.concatenate((reports.request_slot, reports.owner))
 
 
-def _entries(plan: StepPlan) -> NDArray[np.int32]:
-    """The rows of a step, each at its token's place."""
-    rows, entries = plan.rows, np.zeros((plan.tokens, COLUMNS), np.int32)
-    integers = (rows.at, rows.request_slot, rows.owner, rows.bundle_slot, rows.variant)
-    entries[rows.at, :COMPUTES] = np.stack(integers, axis=1)
-    entries[rows.at, COMPUTES] = rows.computes
+def _entries(rows: SteeredRows) -> NDArray[np.int32]:
+    """One entry for each row."""
+    entries = np.empty((len(rows), COLUMNS), np.int32)
+    entries[:, AT], entries[:, REQUEST_SLOT] = rows.at, rows.request_slot
+    entries[:, OWNER], entries[:, BUNDLE_SLOT] = rows.owner, rows.bundle_slot
+    entries[:, VARIANT], entries[:, COMPUTES] = rows.variant, rows.computes
     numbers = entries.view(np.float32)
-    numbers[rows.at, STRENGTH], numbers[rows.at, MAX_DOSE] = rows.strength, rows.max_dose
+    numbers[:, STRENGTH], numbers[:, MAX_DOSE] = rows.strength, rows.max_dose
     return entries
 
 

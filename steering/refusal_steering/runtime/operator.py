@@ -67,12 +67,19 @@ def _steer(
     engine: int,
 ) -> None:
     buffers, count = _ENGINES[engine], hidden.shape[0]
-    if count > buffers.graph_rows and buffers.live is None:
+    captured = count <= buffers.graph_rows
+    if not captured and buffers.live is None and buffers.compact is None:
         return
     bank = (weight, bias, output, scalars, direction)
     tables = Tables(states.select(1, place), *bank, gate, floor, ball, radius)
     rows = Rows(hidden, residual)
-    if count <= buffers.graph_rows:
+    if buffers.fused:
+        from refusal_steering.runtime.forms import fused
+
+        steered = entries[:count] if captured else buffers.compact
+        assert steered is not None
+        fused.steer(rows, tables, steered)
+    elif captured:
         padded.steer(rows, tables, entries[:count])
     elif buffers.live is not None:
         live.steer(rows, tables, buffers.live)

@@ -23,6 +23,7 @@ from refusal_steering.runtime import operator
 from refusal_steering.runtime.bank import ROWS, LayerBank, state_table
 from refusal_steering.runtime.blend import LogitsBlend, Project
 from refusal_steering.runtime.buffers import StepBuffers
+from refusal_steering.runtime.forms.choice import PLAIN, Form
 from refusal_steering.runtime.gate.bank import GateBank, GateSizes
 from refusal_steering.runtime.gate.reader import PromptReader
 from refusal_steering.runtime.layers import attach
@@ -60,7 +61,8 @@ class ResidualSteering:
     """Steers decoder layers of one worker, and reads prompts for its gates.
 
     ``layers`` are those that are steered or read, by index; ``read_only`` are
-    those that are not steered. ``reader`` is ``None`` in an engine that reads no prompts.
+    those that are not steered. ``reader`` is ``None`` in an engine that reads no prompts; ``form``
+    is the operator's.
     """
 
     def __init__(
@@ -73,13 +75,15 @@ class ResidualSteering:
         device: torch.device,
         project: Project | None = None,
         read_only: Collection[int] = (),
+        form: Form = PLAIN,
     ):
         self._sizes = (hidden_size, num_layers)
+        self.form = form
         self._request_slots = RequestSlots(capacity.requests, capacity.tokens)
         self._bundle_slots: list[str | None] = [""] + [None] * capacity.bundle_slots
         # Of each bundle slot: which of the engine's layers its bundle steers.
         self._bundle_slot_layers: dict[int, tuple[int, ...]] = {}
-        self._buffers = StepBuffers(capacity.graph_rows, device)
+        self._buffers = StepBuffers(capacity.graph_rows, device, fused=form.fused)
         steered = sorted(set(layers) - set(read_only))
         # The last place counts blended rows of logits.
         self._states = state_table(self._request_slots.state_rows, len(steered) + 1, device)
@@ -266,7 +270,7 @@ class ResidualSteering:
             return None
         rows = self._request_slots.state_rows
         bank = GateBank(capacity.gate, len(self._bundle_slots), hidden_size, rows, device)
-        return PromptReader(bank, capacity.graph_rows, partial(put, device))
+        return PromptReader(bank, capacity.graph_rows, partial(put, device), fused=self.form.fused)
 
     def _check(self, bundle: SteeringBundle) -> None:
         bundle.check_model(*self._sizes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 DISABLE = "REFUSAL_STEERING_DISABLE"
+OPERATOR = "REFUSAL_STEERING_OPERATOR"
+"""The form of the operator: ``auto`` (the default), ``torch`` or ``triton``."""
 
 
 def register() -> None:

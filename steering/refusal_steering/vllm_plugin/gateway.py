@@ -88,13 +88,17 @@ def steering_context(directive: Directive | None) -> Iterator[SteeringContext]:
 
 
 class SteeringGateway:
-    """Guards one ``AsyncLLM``; make it once, before the first request."""
+    """Guards one ``AsyncLLM``; make it once, before the first request.
+
+    ``operator`` is the form of the operator on all ranks, once they have acknowledged a policy.
+    """
 
     def __init__(self, engine_client: EngineClient) -> None:
         self._engine = engine_client
         self._generate = engine_client.generate
         self._live: dict[str, SteeringContext | None] = {}
         self._epoch = ReadingEpoch()
+        self.operator: str | None = None
         self._prompts = PromptReadings()
         self._processor = engine_client.output_processor
         self._process_outputs = self._processor.process_outputs
@@ -204,6 +208,12 @@ class SteeringGateway:
             all(answer["policy_version"] == policy_version for answer in answers),
             "acknowledge the policy",
         )
+        # Forms round differently: ranks that hold the same stream must add the same to it.
+        forms = {answer.get("operator") for answer in answers}
+        _require(
+            len(forms) == 1, f"use one form of the operator (found: {sorted(map(str, forms))})"
+        )
+        self.operator = forms.pop()
 
     async def _ask(self, method: str, *args: object) -> list[RankAnswer]:
         answers = await self._engine.collective_rpc(method, args=args)

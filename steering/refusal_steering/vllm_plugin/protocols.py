@@ -23,6 +23,7 @@ class RankAnswer(TypedDict):
     layers: NotRequired[list[int]]
     bundles: NotRequired[list[str]]
     policy_version: NotRequired[str | None]
+    operator: NotRequired[str]
 
 
 class SamplingParams(Protocol):

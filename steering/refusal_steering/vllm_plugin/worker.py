@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 from safetensors.torch import load, save
+from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.worker.gpu_worker import Worker
 
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import SteeringError, UnsupportedEngineError
 from refusal_steering.runtime.blend import Project
+from refusal_steering.runtime.forms.choice import AUTO, Form, choose
+from refusal_steering.runtime.forms.trial import TrialSizes, problem_of_triton
 from refusal_steering.runtime.gate.bank import GateSizes
 from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.runtime.stream import DecoderLayer
-from refusal_steering.vllm_plugin import DISABLE, results
+from refusal_steering.vllm_plugin import DISABLE, OPERATOR, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
 from refusal_steering.vllm_plugin.limits import check_config, check_first
@@ -45,6 +49,9 @@ from refusal_steering.vllm_plugin.runner import (
 )
 from refusal_steering.vllm_plugin.seams import check_engine
 from refusal_steering.vllm_plugin.stream_guard import measured_layers
+
+# Below vLLM's own name, whose messages a worker prints.
+logger = init_logger(f"vllm.{__name__}")
 
 
 class SteeringMixin:
@@ -170,6 +177,7 @@ class SteeringMixin:
             "layers": list(self.steering.layers),
             "bundles": list(self.steering.bundles),
             "policy_version": self.steering.policy_version,
+            "operator": self.steering.form.name,
         }
 
 
@@ -199,15 +207,32 @@ def _attach(worker: SteeringMixin, options: EngineOptions) -> ResidualSteering:
         balls=options.balls,
     )
     steered, read = set(options.layers), set(options.gate_layers)
+    device = torch.device(worker.device or "cpu")
     return ResidualSteering(
         {index: layers[index] for index in sorted(steered | read)},
         hidden_size=text.hidden_size,
         num_layers=text.num_hidden_layers,
         capacity=capacity,
-        device=torch.device(worker.device or "cpu"),
+        device=device,
         project=worker.project,
         read_only=read - steered,
+        form=_form(config, capacity, device),
     )
+
+
+def _form(config: VllmConfig, capacity: Capacity, device: torch.device) -> Form:
+    """The operator's form; tried before anything is compiled, captured or served."""
+    sizes = TrialSizes(
+        config.model_config.hf_text_config.hidden_size,
+        capacity.units,
+        config.model_config.dtype,
+        balls=capacity.balls,
+        gates=capacity.gate,
+    )
+    wish = os.environ.get(OPERATOR, AUTO)
+    form = choose(wish, device, partial(problem_of_triton, sizes, device))
+    logger.info("the steering operator's form is %s: %s", form.name, form.reason)
+    return form
 
 
 def _gate_sizes(options: EngineOptions, requests: int) -> GateSizes | None:

@@ -284,6 +284,7 @@ def test_health_routes_need_no_key_and_tell_versions(server: LiveServer) -> None
     version = httpx2.get(f"{server.url}/version").json()
     assert version["policy_version"] == header(server.chat())["version"]
     assert version["vllm"].startswith("0.")
+    assert version["operator"] == "torch"
     digests = {bundle["digest"] for bundle in version["bundles"].values()}
     assert len(digests) == 3
 

@@ -1,10 +1,15 @@
-"""A step's plan as the tests read it: one object a row."""
+"""A step's plan as the tests read it, one object a row; and the form that they test."""
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
+from refusal_steering.runtime.forms.choice import TORCH, TRITON, Form
 from refusal_steering.runtime.plan import StepPlan
+
+# `test_fused.py` plays the laws of the operators again in a process with Triton's interpreter.
+FORM = Form(TRITON if os.environ.get("TRITON_INTERPRET") == "1" else TORCH, "the test's")
 
 
 class Row(NamedTuple):

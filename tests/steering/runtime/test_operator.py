@@ -24,7 +24,7 @@ from refusal_steering.runtime.bank import (
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.plan import NULL_SLOT, StepPlan
 from refusal_steering.runtime.requests import RequestSlots
-from tests.steering.runtime.steps import reports_of, rows_of
+from tests.steering.runtime.steps import FORM, reports_of, rows_of
 
 SIZE, UNITS, TOKENS = 32, 6, 40
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ def rig(
     bank = LayerBank(5, UNITS, SIZE, state_table(table_rows, 3, CPU), 1, balls=balls)
     for bundle_slot, steering in layers.items():
         bank.load(bundle_slot, steering)
-    buffers = StepBuffers(graph_rows, CPU)
+    buffers = StepBuffers(graph_rows, CPU, fused=FORM.fused)
     return Rig(bank, buffers, operator.register_engine(buffers))
 
 
@@ -153,7 +153,10 @@ def test_both_forms_equal_the_formula(graph_rows: int, dtype: torch.dtype, split
     residual = torch.randn(30, SIZE).to(dtype) if split else None
     before = None if residual is None else residual.clone()
     steered = rig(graph_rows).run(plan, hidden, residual)
-    torch.testing.assert_close(steered, expected(plan, hidden, residual))
+    # Triton's interpreter cuts bfloat16 off where a device rounds it.
+    cut = 3.2e-2 if FORM.fused and dtype == torch.bfloat16 else None
+    wanted = expected(plan, hidden, residual)
+    torch.testing.assert_close(steered, wanted, rtol=cut and 1.6e-2, atol=cut)
     others = [i for i in range(30) if i not in {row.at for row in rows_of(plan)}]
     assert torch.equal(steered[others], hidden[others])
     assert residual is None or torch.equal(residual, before)  # type: ignore[arg-type]

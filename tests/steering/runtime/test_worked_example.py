@@ -19,7 +19,7 @@ from refusal_steering.runtime.buffers import (
 )
 from refusal_steering.runtime.plan import StepPlan
 from refusal_steering.runtime.requests import RequestSlots
-from tests.steering.runtime.steps import reports_of, rows_of
+from tests.steering.runtime.steps import FORM, reports_of, rows_of
 
 SIZE, ROOM = 4, 8
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def test_what_every_row_gets(requests: RequestSlots, step: StepPlan, graph_rows:
     for bundle_slot, coefficient in EARNED.items():
         axis = torch.eye(SIZE)[bundle_slot]
         bank.load(bundle_slot, LayerSteering.static(axis, coefficient))
-    buffers = StepBuffers(graph_rows, CPU)
+    buffers = StepBuffers(graph_rows, CPU, fused=FORM.fused)
     engine = operator.register_engine(buffers)
 
     def run(plan: StepPlan) -> torch.Tensor:

@@ -246,6 +246,17 @@ async def test_every_rank_must_have_the_policy_version() -> None:
         await guarded(lagging).acknowledge("v2", ["d"])
 
 
+async def test_every_rank_must_have_the_same_form_of_the_operator() -> None:
+    answers = [answer(0, operator="triton"), answer(1, operator="triton")]
+    gateway = guarded(FakeEngine(answers=answers))
+    assert gateway.operator is None
+    await gateway.acknowledge("v2", ["d"])
+    assert gateway.operator == "triton"
+    answers[1]["operator"] = "torch"
+    with pytest.raises(SteeringError, match=r"found: torch, triton"):
+        await gateway.acknowledge("v2", ["d"])
+
+
 async def test_an_output_that_cannot_be_traced_to_its_request_is_withheld() -> None:
     engine = FakeEngine([reading(9, 1)])
     guarded(engine)

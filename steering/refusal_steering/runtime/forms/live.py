@@ -36,7 +36,7 @@ def _earned(rows: Rows, tables: Tables, earning: Earning) -> Tensor:
     part = slice(bundle_slot * block, (bundle_slot + 1) * block)
     read = stream(rows, earning.index)
     units = torch.addmm(tables.bias[earning.variant], read, tables.weight[part].T)
-    offset, floor, ceiling = tables.scalars[bundle_slot].unbind()
+    offset, floor, ceiling, _ = tables.scalars[bundle_slot].unbind()
     raw = torch.addmv(offset, units[:, 1:].relu(), tables.output[bundle_slot])
     coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
     if tables.ball is not None and tables.radius is not None:

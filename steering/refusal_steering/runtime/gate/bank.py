@@ -43,6 +43,7 @@ class GateBank:
     ``weight`` [L, 3G, H] and ``bias`` [L, 3G] hold each slot's probes; ``uses`` [G, 2] are the
     factors of maximum and attention, ``shares`` [G, L] of each layer in the mean. ``ramp`` [B, 2]
     is threshold and width. ``floor`` [B] is the least opening: 1 for bundles that nothing gates.
+    ``loaded`` [1] int32 is how many gate slots, from the first on, must be read.
     ``state`` [R, 4 + 2L] is what the device writes, by request slot. ``cells`` [blocks * block
     size + 1, L, G, 3] are the values beside the cache, NaN where nothing was read; the last cell
     takes the writes of rows that have none. It exists as soon as the cache does.
@@ -68,6 +69,7 @@ class GateBank:
         self.shares = zeros(gates, layers)
         self.ramp = zeros(bundle_slots, 2) + 1.0
         self.floor = zeros(bundle_slots) + 1.0
+        self.loaded = torch.zeros(1, dtype=torch.int32, device=device)
         self.state = zeros(state_rows, LAYERS + 2 * layers) + torch.nan
         self.cells: Tensor | None = None
         self.block_size = 0
@@ -115,6 +117,7 @@ class GateBank:
         self._of_bundle[bundle_slot] = (slot, gate)
         self.ramp[bundle_slot] = torch.tensor([gate.threshold, gate.width])
         self.floor[bundle_slot] = 0.0 if gate.opens else 1.0
+        self.loaded.fill_(self.used)
 
     def clear(self, bundle_slot: int) -> None:
         """Forget the gate of a bundle slot; its gate slot is free with its last bundle."""
@@ -124,6 +127,7 @@ class GateBank:
         for slot, digest in enumerate(self._slots):
             if digest and slot not in held:
                 self._slots[slot] = None
+        self.loaded.fill_(self.used)
 
     def forget_blocks(self, blocks: Tensor) -> None:
         """Mark the cells of ``blocks`` [n] int64 as not read."""

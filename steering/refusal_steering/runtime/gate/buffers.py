@@ -74,12 +74,12 @@ class GateBuffers:
     ``rows`` [2, R] int64 is the cell and the position of every row. A lane is a prompt that the
     step completes: ``lanes`` [3, P] int64 is its request slot, bundle slot and gate slot,
     ``counted`` [P, R] bool says which rows are its tokens, ``carry`` [P, 5L + 2] is what was read
-    of it before this step.
+    of it before this step. ``fused`` says that the operator's form is Triton's.
     """
 
-    def __init__(self, graph_rows: int, bank: GateBank, put: Put):
+    def __init__(self, graph_rows: int, bank: GateBank, put: Put, *, fused: bool = False):
         device, layers = bank.device, len(bank.sizes.layers)
-        self.graph_rows = graph_rows
+        self.graph_rows, self.fused = graph_rows, fused
         self.bank = bank
         size = max(graph_rows, 1)
         count = min(bank.sizes.requests, size)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from refusal_steering.runtime.forms.layer import Rows
+from refusal_steering.runtime.gate import padded
 from refusal_steering.runtime.gate.bank import READ, GateBank
 from refusal_steering.runtime.gate.buffers import GateBuffers, LiveStep
-from refusal_steering.runtime.gate.pooling import columns, conclude, merge, pool
+from refusal_steering.runtime.gate.pooling import conclude
 
 # Opaque operators carry tensors and integers only; an engine's Python state is found by number.
 _ENGINES: dict[int, GateBuffers] = {}
@@ -31,35 +33,45 @@ def register_engine(buffers: GateBuffers) -> int:
 
 def _read(hidden: Tensor, residual: Tensor | None, state: Tensor, place: int, engine: int) -> None:
     buffers = _ENGINES[engine]
-    bank = buffers.bank
+    bank, live = buffers.bank, buffers.live
     if bank.cells is None:
         # The engine measures its memory before it has a key-value cache.
         return
-    if hidden.shape[0] <= buffers.graph_rows:
-        _read_padded(hidden, residual, state, place, buffers, bank.cells)
-    elif buffers.live is not None:
-        _read_live(hidden, residual, state, place, bank, buffers.live)
+    captured = hidden.shape[0] <= buffers.graph_rows
+    if not captured and live is None:
+        return
+    rows = Rows(hidden, residual)
+    if captured and buffers.fused:
+        _read_captured(rows, place, buffers)
+    elif captured:
+        padded.read(rows, state, place, buffers)
+    elif live is not None:
+        _read_live(rows, state, place, buffers, live)
 
 
 _LIBRARY.impl("read", _read, "CompositeExplicitAutograd")
 torch.library.register_fake("refusal_steering::read", lambda *_: None, lib=_LIBRARY)
 
 
-def _read_live(
-    hidden: Tensor,
-    residual: Tensor | None,
-    state: Tensor,
-    place: int,
-    bank: GateBank,
-    live: LiveStep,
-) -> None:
+def _read_captured(rows: Rows, place: int, buffers: GateBuffers) -> None:
+    """The captured form in Triton: padding rows leave at once, as do prompts that do not end."""
+    from refusal_steering.runtime.gate import fused
+
+    count, sizes = rows.hidden.shape[0], buffers.bank.sizes
+    fused.probe(rows, buffers.bank, place, buffers.rows[0, :count])
+    if sizes.layers[place] in sizes.ends:
+        fused.conclude(buffers, count)
+
+
+def _read_live(rows: Rows, state: Tensor, place: int, buffers: GateBuffers, live: LiveStep) -> None:
     """The host-driven form: only the gates that are loaded, only the prompts that end."""
-    assert bank.cells is not None
-    columns = live.used * READ
-    rows = _stream(hidden, residual, live.cells.shape[0])
-    read = torch.addmm(bank.bias[place, :columns], rows, bank.weight[place, :columns].T)
-    target = bank.cells[:, place, : live.used]
-    target.index_copy_(0, live.cells, read.view(-1, live.used, READ))
+    bank = buffers.bank
+    if buffers.fused:
+        from refusal_steering.runtime.gate import fused
+
+        fused.probe(rows, bank, place, live.cells)
+    else:
+        _probe(rows, place, bank, live)
     for group in live.groups.get(bank.sizes.layers[place], ()):
         uses, shares = bank.uses[group.gate_slot], bank.shares[group.gate_slot]
         ramp = bank.ramp.index_select(0, group.bundle_slot)
@@ -67,37 +79,13 @@ def _read_live(
         state.index_copy_(0, group.request_slot, entries)
 
 
-def _read_padded(
-    hidden: Tensor,
-    residual: Tensor | None,
-    state: Tensor,
-    place: int,
-    buffers: GateBuffers,
-    cells: Tensor,
-) -> None:
-    """The captured form: fixed shapes, no host state, padding rows write the trash cell."""
-    bank, count = buffers.bank, hidden.shape[0]
-    cell, position = buffers.rows[:, :count]
-    rows = _stream(hidden, residual, count)
-    read = torch.addmm(bank.bias[place], rows, bank.weight[place].T)
-    cells[:, place].index_copy_(0, cell, read.view(count, -1, READ))
-    if bank.sizes.layers[place] not in bank.sizes.ends:
-        return
-    request_slot, bundle_slot, gate_slot = buffers.lanes[:, :count]
-    lanes = request_slot.shape[0]
-    # [lanes, rows, layers, 3]: every lane sees all rows through its own gate and takes its own.
-    values = cells.index_select(0, cell).permute(2, 0, 1, 3).index_select(0, gate_slot)
-    counted = buffers.counted[:lanes, :count]
-    shares = bank.shares.index_select(0, gate_slot)
-    now = pool(values, counted, position.expand(lanes, count), shares)
-    pooled = merge(columns(buffers.carry[:lanes]), now)
-    uses, ramp = bank.uses.index_select(0, gate_slot), bank.ramp.index_select(0, bundle_slot)
-    state.index_copy_(0, request_slot, conclude(pooled, uses, shares, ramp))
-
-
-def _stream(hidden: Tensor, residual: Tensor | None, count: int) -> Tensor:
-    rows = hidden[:count].float()
-    return rows if residual is None else rows + residual[:count].float()
+def _probe(rows: Rows, place: int, bank: GateBank, live: LiveStep) -> None:
+    assert bank.cells is not None
+    columns = live.used * READ
+    stream = padded.stream(rows, live.cells.shape[0])
+    read = torch.addmm(bank.bias[place, :columns], stream, bank.weight[place, :columns].T)
+    target = bank.cells[:, place, : live.used]
+    target.index_copy_(0, live.cells, read.view(-1, live.used, READ))
 
 
 OP = torch.ops.refusal_steering.read.default

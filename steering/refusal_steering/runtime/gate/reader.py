@@ -47,11 +47,11 @@ ToHost = Callable[[Tensor], Callable[[], Tensor]]
 class PromptReader:
     """Reads the prompts of one worker's requests; ``ledger`` follows their key-value blocks."""
 
-    def __init__(self, bank: GateBank, graph_rows: int, put: Put):
+    def __init__(self, bank: GateBank, graph_rows: int, put: Put, *, fused: bool = False):
         self.bank = bank
         self.ledger = BlockLedger()
         self._requests = GatedRequests()
-        self.buffers = GateBuffers(graph_rows, bank, put)
+        self.buffers = GateBuffers(graph_rows, bank, put, fused=fused)
         self._put = put
         self._plan: GatePlan = NOTHING
         self.engine = operator.register_engine(self.buffers)

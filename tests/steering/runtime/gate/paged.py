@@ -22,6 +22,7 @@ from refusal_steering.runtime.steerer import Capacity, ResidualSteering
 from refusal_steering.runtime.stream import DecoderLayer
 from refusal_steering.trace import Reading
 from tests.steering.runtime.gate.gates import NUM_LAYERS, SIZE, STEERED, gated_bundle, rows
+from tests.steering.runtime.steps import FORM
 
 BLOCK = 4
 # Batches are padded to a multiple of this many rows, as captured graphs want them.
@@ -80,6 +81,7 @@ class PagedEngine:
             ),
             device=torch.device("cpu"),
             read_only=set(READ_LAYERS) - {STEERED},
+            form=FORM,
         )
         assert self.steering.reader is not None
         self.reader = self.steering.reader
