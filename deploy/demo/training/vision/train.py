@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -77,8 +77,7 @@ class Run:
     @property
     def mean(self) -> Tower:
         """The tower of the mean weights, which is the one that counts."""
-        tower: Tower = self.average.module
-        return tower
+        return cast("Tower", self.average.module)
 
     def done(self, images: int, minutes: float) -> float:
         """The part of the training that lies behind, by pictures or by time."""

@@ -105,7 +105,7 @@ def lessons(names: tuple[str, ...]) -> list[Lesson]:
         if number % 3 == 0:
             continue
         for question in [WHAT] * 2 + random.choice(list(OPENINGS), 2, replace=False).tolist():
-            shown = (number,)
+            shown: tuple[int, ...] = (number,)
             if question in PAIRED and random.random() < PAIRS:
                 other = int(random.integers(len(names)))
                 shown = (number, other) if other % 3 and other != number else shown
