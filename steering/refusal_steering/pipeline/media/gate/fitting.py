@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ from refusal_steering.prompts.gate_labels import GateLabels
 
 _log = logging.getLogger(__name__)
 _REREAD = 48
+# A threshold of so few requests would be decided by one or two of them: such groups share one.
+ALONE = 100
 # A step of training holds its tokens in float32 about so many times, in so many bytes at most.
 COPIES, _TRAINING_BYTES = 4, 1 << 30
 _FEWEST_PROMPTS = 16
@@ -40,7 +42,7 @@ Reread = Callable[[PromptGate, Sequence[int]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class FittedMediaGate:
-    """A gate, each group's own threshold, and what its bundle keeps of the way there.
+    """A gate, the thresholds of its groups, and what its bundle keeps of the way there.
 
     ``opened`` has the share of harmful tuning requests that it opens for, by group.
     """
@@ -59,11 +61,16 @@ def fitted_gate(
     reread: Reread,
     work: Work,
 ) -> FittedMediaGate:
-    """Train on what ``tokens`` holds; every group keeps ``budget`` on its own harmless requests.
+    """Train on what ``tokens`` holds, and keep ``budget`` as :func:`group_thresholds` says.
 
-    Raises ``SteeringError`` where a group has too few of them.
+    Raises ``SteeringError`` where there are too few harmless requests for that.
     """
-    inputs = {"tokens": tokens.digest, "recipe": asdict(recipe), "budget": budget}
+    inputs = {
+        "tokens": tokens.digest,
+        "recipe": asdict(recipe),
+        "budget": budget,
+        "alone": ALONE,
+    }
     return _of(work.kept("gate", inputs, lambda: _fit(tokens, examples, recipe, budget, reread)))
 
 
@@ -81,17 +88,31 @@ def reread_places(tuning: Sequence[int]) -> Sequence[int]:
 def group_thresholds(
     scores: Tensor, examples: MediaExamples, budget: float
 ) -> dict[str, Threshold]:
-    """Split conformal over the everyday harmless tuning requests of every group by itself."""
+    """Split conformal over everyday harmless tuning requests, for every group.
+
+    A group of at least :data:`ALONE` of them has a threshold of its own, the others share one.
+    Raises ``SteeringError`` where a threshold cannot keep ``budget``.
+    """
+    counts = {group: _calm(examples, {group}) for group in examples.groups}
+    few = {group for group, count in counts.items() if count < ALONE}
     found = {}
     for group in examples.groups:
-        member = examples.of_group(group)
-        own = GateLabels(tuple(one.label for one in examples.all if one.group == group))
+        together = few if group in few else {group}
+        kept = torch.tensor([one.group in together for one in examples.all])
+        own = GateLabels(tuple(one.label for one in examples.all if one.group in together))
         everyone = torch.ones(len(own.all), dtype=torch.bool)
         try:
-            found[group] = conformal_threshold(scores[member], own, everyone, budget)
+            found[group] = conformal_threshold(scores[kept], own, everyone, budget)
         except SteeringError as error:
-            raise SteeringError(f"{group}: {error}") from error
+            raise SteeringError(f"{', '.join(sorted(together))}: {error}") from error
     return found
+
+
+def _calm(examples: MediaExamples, groups: Collection[str]) -> int:
+    return sum(
+        one.group in groups and one.label.tuning and one.label.everyday and not one.label.harmful
+        for one in examples.all
+    )
 
 
 def _fit(
@@ -120,10 +141,15 @@ def _fit(
     rounding = float((reread(gate, chosen) - scores[chosen]).abs().max())
     gate = replace(gate, width=opening_width(rounding))
     found = OpenGate(gate, threshold, rounding, reached(scores, labels, everyone, highest))
-    opened = _opened(scores, examples, highest)
+    opened = _opened(scores, examples, highest, harmful=True)
+    touched = _opened(scores, examples, highest, harmful=False)
     _log.info("gate opens for shares of tuning requests: %s, %s", dict(found.reached), opened)
     facts = {
-        "prompt_gate": {**gate_facts(tokens.index, recipe, found), "opened_harmful": opened},
+        "prompt_gate": {
+            **gate_facts(tokens.index, recipe, found),
+            "opened_harmful": opened,
+            "opened_harmless": touched,
+        },
         "thresholds": {group: asdict(one) for group, one in thresholds.items()},
     }
     kept = {
@@ -170,10 +196,15 @@ def _of(kept: Kept) -> FittedMediaGate:
     return FittedMediaGate(gate, kept.facts["opened"], kept.facts["guarantee"], kept.facts["facts"])
 
 
-def _opened(scores: Tensor, examples: MediaExamples, threshold: float) -> dict[str, float]:
-    """Share of the harmful tuning requests of every group that score above the threshold."""
+def _opened(
+    scores: Tensor, examples: MediaExamples, threshold: float, *, harmful: bool
+) -> dict[str, float]:
+    """Share of every group's tuning requests of one label that score above the threshold.
+
+    Of the harmless ones, those of every day.
+    """
     labels = examples.labels
-    tried = labels.tuning & labels.harmful
+    tried = labels.tuning & (labels.harmful if harmful else ~labels.harmful & labels.everyday)
     found = {}
     for group in examples.groups:
         own = tried & examples.of_group(group)

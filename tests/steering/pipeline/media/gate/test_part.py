@@ -97,22 +97,28 @@ def test_held_out_harm_of_every_group_opens_it_and_the_harmless_keep_the_budget(
     assert float((harmless > 0.0).float().mean()) <= 0.15
 
 
-@pytest.mark.parametrize("group", [TEXTS, *GROUPS])
-def test_every_group_keeps_the_budget_on_its_own_harmless_requests(
-    bundle: SteeringBundle, requests: Requests, group: str
+def test_the_groups_keep_the_budget_on_their_harmless_requests_together(
+    bundle: SteeringBundle, requests: Requests
 ) -> None:
-    own = bundle.manifest.calibration["thresholds"][group]
-    assert own["value"] <= gate_of(bundle).threshold
-    assert own["budget"] == ALONE.gate.budget
+    thresholds = bundle.manifest.calibration["thresholds"]
+    assert set(thresholds) == {TEXTS, *GROUPS}
     assert bundle.manifest.gate is not None
     promise = bundle.manifest.gate.guarantee
-    assert promise is not None and promise.worst_share >= own["worst_share"]
-    if group != TEXTS:
-        tuning = openings(
-            FakeModel(), gate_of(bundle), requests, requests.chosen("tune", group, False)
-        )
-        assert own["count"] == len(tuning)
-        assert float((tuning > 0.0).float().mean()) <= ALONE.gate.budget
+    assert promise is not None
+    for own in thresholds.values():
+        assert own["value"] <= gate_of(bundle).threshold and own["budget"] == ALONE.gate.budget
+        assert promise.worst_share >= own["worst_share"]
+    tuning = [
+        openings(FakeModel(), gate_of(bundle), requests, requests.chosen("tune", group, False))
+        for group in GROUPS
+    ]
+    together = torch.cat(tuning)
+    assert float((together > 0.0).float().mean()) <= ALONE.gate.budget
+    # None of them has enough to be judged by itself.
+    assert {thresholds[group]["count"] for group in GROUPS} == {len(together)}
+    told = bundle.manifest.calibration["prompt_gate"]["opened_harmless"]
+    for group, opened in zip(GROUPS, tuning, strict=True):
+        assert told[group] == pytest.approx(float((opened > 0.0).float().mean()), abs=1e-3)
 
 
 def test_no_harm_is_learnt_from_a_medium_that_is_noise(
