@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from deploy.site.pages import DOCS, ROOT, pages
-from deploy.site.reference import PAGES
+from deploy.site.reference import FILES, PAGES
 
 SOURCES, CONFIG = ROOT / "build" / "site_sources", Path(__file__).with_name("mkdocs.yml")
 
@@ -30,7 +30,7 @@ def write_sources(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / DOCS, folder, ignore=shutil.ignore_patterns("*.md"))
     texts = {page.place: page.text for page in pages(PAGES)}
-    texts |= {place: write() for place, write in PAGES.items()}
+    texts |= {place: write() for place, write in {**PAGES, **FILES}.items()}
     for place, text in texts.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)

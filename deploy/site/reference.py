@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
@@ -123,7 +124,10 @@ def requests() -> str:
             "refused.\n",
             _literal(meaning),
             _rows(("kind", "fields"), rows),
-            "Other routes: `GET /v1/models`, `POST /v1/moderations`, `GET /health`, and on the ops "
+            "[openapi.json](openapi.json) is the OpenAPI document of the serving port, "
+            "[openapi_ops.json](openapi_ops.json) that of the ops port; a server answers its own "
+            "under `/openapi.json`, to whoever has a key. Other routes: `GET /v1/models`, "
+            "`POST /v1/moderations`, `GET /health`, and on the ops "
             "port `/live`, `/ready`, `/version`, `/metrics`, `/admin/*` and `/console`.\n",
         ]
     )
@@ -182,6 +186,25 @@ def commands() -> str:
     )
 
 
+def openapi(ops: bool) -> str:
+    """The OpenAPI document of a port, as JSON."""
+    from refusal_server.http.openapi import document
+    from refusal_server.routes import admin, chat, health, metrics, models, moderations
+    from refusal_server.routes import openapi as own
+
+    routers = (
+        (health.router, metrics.router, admin.router, own.router)
+        if ops
+        else (chat.router, moderations.router, models.router, health.probe, own.router)
+    )
+    paths = [getattr(route, "path", "") for router in routers for route in router.routes]
+    return json.dumps(document(paths), indent=2) + "\n"
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "reference/openapi.json": lambda: openapi(ops=False),
+    "reference/openapi_ops.json": lambda: openapi(ops=True),
+}
 PAGES: Mapping[str, Callable[[], str]] = {
     f"reference/{page.__name__}.md": page
     for page in (settings, policy_file, requests, errors, metrics, bundles, commands)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.console.audits import axe
 from tests.console.visit import HOSTILE, Visit, files, play
-from tests.server.fixtures.console_rig import PLAIN, REFUSAL
+from tests.server.fixtures.console_rig import PLAIN, REFUSAL, Talker
 
 
 def test_the_playground_shows_two_answers_and_a_bar_for_each_token(
@@ -69,6 +69,7 @@ def test_media_are_seen_before_they_are_sent_and_in_the_conversation(
 
 def test_a_conversation_goes_on_and_can_be_begun_anew(visit: Visit) -> None:
     page, talker = visit.log_in(), visit.site.rig.talker
+    assert isinstance(talker, Talker)
     for text in ("First?", "Second?"):
         page.fill("#message", text)
         visit.tab_to("#play")
@@ -89,6 +90,7 @@ def test_a_conversation_goes_on_and_can_be_begun_anew(visit: Visit) -> None:
 
 def test_an_answer_is_seen_while_it_is_said(visit: Visit) -> None:
     page, talker = visit.log_in(), visit.site.rig.talker
+    assert isinstance(talker, Talker)
     go_on = threading.Event()
     talker.pause_after = (3, go_on)
     page.fill("#message", "How?")

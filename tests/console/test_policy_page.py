@@ -64,7 +64,12 @@ def test_a_text_that_was_not_applied_is_not_lost_by_leaving(browser: Any, site: 
     page.keyboard.press("Escape")
     assert page.input_value("#source") == "# unfinished"
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
     page.click("h1")
     page.evaluate("setTimeout(() => location.assign('/console/login'))")
     page.wait_for_timeout(500)

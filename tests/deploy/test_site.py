@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def test_mkdocs_builds_it_without_a_warning(
     assert build.main() == 0, capfd.readouterr().err
     for place in navigation():
         assert (tmp_path / "site" / place).with_suffix(".html").is_file(), place
+    for place in reference.FILES:
+        paths = json.loads((tmp_path / "site" / place).read_text())["paths"]
+        assert ("/v1/chat/completions" in paths) != ("/admin/policy" in paths)
 
 
 def test_a_link_to_a_page_that_is_not_there_ends_the_build(

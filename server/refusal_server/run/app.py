@@ -23,7 +23,16 @@ from refusal_server.http.middleware.drain import DrainMiddleware
 from refusal_server.http.middleware.framing import FramingMiddleware
 from refusal_server.http.middleware.request_id import RequestIdMiddleware
 from refusal_server.http.service import Service
-from refusal_server.routes import admin, chat, console, health, metrics, models, moderations
+from refusal_server.routes import (
+    admin,
+    chat,
+    console,
+    health,
+    metrics,
+    models,
+    moderations,
+    openapi,
+)
 from refusal_server.settings import Settings
 
 
@@ -34,7 +43,9 @@ def build_app(service: Service, settings: Settings) -> FastAPI:
     """
     alone = settings.ops_port is None
     operations = (health.router, metrics.router) if alone else (health.probe,)
-    app = _bare_app(service, (chat.router, moderations.router, models.router, *operations))
+    app = _bare_app(
+        service, (chat.router, moderations.router, models.router, openapi.router, *operations)
+    )
     # Behind the body: an answer to a request that is still being sent may never be read.
     public = health.PATHS if alone else (health.PROBE,)
     open_while_draining = (*public, metrics.PATH) if alone else public
@@ -70,7 +81,7 @@ def _open_to_pages(app: FastAPI, origins: Collection[str]) -> None:
 def build_ops_app(service: Service, settings: Settings) -> FastAPI:
     """What operators reach on the ops port; without an admin key there is nothing to administer."""
     key = settings.admin
-    administration = () if key is None else (admin.router,)
+    administration = () if key is None else (admin.router, openapi.router)
     app = _bare_app(service, (health.router, metrics.router, *administration))
     _guard(app, settings, (), admin.MAX_BODY)
     keyring = OPEN if key is None else Keyring().plus(key)

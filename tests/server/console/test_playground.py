@@ -13,6 +13,7 @@ from tests.server.fixtures.console_rig import (
     REFUSAL,
     ConsoleRig,
     Operator,
+    Talker,
     outcome,
 )
 from tests.server.fixtures.gated import SCORES, gated_console
@@ -179,6 +180,7 @@ def test_a_conversation_goes_on_with_each_sides_own_answers(
     ]
     found = operator.played(turns=turns, text="Third?")
     assert found["steered"]["modality"] == found["plain"]["modality"] == "image"
+    assert isinstance(rig.talker, Talker)
     said = dict(rig.talker.heard)
     roles = {side: [message["role"] for message in messages] for side, messages in said.items()}
     assert roles[True] == ["user", "assistant", "user"]

@@ -128,7 +128,7 @@ def test_a_check_can_be_read_by_machines(
 
 
 def test_every_setting_is_described() -> None:
-    sections = [Settings, *(s for s in _sections(Settings))]
+    sections: list[type[BaseModel]] = [Settings, *_sections(Settings)]
     for section in sections:
         for name, field in section.model_fields.items():
             described = field.description or field.annotation in sections

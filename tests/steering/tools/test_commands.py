@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -23,8 +24,8 @@ def run(*words: str, **variables: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_every_command_has_help(name: str) -> None:
-    command = get_command(app(name)).commands[name]
-    for option in command.params:
+    group: Any = get_command(app(name))
+    for option in group.commands[name].params:
         assert getattr(option, "help", None), f"{name}: {option.name}"
 
 
