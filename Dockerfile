@@ -2,7 +2,7 @@
 # The server on vLLM's own image, for NVIDIA GPUs. Images are chosen by content:
 #
 #   docker buildx imagetools inspect vllm/vllm-openai:v0.32.0
-#   docker build --build-arg VLLM_DIGEST=sha256:... --tag refusal-server:0.1.0 .
+#   docker build --build-arg VLLM_DIGEST=sha256:... --tag refusal-server:0.2.0 .
 #
 # deploy/docker/Dockerfile.cpu is the same for a CPU.
 ARG VLLM_TAG=v0.32.0
@@ -19,7 +19,7 @@ RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 FROM vllm/vllm-openai:${VLLM_TAG}@${VLLM_DIGEST}
 LABEL org.opencontainers.image.title="refusal-server" \
       org.opencontainers.image.description="OpenAI-compatible chat server over vLLM that steers refusals" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0

@@ -77,6 +77,10 @@ check: lint ## Format, lint, types, import rules, dead code, fast tests with the
 docs: install-dev ## Build the documentation as a site in build/site; a warning is an error
 	@$(BIN)/python -m deploy.site.build $(call or_else,mend what the lines above name)
 
+.PHONY: release-check
+release-check: install-dev ## Build wheel and sdist, and use the wheel in an empty environment
+	@$(BIN)/python deploy/local/release.py $(call or_else,read the error above)
+
 .PHONY: coverage-engine
 coverage-engine: install-dev ## Measure what the tests with an engine pass of the plugin for vLLM
 	@$(DEMO_MEDIA)

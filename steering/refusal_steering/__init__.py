@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from refusal_steering.reference import Generated, greedy
     from refusal_steering.spec import SteeringSpec
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BundleError",
     "Generated",

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx2
 import pytest
@@ -80,18 +81,22 @@ def settle(prometheus: Prometheus, site: Site) -> None:
 
 def expressions() -> dict[str, str]:
     """The panels' expressions, by what they are drawn in."""
-    board = json.loads(DASHBOARD.read_text())
-    panels = [p for p in board["panels"] if p["type"] != "row"]
-    marks = {
-        each["name"]: drawable(each["expr"])
-        for each in board["annotations"]["list"]
-        if each.get("expr")
-    }
-    return marks | {
+    panels = [p for p in board()["panels"] if p["type"] != "row"]
+    return {
         f"{panel['title']} {target['refId']}": drawable(target["expr"])
         for panel in panels
         for target in panel["targets"]
     }
+
+
+def marks() -> dict[str, str]:
+    """The expressions of what is marked in every panel, by name."""
+    listed = board()["annotations"]["list"]
+    return {each["name"]: drawable(each["expr"]) for each in listed if each.get("expr")}
+
+
+def board() -> Any:
+    return json.loads(DASHBOARD.read_text())
 
 
 def test_the_server_is_up_and_what_is_scraped_is_what_it_says(
@@ -113,7 +118,7 @@ def test_every_rule_can_be_evaluated(prometheus: Prometheus) -> None:
 
 def test_every_metric_that_rules_and_dashboard_name_exists(prometheus: Prometheus) -> None:
     rules = [rule["query"] for rule in prometheus.rules()]
-    named = set[str]().union(*map(names_in, [*rules, *expressions().values()]))
+    named = set[str]().union(*map(names_in, [*rules, *expressions().values(), *marks().values()]))
     assert len(named) > 30
     assert {name for name in named if not prometheus.has(name)} - SOMETIMES == set(ABSENT)
 
@@ -124,8 +129,16 @@ def test_every_panel_draws_unless_nothing_happened(prometheus: Prometheus) -> No
         assert drawn or names_in(expression) & (set(ABSENT) | SOMETIMES), title
 
 
+def test_a_policy_that_comes_into_force_is_marked(prometheus: Prometheus, site: Site) -> None:
+    (mark,) = marks().values()
+    # Sooner than two minutes after the change, and no longer.
+    at_start = prometheus.vector(mark.replace("offset 2m", "offset 1d"))
+    assert site.version in {labels["version"] for labels, _ in at_start}
+    assert prometheus.vector(mark.replace("offset 2m", "offset 0s")) == []
+
+
 def test_every_list_to_choose_from_has_entries(prometheus: Prometheus) -> None:
-    variables = json.loads(DASHBOARD.read_text())["templating"]["list"]
+    variables = board()["templating"]["list"]
     queries = {
         each["name"]: each["query"]["query"] for each in variables if "query" in each["query"]
     }

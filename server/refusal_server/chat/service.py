@@ -23,9 +23,9 @@ from refusal_server.chat.stream import open_stream
 from refusal_server.chat.vllm_errors import from_response
 from refusal_server.errors import internal_error
 from refusal_server.settings import Passes
-from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
+from refusal_server.telemetry.traces import trace_span
 from refusal_steering.gate.token_texts import Tokenizer, TokenTexts
 from refusal_steering.vllm_plugin.gateway import steering_context
 

@@ -11,7 +11,6 @@ from refusal_server.files.yaml_file import FileError, Problem
 from refusal_server.policy.policy_diff import PolicyDiff
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import PolicyStore
-from refusal_server.policy.weakening import weakened
 
 MAX_TEXT = 2**20
 
@@ -33,7 +32,7 @@ async def check(store: PolicyStore, text: str) -> dict[str, Any]:
         "policies": [] if found is None else sorted(found.policies),
         "bundles_added": diff.bundles_added,
         "bundles_removed": diff.bundles_removed,
-        "weakens": [] if found is None else weakened(before, found),
+        "weakens": diff.weakens,
         "diff": [{"kind": kind, "text": line} for kind, line in diff.lines],
     }
 

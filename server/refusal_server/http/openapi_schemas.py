@@ -97,7 +97,7 @@ def _chat_request(chat: Schema) -> Schema:
             found["description"] = f"{found.get('description', '')} {note}".strip()
         properties[name] = found
     properties["steering"] = ref("Steering")
-    return {**obj(("messages",), **properties), "additionalProperties": False}
+    return {**obj(("messages",)), "properties": properties, "additionalProperties": False}
 
 
 def _steering() -> Schema:

@@ -17,7 +17,6 @@ from refusal_server.http.service import Service
 from refusal_server.policy.policy_diff import PolicyDiff
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import not_a_policy
-from refusal_server.policy.weakening import weakened
 
 MAX_BODY = 2**20
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
@@ -142,7 +141,7 @@ def _difference(before: PolicySet, after: PolicySet) -> dict[str, Any]:
         "diff": found.unified,
         "bundles_added": found.bundles_added,
         "bundles_removed": found.bundles_removed,
-        "weakens": weakened(before, after),
+        "weakens": found.weakens,
     }
 
 

@@ -8,12 +8,12 @@ from opentelemetry.trace import get_current_span
 
 from refusal_server.detection.outcome import outcome_of
 from refusal_server.detection.sampler import SampledDetector
-from refusal_server.telemetry import trace_span
 from refusal_server.telemetry.audit.log import Answered, AuditLog, plain
 from refusal_server.telemetry.ending import Admitted, Ending, Usage
-from refusal_server.telemetry.exemplars import exemplar
 from refusal_server.telemetry.metrics import Metrics, Outcome
 from refusal_server.telemetry.recent import Recent, RecentRequest
+from refusal_server.telemetry.traces import trace_span
+from refusal_server.telemetry.traces.exemplars import exemplar
 from refusal_steering.detection.detector import Verdict
 from refusal_steering.detection.lexical import LexicalDetector
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from refusal_server.policy.policy_diff import PolicyDiff
 from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.weakening import weakened
 from tests.server.fixtures.bundles import write_bundle
 
 MAIN = {"mode": "enforce", "bundle": "a", "strength": 1.5}
@@ -42,7 +42,8 @@ def told(folder: Path, main: dict[str, Any] | None = None, **change: Any) -> lis
     after = {**FIRST, **change}
     if main is not None:
         after = {**after, "policies": {**after["policies"], "main": main}}
-    return weakened(load(folder, FIRST), load(folder, after))
+    found = load(folder, after)
+    return PolicyDiff(load(folder, FIRST), "", found).weakens
 
 
 def test_what_is_as_strong_or_stronger_is_not_told(folder: Path) -> None:

@@ -36,7 +36,7 @@ def said(log_format: str, **variables: str) -> list[str]:
     script = textwrap.dedent(OURS).format(format=log_format, loggers=LOGGERS, engine=ENGINE)
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=environment(**variables),
+        env=environment(VLLM_LOGGING_LEVEL="INFO", **variables),
         capture_output=True,
         text=True,
         check=True,
