@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.utils import run_and_get_code  # noqa: PLC2701 - there is no public way
 
 from refusal_steering.coefficient import Ball, LayerSteering
 from refusal_steering.directive import Directive
@@ -261,3 +262,23 @@ def test_compiled_equals_eager() -> None:
     eager = forward(hidden)
     compiled = torch.compile(forward, fullgraph=True, dynamic=True)(hidden)
     torch.testing.assert_close(compiled, eager)
+
+
+def test_what_layers_share_is_written_in_place_by_compiled_code() -> None:
+    """A copy of the state table for each layer would cost more than the operator."""
+    benches = [rig(0), rig(0)]
+    benches[1].bank.states, benches[1].bank.place = benches[0].bank.states, 2
+    for bench in benches:
+        bench.buffers.commit(step())
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        for bench in benches:
+            rows = rows * 2
+            operator.OP(*bench.inputs(rows, None))
+        return rows + 1
+
+    compiled = torch.compile(forward, fullgraph=True, dynamic=True)
+    _, (code,) = run_and_get_code(compiled, torch.randn(23, SIZE))
+    called = code.partition("def call(")[2]
+    assert called.count("refusal_steering.steer.default(") == 2
+    assert "clone" not in called and "copy_" not in called
