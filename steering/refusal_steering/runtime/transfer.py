@@ -52,7 +52,9 @@ def unpack(packed: Tensor, arrays: Sequence[Array]) -> list[Tensor]:
     return found
 
 
-def put(device: torch.device, values: Sequence[Any], dtype: torch.dtype = torch.int64) -> Tensor:
+def put(
+    device: torch.device, values: Sequence[Any] | Array | Tensor, dtype: torch.dtype = torch.int64
+) -> Tensor:
     """Host values, nested or not, as one device tensor."""
     staged = torch.as_tensor(values, dtype=dtype)
     if device.type == "cuda":

@@ -210,9 +210,8 @@ class SteeringGateway:
         )
         # Forms round differently: ranks that hold the same stream must add the same to it.
         forms = {answer.get("operator") for answer in answers}
-        _require(
-            len(forms) == 1, f"use one form of the operator (found: {sorted(map(str, forms))})"
-        )
+        found = ", ".join(sorted(map(str, forms)))
+        _require(len(forms) == 1, f"use the same form of the operator (found: {found})")
         self.operator = forms.pop()
 
     async def _ask(self, method: str, *args: object) -> list[RankAnswer]:

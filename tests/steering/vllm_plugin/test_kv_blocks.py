@@ -76,10 +76,15 @@ def test_admission_growth_and_the_end(ledger: BlockLedger) -> None:
     assert ledger.take_changes() == ([7], [])
     segments = ledger.segments(["b", "a"], [15, 30], [1, 4])
     assert segments == [(4, 15, 0, 1), (5, 30, 1, 2), (7, 32, 3, 2)]
-    assert ledger.cells(segments, 5) == [79, 94, 95, 112, 113]
+    cells, positions = ledger.cells(["b", "a"], [15, 30], [1, 4])
+    assert cells.tolist() == [79, 94, 95, 112, 113]
+    assert positions.tolist() == [15, 30, 31, 32, 33]
+    assert [part.tolist() for part in ledger.cells(["a", "b"], [32, 16], [1, 1])] == [
+        [112, -1],
+        [32, 16],
+    ]
     note_blocks(ledger, 1, output(finished_req_ids={"a"}))
-    segments = ledger.segments(["b", "a"], [15, 30], [1, 2])
-    assert ledger.cells(segments, 3) == [79, -1, -1]
+    assert ledger.cells(["b", "a"], [15, 30], [1, 2])[0].tolist() == [79, -1, -1]
 
 
 def test_a_resumed_request_has_other_blocks(ledger: BlockLedger) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from refusal_steering.errors import SteeringError
+from refusal_steering.runtime.plan import Counts, Ints
 
 
 class Segment(NamedTuple):
@@ -68,7 +71,7 @@ class BlockLedger:
         return found
 
     def segments(
-        self, request_ids: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]
+        self, request_ids: Sequence[str], computed: Iterable[int], scheduled: Iterable[int]
     ) -> list[Segment]:
         """Where the rows of a batch belong, in batch order; nothing of requests without blocks."""
         found, row = list[Segment](), 0
@@ -79,13 +82,31 @@ class BlockLedger:
             row += count
         return found
 
-    def cells(self, segments: Iterable[Segment], rows: int) -> list[int]:
-        """Cells of the ``rows`` rows of a step, -1 for rows that have none."""
-        cells, size = [-1] * rows, self.block_size
-        for block, position, row, length in segments:
-            cell = block * size + position % size
-            cells[row : row + length] = range(cell, cell + length)
-        return cells
+    def cells(
+        self, request_ids: Sequence[str], computed: Counts, scheduled: Counts
+    ) -> tuple[Ints, Ints]:
+        """Cells and positions of a batch's rows, in batch order; -1 for rows without a cell."""
+        size = self.block_size
+        first, count = np.asarray(computed, np.int64), np.asarray(scheduled, np.int64)
+        held = [self._blocks.get(request_id, ()) for request_id in request_ids]
+        if (count == 1).all():
+            # A decode batch: one look into the list of each request.
+            numbers = (first // size).tolist()
+            own = [
+                blocks[number] if number < len(blocks) else -1
+                for blocks, number in zip(held, numbers, strict=True)
+            ]
+            block = np.array(own, np.int64)
+            return np.where(block < 0, -1, block * size + first % size), first
+        ends = np.cumsum(count)
+        positions = np.arange(int(ends[-1])) + np.repeat(first - ends + count, count)
+        cells = np.full(len(positions), -1, np.int64)
+        batch = zip(held, (ends - count).tolist(), ends.tolist(), strict=True)
+        for blocks, begin, end in batch:
+            mine = positions[begin:end]
+            if len(mine) and mine[-1] < len(blocks) * size:
+                cells[begin:end] = np.array(blocks, np.int64)[mine // size] * size + mine % size
+        return cells, positions
 
     def _split(self, blocks: Sequence[int], first: int, end: int, row: int) -> Iterator[Segment]:
         while first < end:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from refusal_steering.runtime.gate.bank import GateBank
 from refusal_steering.runtime.gate.plan import GatePlan, PooledPrompt
 from refusal_steering.runtime.gate.pooling import Pooled, nothing, pool
-from refusal_steering.runtime.plan import TRASH_SLOT
+from refusal_steering.runtime.plan import TRASH_SLOT, Ints
 
 # Cells that are gathered at once: bounds the memory of a step with many long prompts.
 _GATHERED = 1 << 17
@@ -109,10 +110,10 @@ class GateBuffers:
         """Make the device follow ``plan`` in the next forward pass."""
         self.clear()
         bank = self.bank
-        if bank.cells is None or not bank.used or not plan.cells:
+        if bank.cells is None or not bank.used or not len(plan.cells):
             return
         trash = bank.cells.shape[0] - 1
-        cells = [trash if cell < 0 else cell for cell in plan.cells]
+        cells = np.where(plan.cells < 0, trash, plan.cells)
         if plan.prompts:
             # An operator that does not run must leave no score that looks like one.
             slots = self._put([prompt.request.request_slot for prompt in plan.prompts])
@@ -130,8 +131,8 @@ class GateBuffers:
             groups.setdefault(part[0].request.end, []).append(group)
         return groups
 
-    def _fill(self, plan: GatePlan, cells: Sequence[int]) -> None:
-        _copy(self.rows, self._put([cells, plan.positions]))
+    def _fill(self, plan: GatePlan, cells: Ints) -> None:
+        _copy(self.rows, self._put(np.stack((cells, plan.positions))))
         self._rows_used = True
         if plan.prompts:
             self._fill_lanes(plan.prompts, len(cells))

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from refusal_steering.errors import SteeringError
 from refusal_steering.runtime.gate.blocks import BlockLedger, Segment
+from refusal_steering.runtime.plan import NO_ROWS, Counts, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +56,27 @@ class PooledPrompt(NamedTuple):
         return len(self.rows) < self.request.start + 1 - self.request.count_from
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GatePlan:
     """``cells`` of a step's rows, -1 for none, and their ``positions``.
 
     ``prompts`` are those that it completes, ``failures`` says who cannot be read, and why.
     """
 
-    cells: tuple[int, ...] = ()
-    positions: tuple[int, ...] = ()
+    cells: Ints
+    positions: Ints
     prompts: tuple[PooledPrompt, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
 
 
-NOTHING = GatePlan()
+NOTHING = GatePlan(NO_ROWS.at, NO_ROWS.at)
+
+
+class _Starts(dict[str, int]):
+    """Last prompt tokens by request; those without a gate have none."""
+
+    def __missing__(self, request_id: str) -> int:
+        return -1
 
 
 class GatedRequests:
@@ -74,37 +84,47 @@ class GatedRequests:
 
     def __init__(self) -> None:
         self._requests: dict[str, GatedRequest] = {}
+        self._starts = _Starts()
 
     def admit(self, request_id: str, request: GatedRequest) -> None:
         """Take up a request; a second time is what a preempted one does."""
         self._requests[request_id] = request
+        self._starts[request_id] = request.start
 
     def release(self, request_ids: Iterable[str]) -> None:
         """Forget ended requests; unknown ids have no gate."""
         for request_id in request_ids:
             self._requests.pop(request_id, None)
+            self._starts.pop(request_id, None)
 
     def plan(
         self,
         ledger: BlockLedger,
         request_ids: Sequence[str],
-        computed: Sequence[int],
-        scheduled: Sequence[int],
+        computed: Counts,
+        scheduled: Counts,
     ) -> GatePlan:
         """Plan a step from its batch, in batch order."""
-        segments = ledger.segments(request_ids, computed, scheduled)
-        written = {segment.block: segment for segment in segments}
-        prompts, failures, positions = [], [], list[int]()
-        for request_id, first, count in zip(request_ids, computed, scheduled, strict=True):
-            positions += range(first, first + count)
-            request = self._requests.get(request_id)
-            if request is not None and first <= request.start < first + count:
-                try:
-                    prompts.append(_pooled(ledger, request_id, request, written))
-                except SteeringError as error:
-                    failures.append((request_id, str(error)))
-        cells = ledger.cells(segments, len(positions))
-        return GatePlan(tuple(cells), tuple(positions), tuple(prompts), tuple(failures))
+        cells, positions = ledger.cells(request_ids, computed, scheduled)
+        ending = self._ending(request_ids, computed, scheduled)
+        if not ending:
+            return GatePlan(cells, positions)
+        counts = np.asarray(computed).tolist(), np.asarray(scheduled).tolist()
+        written = {segment.block: segment for segment in ledger.segments(request_ids, *counts)}
+        prompts, failures = [], []
+        for request_id in ending:
+            try:
+                prompts.append(_pooled(ledger, request_id, self._requests[request_id], written))
+            except SteeringError as error:
+                failures.append((request_id, str(error)))
+        return GatePlan(cells, positions, tuple(prompts), tuple(failures))
+
+    def _ending(self, request_ids: Sequence[str], computed: Counts, scheduled: Counts) -> list[str]:
+        """The requests whose last prompt token the step computes."""
+        starts = np.fromiter(map(self._starts.__getitem__, request_ids), np.int64, len(request_ids))
+        behind = starts - np.asarray(computed, np.int64)
+        places = np.flatnonzero((behind >= 0) & (behind < np.asarray(scheduled, np.int64)))
+        return [request_ids[place] for place in places.tolist()]
 
 
 def _pooled(

@@ -9,7 +9,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,8 +119,7 @@ class PromptReader:
         if copies:
             source, target = zip(*copies, strict=True)
             self.bank.copy_blocks(self._put(source), self._put(target))
-        firsts, counts = np.asarray(computed).tolist(), np.asarray(scheduled).tolist()
-        self._plan = self._requests.plan(self.ledger, request_ids, firsts, counts)
+        self._plan = self._requests.plan(self.ledger, request_ids, computed, scheduled)
         self.buffers.commit(self._plan)
         return dict(self._plan.failures)
 

@@ -30,8 +30,8 @@ def test_a_prompt_is_what_was_computed_before_and_what_this_step_computes(
     ledger.start("a", [6, 7, 8], 4)
     ledger.start("b", [6, 7, 9], 8)
     plan = requests.plan(ledger, ["a", "b"], [6, 8], [3, 3])
-    assert plan.cells == (30, 31, 32, 36, 37, 38)
-    assert plan.positions == (6, 7, 8, 8, 9, 10)
+    assert plan.cells.tolist() == [30, 31, 32, 36, 37, 38]
+    assert plan.positions.tolist() == [6, 7, 8, 8, 9, 10]
     (prompt,) = plan.prompts
     assert (prompt.blocks, prompt.base) == ((6, 7, 9), 0)
     assert prompt.known == (4, 6, 8) and prompt.begun
@@ -61,6 +61,6 @@ def test_a_request_without_known_blocks_fails_its_reading(ledger: BlockLedger) -
     requests = GatedRequests()
     requests.admit("a", gated(start=1))
     plan = requests.plan(ledger, ["a"], [0], [2])
-    assert plan.cells == (-1, -1) and plan.prompts == ()
+    assert plan.cells.tolist() == [-1, -1] and plan.prompts == ()
     ((name, reason),) = plan.failures
     assert name == "a" and "no known key-value block" in reason
