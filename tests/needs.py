@@ -65,6 +65,11 @@ NEEDS = {
             "install it into the environment with pip; nothing but one test needs it",
         ),
         Need(
+            "vllm-router",
+            lambda: find_spec("vllm_router") is not None,
+            "install vllm-router into the environment with pip; nothing but one test needs it",
+        ),
+        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )

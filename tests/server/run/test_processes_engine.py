@@ -269,7 +269,7 @@ def test_a_process_that_dies_takes_the_server_with_it_and_loses_only_its_own(sit
     def stream() -> None:
         body = {
             "messages": [{"role": "user", "content": "count"}],
-            "max_tokens": 300,
+            "max_tokens": 150,
             "ignore_eos": True,
             "stream": True,
         }

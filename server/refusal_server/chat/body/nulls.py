@@ -1,4 +1,4 @@
-"""Keys that are null: typed clients write them for what is not set, and they mean nothing here.
+"""Keys that say nothing: null, which typed clients write for what is not set, routers' defaults.
 
 Schemas and arguments of tools are left alone: there, null is a value.
 """
@@ -17,11 +17,24 @@ _NESTED = {
 }
 # Objects that say nothing once they are empty.
 _EMPTIED = ("stream_options", "structured_outputs")
+# vllm-router 0.1.17 parses a chat and writes it anew with these keys of another engine's.
+_OF_ROUTERS = {
+    "no_stop_trim": False,
+    "return_hidden_states": False,
+    "separate_reasoning": True,
+    "stream_reasoning": True,
+}
 
 
 def without_nulls(body: dict[str, Any]) -> None:
-    """Drop the null keys of a body and of the objects in it that are made of fields."""
+    """Drop the null keys of a body and of the objects in it that are made of fields.
+
+    Also what a router adds, at the value that it adds: with another one it is the caller's.
+    """
     drop_nulls(body)
+    for name, value in _OF_ROUTERS.items():
+        if name in body and body[name] is value:
+            del body[name]
     for name in _NESTED.keys() & body.keys():
         _drop_nested(body[name], _NESTED[name])
         if name in _EMPTIED and body[name] == {}:
