@@ -70,6 +70,24 @@ NEEDS = {
             "install vllm-router into the environment with pip; nothing but one test needs it",
         ),
         Need(
+            "node-openai",
+            lambda: (
+                shutil.which("node") is not None
+                and (ROOT / "examples" / "javascript" / "node_modules" / "openai").is_dir()
+            ),
+            "install Node.js, and run `npm install` in examples/javascript",
+        ),
+        Need(
+            "langchain-openai",
+            lambda: find_spec("langchain_openai") is not None,
+            "install it into the environment with pip; nothing but one example needs it",
+        ),
+        Need(
+            "litellm",
+            lambda: shutil.which("litellm") is not None,
+            "put the program of litellm[proxy] on the PATH, from an environment of its own",
+        ),
+        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )

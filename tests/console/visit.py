@@ -29,8 +29,12 @@ class Site:
     def __init__(self, rig: ConsoleRig) -> None:
         self.rig = rig
         config = uvicorn.Config(rig.app, port=0, lifespan="off", log_config=None, ws="none")
-        self.server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self.server.run, daemon=True)
+        self.serve(uvicorn.Server(config))
+
+    def serve(self, server: uvicorn.Server) -> None:
+        """Have ``server`` run in a thread, once this is entered."""
+        self.server = server
+        self._thread = threading.Thread(target=server.run, daemon=True)
 
     def __enter__(self) -> Site:
         self._thread.start()
