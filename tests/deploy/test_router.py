@@ -101,9 +101,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             port = process.stdout.readline().strip()
             assert port, (folder / f"{name}.log").read_text()
             urls.append(f"http://127.0.0.1:{port}")
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}"
-        _start_router(folder, port, urls, started)
+        entrance = _free_port()
+        url = f"http://127.0.0.1:{entrance}"
+        _start_router(folder, entrance, urls, started)
         eventually(lambda: _answers(url))
         yield Fleet(url, replicas)
     finally:
