@@ -83,11 +83,6 @@ NEEDS = {
             "install it into the environment with pip; nothing but one example needs it",
         ),
         Need(
-            "litellm",
-            lambda: shutil.which("litellm") is not None,
-            "put the program of litellm[proxy] on the PATH, from an environment of its own",
-        ),
-        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )

@@ -91,7 +91,10 @@ def sdist_problems(sdist: Path) -> list[str]:
 
 def install(venv: Path, wheel: Path) -> None:
     """Put the wheel in the place of whatever the environment has of this project."""
-    pip = [python(venv), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        python(venv),
+        *("-m", "pip", "--quiet", "--disable-pip-version-check"),
+    ]
     run(
         f"release: installing {wheel.name}",
         [*pip, "install", "--no-deps", "--force-reinstall", wheel],
@@ -124,8 +127,9 @@ def _use(venv: Path, site: Path) -> None:
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
             say(f"release: served, {len(answer.read())} bytes of models")
         evaluation = ["--suite", "contrast", "--limit", "4", "--policy", "plain"]
-        results = ["-o", site / "results.json", "--max-tokens", "4"]
-        command = [steering, "evaluate", "--url", f"{url}/v1", *evaluation, *results]
+        results: list[str | Path] = ["-o", site / "results.json", "--max-tokens", "4"]
+        command: list[str | Path] = [steering, "evaluate", "--url", f"{url}/v1"]
+        command += [*evaluation, *results]
         run("release: evaluating", command, hint=hint)
     finally:
         process.terminate()

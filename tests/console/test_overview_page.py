@@ -13,6 +13,20 @@ from tests.server.fixtures.console_rig import REFUSAL, ConsoleRig
 from tests.server.fixtures.media import image_part, message
 from tests.server.fixtures.ops import ADMIN
 
+# Names and figures of bars that lie on each other.
+OVERLAPS = """() => {
+  const wrong = [];
+  for (const id of ["modalities", "latencies"]) {
+    const boxes = [...document.querySelectorAll(`#${id} svg text`)].map((node) =>
+      [node.textContent, node.getBoundingClientRect()]);
+    const meet = (a, b) => a.left < b.right && b.left < a.right
+      && a.top < b.bottom - 4 && b.top < a.bottom - 4;
+    for (const [name, a] of boxes) for (const [other, b] of boxes)
+      if (name < other && meet(a, b)) wrong.push(`${name} on ${other}`);
+  }
+  return wrong;
+}"""
+
 
 def traffic(rig: ConsoleRig) -> None:
     rig.traffic("static", 5)
@@ -165,6 +179,7 @@ def test_it_is_readable_everywhere(
     page.evaluate("for (const node of document.querySelectorAll('details')) node.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert axe(page) == []
+    assert page.evaluate(OVERLAPS) == []
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     page.focus(".skip")
     for _ in range(12):

@@ -74,7 +74,8 @@ def test_the_sdist_makes_the_same_wheel(built: tuple[Path, Path], tmp_path: Path
     wheel, sdist = built
     subprocess.run(["tar", "--extract", "--file", sdist, "--directory", tmp_path], check=True)
     (unpacked,) = tmp_path.iterdir()
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"]
+    into = ["-t", "wheel", "-d", str(tmp_path / "dist")]
+    command = [sys.executable, "-m", "hatchling", "build", *into]
     subprocess.run(command, cwd=unpacked, check=True, capture_output=True)
     (again,) = (tmp_path / "dist").iterdir()
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:

@@ -113,7 +113,7 @@ function figures(found) {
   const slowest = Math.max(...latencies.map(({ p95 }) => p95), 1e-9);
   show("latencies", latencies.length ? bars(latencies.map(({ policy, mode, arm, median, p95 }) => ({
     name: `${policy}, ${mode}${arm === "none" ? "" : `, ${arm}`}`, share: p95 / slowest,
-    says: `median ${seconds(median)}, 95 % within ${seconds(p95)}` })), widthOf("latencies")) : NOTHING);
+    says: `${seconds(median)}, 95 %: ${seconds(p95)}` })), widthOf("latencies")) : NOTHING);
   show("latencies-table", table(["policy", "mode", "side", "answers", "median", "95 %", "first token, 95 %"],
     latencies.map((each) => [each.policy, each.mode, each.arm, each.count, seconds(each.median), seconds(each.p95),
       seconds(each.first)]), 3));

@@ -45,14 +45,17 @@ export function curves(times, lines, width, most, say) {
     write(right, 162, clock(times.at(-1)), { "text-anchor": "end" }));
 }
 
-// A bar for each entry, with its name above and what it says at the other end.
+// A bar for each entry, with its name above and what it says at the other end, or below where both
+// do not fit into a line.
 export function bars(entries, width) {
-  const row = 44, label = entries.map(({ name, says }) => `${name}: ${says}`).join("; ");
+  const letter = 6.8;
+  const narrow = entries.some(({ name, says }) => (name.length + says.length + 2) * letter > width);
+  const row = narrow ? 60 : 44, low = narrow ? 16 : 0, label = entries.map(({ name, says }) => `${name}: ${says}`).join("; ");
   const drawn = entries.flatMap(({ name, share, says }, place) => [
     write(0, place * row + 14, name, { class: "strong" }),
-    write(width, place * row + 14, says, { "text-anchor": "end" }),
-    svg("rect", { x: 0, y: place * row + 21, width, height: 10, rx: 2, class: "track" }),
-    svg("rect", { x: 0, y: place * row + 21, width: width * share, height: 10, rx: 2, class: "refuse" }),
+    write(width, place * row + 14 + low, says, { "text-anchor": "end" }),
+    svg("rect", { x: 0, y: place * row + 21 + low, width, height: 10, rx: 2, class: "track" }),
+    svg("rect", { x: 0, y: place * row + 21 + low, width: width * share, height: 10, rx: 2, class: "refuse" }),
   ]);
   return picture(width, Math.max(entries.length * row - 8, 1), label, ...drawn);
 }
