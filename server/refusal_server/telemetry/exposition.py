@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
-from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.exposition import gzip_accepted
+from prometheus_client.openmetrics import exposition as openmetrics
 
 # The fastest: a scrape is every few seconds, and halving it again is not worth the time.
 _LEVEL = 1
@@ -34,12 +34,17 @@ class Exposition:
 
     def answer(self, accept: str = "", encodings: str = "") -> Exposed:
         """The body for a scraper's headers ``Accept`` and ``Accept-Encoding``."""
-        encode: Callable[[Any], bytes] = generate_latest
-        kind = CONTENT_TYPE_LATEST
-        if "openmetrics" in accept:
-            encode, kind = choose_encoder(accept)
+        registry = self._registry()
+        if "application/openmetrics-text" in accept:
+            # The library's own choice writes `vllm:` as `vllm_` for scrapers of old; every name
+            # here is one that all of them take.
+            body: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
+                registry, openmetrics.ALLOWUTF8
+            )
+            kind = openmetrics.CONTENT_TYPE_LATEST
+        else:
+            body, kind = generate_latest(registry), CONTENT_TYPE_LATEST
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
-        body = encode(self._registry())
         if gzip_accepted(encodings):
             headers["content-encoding"] = "gzip"
             body = gzip.compress(body, _LEVEL)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from refusal_server.telemetry.exposition import Exposition
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.service_metrics import TENANTS
 from tests.server.fixtures.client_site import ClientSite
@@ -153,6 +154,15 @@ def test_openmetrics_has_exemplars_that_name_the_request(tmp_path: Path) -> None
     assert "seen-before" not in plain.text
     names = re.findall(r"^(steering_\w+)\{", plain.text, re.MULTILINE)
     assert set(names) == set(re.findall(r"^(steering_\w+)\{", answer.text, re.MULTILINE))
+
+
+def test_names_of_vllm_are_the_same_in_every_format() -> None:
+    registry = CollectorRegistry()
+    Gauge("vllm:num_requests_waiting", "x", registry=registry).set(3)
+    exposition = Exposition(lambda: registry)
+    prometheus = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    for accept in ("", "text/plain", prometheus):
+        assert b"\nvllm:num_requests_waiting 3.0\n" in exposition.answer(accept).body
 
 
 def test_a_scraper_that_takes_gzip_gets_it(tmp_path: Path) -> None:
