@@ -40,7 +40,7 @@ def traffic(rig: ConsoleRig) -> None:
 def test_a_wrong_key_is_told_and_the_right_one_needs_no_mouse(visit: Visit) -> None:
     page = visit.page
     page.goto(visit.site.url)
-    page.wait_for_function("document.activeElement.id === 'key'")
+    page.wait_for_function("() => document.activeElement.id === 'key'")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.get_by_role("alert").wait_for()
@@ -84,10 +84,12 @@ def test_filters_choose_what_is_counted(visit: Visit) -> None:
     rig.traffic("off", 1)
     page.locator("#groups tbody tr").nth(2).wait_for()
     page.select_option("#filter-policy", "omnisteer")
-    page.wait_for_function("document.querySelectorAll('#groups tbody tr').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#groups tbody tr').length === 1")
     assert page.locator("#groups tbody th").inner_text() == "omnisteer"
     page.select_option("#filter-mode", "off")
-    page.wait_for_function("document.querySelector('#groups').innerText.startsWith('Nothing')")
+    page.wait_for_function(
+        "() => document.querySelector('#groups').innerText.startsWith('Nothing')"
+    )
     page.select_option("#range", "1h")
     page.get_by_text("requests, 1h").wait_for()
     assert page.input_value("#filter-policy") == "omnisteer"

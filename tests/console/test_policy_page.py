@@ -163,5 +163,7 @@ def test_a_policy_that_comes_from_elsewhere_is_told_and_the_text_stays(visit: Vi
     page.click("#reload")
     page.get_by_text("Throw your text away?").wait_for()
     page.click("#confirm-yes")
-    page.wait_for_function("document.querySelector('#source').value.includes('decode_tokens: 5')")
+    page.wait_for_function(
+        "() => document.querySelector('#source').value.includes('decode_tokens: 5')"
+    )
     assert page.locator("#newer").is_hidden()

@@ -50,16 +50,23 @@ class GatePlan:
     """The prompt gate: what it reads, how it is trained, and the push that it opens.
 
     ``layers`` are the probed ones; ``None`` takes four by depth. ``budget`` is the share of
-    everyday harmless requests that may open it at all. ``dose`` is what an open gate adds, as a
-    share of the residual stream's length. ``families`` is how many families of wording each request
+    everyday harmless requests that may open it at all, ``media_budget`` that of those with media;
+    ``None`` is the same. ``dose`` is what an open gate adds, as a share of the residual stream's
+    length. ``families`` is how many families of wording each request
     is put into.
     """
 
     layers: tuple[int, ...] | None = None
     recipe: GateRecipe = field(default_factory=GateRecipe)
     budget: float = 0.075
+    media_budget: float | None = None
     dose: float = 0.3
     families: int = 3
+
+    @property
+    def budget_of_media(self) -> float:
+        """The share of everyday harmless requests with media that may open it."""
+        return self.budget if self.media_budget is None else self.media_budget
 
     def read_layers(self, num_layers: int, first_steered: int) -> tuple[int, ...]:
         """Probed layers, ascending; none lies behind the first steered one.

@@ -59,6 +59,10 @@ def gate(
     budget: Annotated[
         float, typer.Option(help="share of everyday harmless requests that may open it")
     ] = _PLAN.budget,
+    media_budget: Annotated[
+        float | None,
+        typer.Option(help="with --data: the same share of those with media (default: --budget)"),
+    ] = None,
     dose: Annotated[
         float, typer.Option(min=0.0, help="what an open gate adds, as a share of the stream")
     ] = _PLAN.dose,
@@ -85,7 +89,9 @@ def gate(
     """
     recipe = replace(_RECIPE, pooling=pooling, seed=seed)
     chosen = layer_numbers(layers)
-    plan = replace(_PLAN, layers=chosen, recipe=recipe, budget=budget, dose=dose)
+    plan = replace(
+        _PLAN, layers=chosen, recipe=recipe, budget=budget, media_budget=media_budget, dose=dose
+    )
     bundle_out(out, force=force)
     folder_out(rows)
     known = load_bundle(bundle)
@@ -98,7 +104,7 @@ def gate(
         renewal = Renewal(known, plan, None if adapters else dose, texts, decode_tokens, name)
         _tell(out, renew_gate(asked, renewal))
         return
-    if data is not None:
+    if data is not None or media_budget is not None:
         raise typer.BadParameter("--data is read by the engine that serves; give --served-by")
     index = TokenIndex.load(rows) if (rows / INDEX).exists() else None
     if index is None:

@@ -13,7 +13,7 @@ from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.calibration.engine_arguments import json_object, served_settings
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
 from refusal_steering.pipeline.media.gate.renewal import Renewal, renewed
-from refusal_steering.pipeline.media.requests import Requests, read_requests
+from refusal_steering.pipeline.media.requests import TEXT, Requests, read_requests
 from refusal_steering.pipeline.media.work import Work
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.tools.canaries import canary_prompts, check_sizes
@@ -50,7 +50,8 @@ def renew_gate(asked: ServedGate, wanted: Renewal) -> SteeringBundle:
     check_sizes(facts.identity, wanted.bundle.manifest.model)
     requests = found.usable(facts.takes)
     for group in requests.groups:
-        check_budget(wanted.plan.budget, len(requests.chosen("tune", group, False)))
+        budget = wanted.plan.budget if group == TEXT else wanted.plan.budget_of_media
+        check_budget(budget, len(requests.chosen("tune", group, False)))
     if left := len(found.all) - len(requests.all):
         typer.echo(f"note: {left} requests bring media that the model does not take", err=True)
     read = wanted.plan.read_layers(facts.identity.num_layers, min(wanted.bundle.layers))

@@ -127,6 +127,20 @@ def test_the_gate_opens_for_harm_in_media_and_the_push_is_the_bundles_own(
         (("--data", "DATA"), "--data is read by the engine that serves; give --served-by"),
         (("--served-by", "SERVER", "--width", "0.5"), "--width is found by the engine"),
         (("--served-by", "SERVER", "--data", "DATA", "--budget", "0.01"), "budget of 0.01"),
+        (("--media-budget", "0.2"), "--data is read by the engine that serves; give --served-by"),
+        (
+            (
+                "--served-by",
+                "SERVER",
+                "--data",
+                "DATA",
+                "--budget",
+                "0.1",
+                "--media-budget",
+                "0.01",
+            ),
+            "budget of 0.01",
+        ),
         (("--served-by", "SERVER", "--data", "missing.jsonl"), "missing.jsonl"),
     ],
 )

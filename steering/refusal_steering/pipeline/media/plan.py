@@ -79,7 +79,8 @@ class MediaPlan:
             _check_group(requests, group)
             check_budget(self.budget, len(requests.chosen("tune", group, False)))
             if STRATEGY in self.strategies:
-                check_budget(self.gate.budget, len(requests.chosen("tune", group, False)))
+                gate = self.gate.budget if group == TEXT else self.gate.budget_of_media
+                check_budget(gate, len(requests.chosen("tune", group, False)))
         self.gate_layers(depth)
 
 

@@ -22,8 +22,9 @@ from refusal_steering.methods.prompt_gate.opening import (
 )
 from refusal_steering.methods.prompt_gate.pooled import pooled_scores
 from refusal_steering.methods.prompt_gate.training import GateRecipe, train_probes
-from refusal_steering.pipeline.media.gate.examples import MediaExamples
+from refusal_steering.pipeline.media.gate.examples import TEXTS, MediaExamples
 from refusal_steering.pipeline.media.gate.token_rows import StoredTokens
+from refusal_steering.pipeline.media.requests import TEXT
 from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.prompts.gate_labels import GateLabels
 
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 _REREAD = 48
 # A threshold of so few requests would be decided by one or two of them: such groups share one.
 ALONE = 100
+_WORDS = (TEXTS, TEXT)
 # A step of training holds its tokens in float32 about so many times, in so many bytes at most.
 COPIES, _TRAINING_BYTES = 4, 1 << 30
 _FEWEST_PROMPTS = 16
@@ -38,6 +40,18 @@ _FIELDS = ("weight", "query", "value")
 
 Reread = Callable[[PromptGate, Sequence[int]], Tensor]
 """Scores [n] of a gate for the examples at some places, as the engine reads them when it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Shares of everyday harmless requests that may open a gate: of words alone, and with media."""
+
+    words: float
+    media: float
+
+    def of(self, group: str) -> float:
+        """The share of one group."""
+        return self.words if group in _WORDS else self.media
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +71,21 @@ def fitted_gate(
     tokens: StoredTokens,
     examples: MediaExamples,
     recipe: GateRecipe,
-    budget: float,
+    budgets: Budgets,
     reread: Reread,
     work: Work,
 ) -> FittedMediaGate:
-    """Train on what ``tokens`` holds, and keep ``budget`` as :func:`group_thresholds` says.
+    """Train on what ``tokens`` holds, and keep ``budgets`` as :func:`group_thresholds` says.
 
     Raises ``SteeringError`` where there are too few harmless requests for that.
     """
     inputs = {
         "tokens": tokens.digest,
         "recipe": asdict(recipe),
-        "budget": budget,
+        "budgets": asdict(budgets),
         "alone": ALONE,
     }
-    return _of(work.kept("gate", inputs, lambda: _fit(tokens, examples, recipe, budget, reread)))
+    return _of(work.kept("gate", inputs, lambda: _fit(tokens, examples, recipe, budgets, reread)))
 
 
 def prompts_of_a_step(recipe: GateRecipe, tokens: float, width: int) -> int:
@@ -86,26 +100,35 @@ def reread_places(tuning: Sequence[int]) -> Sequence[int]:
 
 
 def group_thresholds(
-    scores: Tensor, examples: MediaExamples, budget: float
+    scores: Tensor, examples: MediaExamples, budgets: Budgets
 ) -> dict[str, Threshold]:
     """Split conformal over everyday harmless tuning requests, for every group.
 
-    A group of at least :data:`ALONE` of them has a threshold of its own, the others share one.
-    Raises ``SteeringError`` where a threshold cannot keep ``budget``.
+    A group of at least :data:`ALONE` of them has a threshold of its own. Smaller groups that bring
+    media share one, and a smaller group of words shares that of all words. Raises
+    ``SteeringError`` where a threshold cannot keep its budget.
     """
     counts = {group: _calm(examples, {group}) for group in examples.groups}
-    few = {group for group, count in counts.items() if count < ALONE}
     found = {}
     for group in examples.groups:
-        together = few if group in few else {group}
+        together = _together(group, counts)
         kept = torch.tensor([one.group in together for one in examples.all])
         own = GateLabels(tuple(one.label for one in examples.all if one.group in together))
         everyone = torch.ones(len(own.all), dtype=torch.bool)
         try:
-            found[group] = conformal_threshold(scores[kept], own, everyone, budget)
+            found[group] = conformal_threshold(scores[kept], own, everyone, budgets.of(group))
         except SteeringError as error:
             raise SteeringError(f"{', '.join(sorted(together))}: {error}") from error
     return found
+
+
+def _together(group: str, counts: Mapping[str, int]) -> set[str]:
+    """The groups whose requests set the threshold of ``group``."""
+    if counts[group] >= ALONE:
+        return {group}
+    if group in _WORDS:
+        return {one for one in counts if one in _WORDS}
+    return {one for one, count in counts.items() if count < ALONE and one not in _WORDS}
 
 
 def _calm(examples: MediaExamples, groups: Collection[str]) -> int:
@@ -119,7 +142,7 @@ def _fit(
     tokens: StoredTokens,
     examples: MediaExamples,
     recipe: GateRecipe,
-    budget: float,
+    budgets: Budgets,
     reread: Reread,
 ) -> Kept:
     rows, labels = tokens.rows, tokens.index.labels
@@ -130,7 +153,7 @@ def _fit(
     probes = train_probes(rows, labels, ~tuning, recipe)
     scores = torch.full((len(everyone),), torch.nan)
     scores[tuning] = pooled_scores(rows, probes, recipe.pooling, tuning)
-    thresholds = group_thresholds(scores, examples, budget)
+    thresholds = group_thresholds(scores, examples, budgets)
     highest = max(one.value for one in thresholds.values())
     # The promise is that of the group that keeps it least surely.
     weakest = max(thresholds.values(), key=lambda one: one.worst_share)

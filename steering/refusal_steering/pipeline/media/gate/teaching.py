@@ -15,7 +15,7 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.pipeline.gating import STRATEGY
 from refusal_steering.pipeline.media.gate.examples import MediaExamples
-from refusal_steering.pipeline.media.gate.fitting import FittedMediaGate, fitted_gate
+from refusal_steering.pipeline.media.gate.fitting import Budgets, FittedMediaGate, fitted_gate
 from refusal_steering.pipeline.media.gate.token_rows import Turns, stored_tokens
 from refusal_steering.pipeline.media.work import Work
 from refusal_steering.pipeline.plan import GatePlan
@@ -63,7 +63,8 @@ def taught_gate(
         draft = make_bundle(spec.layers, manifest, gate=gate)
         return _scores(model, draft, examples, places, Turns.of(model, work))
 
-    return fitted_gate(tokens, examples, plan.recipe, plan.budget, reread, work)
+    budgets = Budgets(plan.budget, plan.budget_of_media)
+    return fitted_gate(tokens, examples, plan.recipe, budgets, reread, work)
 
 
 def _scores(

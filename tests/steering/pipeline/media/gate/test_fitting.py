@@ -9,14 +9,15 @@ import torch
 
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.prompt_gate.training import GateRecipe
-from refusal_steering.pipeline.media.gate.examples import MediaExample, MediaExamples
+from refusal_steering.pipeline.media.gate.examples import TEXTS, MediaExample, MediaExamples
 from refusal_steering.pipeline.media.gate.fitting import (
     ALONE,
+    Budgets,
     group_thresholds,
     prompts_of_a_step,
     reread_places,
 )
-from refusal_steering.pipeline.media.requests import MediaRequest
+from refusal_steering.pipeline.media.requests import TEXT, MediaRequest
 from refusal_steering.prompts.gate_labels import GateLabel
 
 RECIPE = GateRecipe()
@@ -34,20 +35,27 @@ def tuning(group: str, count: int) -> list[MediaExample]:
     ]
 
 
-def test_a_group_of_many_has_a_threshold_of_its_own_and_the_few_share_one() -> None:
-    sizes = {"many": ALONE, "few": 20, "fewer": 15}
+def test_small_groups_share_a_threshold_with_their_like() -> None:
+    sizes = {TEXTS: ALONE, TEXT: 30, "image": ALONE + 1, "audio": 20, "video": 15}
     every = tuple(one for group, count in sizes.items() for one in tuning(group, count))
-    scores = torch.cat([base + torch.linspace(0, 1, size) for base, size in
-                        zip((0.0, 5.0, 10.0), sizes.values(), strict=True)])  # fmt: skip
-    found = group_thresholds(scores, MediaExamples(every, ""), 0.1)
-    assert found["many"].count == ALONE and found["few"] == found["fewer"]
-    assert found["few"].count == 35
-    for groups, base in ((("many",), 0), (("few", "fewer"), ALONE)):
-        own = scores[base : base + sum(sizes[group] for group in groups)]
-        above = float((own > found[groups[0]].value).float().mean())
-        assert 0.0 < above <= 0.1
-    with pytest.raises(SteeringError, match=r"few, fewer: .*cannot guarantee"):
-        group_thresholds(scores, MediaExamples(every, ""), 0.02)
+    scores = torch.cat(
+        [base + torch.linspace(0, 1, size) for base, size in enumerate(sizes.values())]
+    )
+    examples, budgets = MediaExamples(every, ""), Budgets(words=0.1, media=0.2)
+    found = group_thresholds(scores, examples, budgets)
+    counts = {group: one.count for group, one in found.items()}
+    assert counts == {TEXTS: 100, TEXT: 130, "image": 101, "audio": 35, "video": 35}
+    assert found["audio"] == found["video"] != found["image"]
+    for group, together in (
+        (TEXT, {TEXTS, TEXT}),
+        ("image", {"image"}),
+        ("audio", {"audio", "video"}),
+    ):
+        own = scores[torch.tensor([one.group in together for one in every])]
+        above = float((own > found[group].value).float().mean())
+        assert 0.0 < above <= budgets.of(group) == (0.1 if group == TEXT else 0.2)
+    with pytest.raises(SteeringError, match=r"audio, video: .*cannot guarantee"):
+        group_thresholds(scores, examples, Budgets(words=0.1, media=0.02))
 
 
 @pytest.mark.parametrize(

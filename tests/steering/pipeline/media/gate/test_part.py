@@ -108,16 +108,20 @@ def test_the_groups_keep_the_budget_on_their_harmless_requests_together(
     for own in thresholds.values():
         assert own["value"] <= gate_of(bundle).threshold and own["budget"] == ALONE.gate.budget
         assert promise.worst_share >= own["worst_share"]
-    tuning = [
-        openings(FakeModel(), gate_of(bundle), requests, requests.chosen("tune", group, False))
+    tuning = {
+        group: openings(
+            FakeModel(), gate_of(bundle), requests, requests.chosen("tune", group, False)
+        )
         for group in GROUPS
-    ]
-    together = torch.cat(tuning)
-    assert float((together > 0.0).float().mean()) <= ALONE.gate.budget
-    # None of them has enough to be judged by itself.
-    assert {thresholds[group]["count"] for group in GROUPS} == {len(together)}
+    }
+    media = torch.cat([opened for group, opened in tuning.items() if group != TEXT])
+    assert float((media > 0.0).float().mean()) <= ALONE.gate.budget
+    # None of them has enough to be judged by itself, and a request counts once in all its media.
+    assert thresholds["image"] == thresholds["text+image"]
+    assert thresholds["image"]["count"] == len(tuning["image"])
+    assert thresholds[TEXT] == thresholds[TEXTS]
     told = bundle.manifest.calibration["prompt_gate"]["opened_harmless"]
-    for group, opened in zip(GROUPS, tuning, strict=True):
+    for group, opened in tuning.items():
         assert told[group] == pytest.approx(float((opened > 0.0).float().mean()), abs=1e-3)
 
 
