@@ -25,7 +25,16 @@ def test_a_broken_policy_is_told_by_line_and_not_applied(visit: Visit) -> None:
     assert (rig.path.read_bytes(), rig.store.current.version) == (before, version)
 
 
+def press(visit: Visit, button: str) -> None:
+    """Press a button by keyboard, once the work before it has ended."""
+    visit.page.locator(f"{button}[aria-disabled=false]").wait_for()
+    visit.tab_to(button)
+    visit.page.keyboard.press("Enter")
+
+
 def agree(visit: Visit) -> None:
+    # A Tab before the dialog is open would move the focus that it gives back.
+    visit.page.get_by_role("dialog").wait_for()
     visit.tab_to("dialog button[value=yes]")
     visit.page.keyboard.press("Enter")
 
@@ -87,37 +96,31 @@ def test_apply_by_keyboard_then_roll_back(visit: Visit) -> None:
     text = yaml.safe_load(page.input_value("#source"))
     text["policies"]["static"]["strength"] = 1.25
     page.fill("#source", yaml.safe_dump(text))
-    visit.tab_to("#check")
-    page.keyboard.press("Enter")
+    press(visit, "#check")
     page.get_by_text("Sound; it would be version").wait_for()
     assert "+    strength: 1.25" in page.inner_text("#diff .added")
     visit.see("diff")
     assert rig.store.current.version == first
-    visit.tab_to("#apply")
-    page.keyboard.press("Enter")
+    press(visit, "#apply")
     page.get_by_role("dialog").wait_for()
     assert "Nothing in it is known to refuse less." in page.inner_text("#confirm")
     page.keyboard.press("Escape")
     page.locator("#confirm").wait_for(state="hidden")
     assert rig.store.current.version == first
-    visit.tab_to("#apply")
-    page.keyboard.press("Enter")
+    press(visit, "#apply")
     agree(visit)
     page.get_by_text(f"is in force on every rank. Roll back returns to {first}").wait_for()
     second = rig.store.current.version
     assert second != first
     assert page.inner_text("#version") == second
     assert page.evaluate("document.activeElement.id") == "apply"
-    visit.tab_to("#rollback")
-    page.keyboard.press("Enter")
+    press(visit, "#rollback")
     page.get_by_role("dialog").wait_for()
     visit.see("rollback")
     page.keyboard.press("Escape")
     assert rig.store.current.version == second
-    visit.tab_to("#rollback")
-    page.keyboard.press("Enter")
-    visit.tab_to("dialog button[value=yes]")
-    page.keyboard.press("Enter")
+    press(visit, "#rollback")
+    agree(visit)
     page.get_by_text("Rolled back").wait_for()
     assert rig.store.current.version == first == page.inner_text("#version")
     assert page.evaluate("document.activeElement.id") == "rollback"
