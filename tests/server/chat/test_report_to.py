@@ -118,7 +118,7 @@ def test_a_score_of_moderation_is_a_risk(tmp_path: Path, switch: str, caller: Ca
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_operators_are_always_told(tmp_path: Path, switch: str) -> None:
     rules = {"static": {"mode": "enforce", "bundle": "static", "report_to": switch}}
-    steered = Operator(ConsoleRig(tmp_path, rules)).play().json()["steered"]
+    steered = Operator(ConsoleRig(tmp_path, rules)).played()["steered"]
     assert steered["coefficient"] is not None
     assert steered["tokens"]
 
