@@ -108,7 +108,7 @@ def group_thresholds(
     media share one, and a smaller group of words shares that of all words. Raises
     ``SteeringError`` where a threshold cannot keep its budget.
     """
-    counts = {group: _calm(examples, {group}) for group in examples.groups}
+    counts = {group: _everyday_harmless(examples, {group}) for group in examples.groups}
     found = {}
     for group in examples.groups:
         together = _together(group, counts)
@@ -131,7 +131,7 @@ def _together(group: str, counts: Mapping[str, int]) -> set[str]:
     return {one for one, count in counts.items() if count < ALONE and one not in _WORDS}
 
 
-def _calm(examples: MediaExamples, groups: Collection[str]) -> int:
+def _everyday_harmless(examples: MediaExamples, groups: Collection[str]) -> int:
     return sum(
         one.group in groups and one.label.tuning and one.label.everyday and not one.label.harmful
         for one in examples.all
