@@ -13,7 +13,7 @@ from refusal_steering.bundle import SteeringBundle, Strategy, load_bundle
 from refusal_steering.prompts.contrast_set import digest
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "demo" / "bundles"
-# The demo has no gate yet.
+# What a gate is made from is not the contrast set as it is: its card is looked at below.
 STRATEGIES = sorted(set(get_args(Strategy)) - {"promptgate"})
 
 
@@ -44,6 +44,11 @@ def test_the_card_describes_the_bundle_that_lies_beside_it(bundle: SteeringBundl
         "Unseen",
     ):
         assert said in card, said
+
+
+def test_the_card_of_the_gate_names_its_weights() -> None:
+    manifest = load_bundle(FOLDER / "promptgate").manifest
+    assert f"`{manifest.weights_sha256}`" in (FOLDER / "promptgate" / "README.md").read_text()
 
 
 def test_the_card_tells_the_share_that_the_manifest_keeps(bundle: SteeringBundle) -> None:
