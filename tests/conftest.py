@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.measured import COVERAGE, MEASURED
 from tests.server.fixtures.live import server
 
 __all__ = ["server"]
@@ -27,9 +28,9 @@ OUR_LOGGERS = ("refusal_server", "refusal_steering", "uvicorn", "uvicorn.access"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A process of xdist's is measured; the programs that its tests start are not."""
-    if hasattr(config, "workerinput"):
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    """A process of xdist's is measured; a program that its tests start is where a test asks."""
+    if hasattr(config, "workerinput") and (asked := os.environ.pop(COVERAGE, "")):
+        os.environ[MEASURED] = asked
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,7 +5,6 @@ The interpreter must be chosen before Triton is imported, so a process of its ow
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from refusal_steering.runtime import bank, buffers, plan
 from refusal_steering.runtime.gate import bank as gate_bank
 from refusal_steering.terms import MEDIA, MOST_COUNTED
+from tests.measured import measured
 from tests.needs import ROOT
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ def test_the_laws_hold_in_the_interpreter(laws: list[Path]) -> None:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", OTHERS]
     played = subprocess.run(
         [*command, *map(str, laws)],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env=measured(TRITON_INTERPRET="1"),
         cwd=ROOT,
         capture_output=True,
         text=True,
