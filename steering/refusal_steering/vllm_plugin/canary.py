@@ -21,14 +21,21 @@ _SAME = 1e-3
 
 
 async def run_canary(engine_client: EngineClient, bundle: SteeringBundle) -> None:
-    """Raise :class:`CanaryError` unless steering moves this engine as the bundle expects."""
+    """Raise :class:`CanaryError` unless steering moves every engine as the bundle expects."""
+    engines = engine_client.vllm_config.parallel_config.data_parallel_size
+    for rank in range(engines):
+        await _run_on(engine_client, bundle, rank if engines > 1 else None)
+
+
+async def _run_on(engine_client: EngineClient, bundle: SteeringBundle, rank: int | None) -> None:
+    """Run it on one data-parallel rank; ``None`` for the only one."""
     canary, name = bundle.require_canary(), bundle.manifest.name
     spec = SteeringSpec.of(bundle).canary
     # The first run fills the prefix cache: all that are compared then find the same blocks.
-    await _first_logprobs(engine_client, canary, None)
-    plain = await _first_logprobs(engine_client, canary, None)
-    silent = await _first_logprobs(engine_client, canary, _directive(bundle, spec.silent))
-    steered = await _first_logprobs(engine_client, canary, _directive(bundle, spec))
+    await _first_logprobs(engine_client, canary, None, rank)
+    plain = await _first_logprobs(engine_client, canary, None, rank)
+    silent = await _first_logprobs(engine_client, canary, _directive(bundle, spec.silent), rank)
+    steered = await _first_logprobs(engine_client, canary, _directive(bundle, spec), rank)
     drift = max((abs(silent[t] - plain[t]) for t in plain if t in silent), default=math.inf)
     if drift > _SAME:
         raise CanaryError(
@@ -42,14 +49,15 @@ def _directive(bundle: SteeringBundle, spec: SteeringSpec) -> Directive:
 
 
 async def _first_logprobs(
-    engine_client: EngineClient, canary: Canary, directive: Directive | None
+    engine_client: EngineClient, canary: Canary, directive: Directive | None, rank: int | None
 ) -> dict[int, float]:
     from vllm import SamplingParams
 
     params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=_TOP)
     prompt = {"prompt_token_ids": list(canary.token_ids)}
     with steering_context(directive):
-        stream = engine_client.generate(prompt, params, f"canary-{uuid4().hex}")
+        where = {} if rank is None else {"data_parallel_rank": rank}
+        stream = engine_client.generate(prompt, params, f"canary-{uuid4().hex}", **where)
     found: dict[int, float] = {}
     async for output in stream:
         for token, entry in (output.outputs[0].logprobs or [{}])[0].items():

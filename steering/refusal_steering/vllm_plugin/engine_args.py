@@ -102,6 +102,7 @@ def apply_steering_args(args: Namespace, bundles: Sequence[SteeringBundle]) -> N
             f"--worker-cls {args.worker_cls} cannot be combined with steering; remove it"
         )
     _refuse_flags(args)
+    _refuse_outer_balancing(args)
     given = args.additional_config or {}
     if isinstance(given, str):
         given = json.loads(given)
@@ -116,7 +117,6 @@ def _refuse_flags(args: Namespace) -> None:
     refused = {
         "--speculative-config": "remove it",
         "--pipeline-parallel-size": parallel,
-        "--data-parallel-size": "start replicas behind a router instead",
         "--decode-context-parallel-size": parallel,
         "--prefill-context-parallel-size": parallel,
         "--enable-expert-parallel": parallel,
@@ -126,7 +126,37 @@ def _refuse_flags(args: Namespace) -> None:
         "--enable-prompt-embeds": "remove it",
     }
     for flag, remedy in refused.items():
-        given = getattr(args, flag.removeprefix("--").replace("-", "_"), None)
+        given = _value(args, flag)
         # A number counts ranks: one is none.
         if given is True or (given and given != 1):
             raise UnsupportedEngineError(f"steering does not support {flag}: {remedy}")
+
+
+def _refuse_outer_balancing(args: Namespace) -> None:
+    # Engines that another process starts or balances: nobody here could ask all of their ranks.
+    flags = (
+        "--data-parallel-external-lb",
+        "--data-parallel-hybrid-lb",
+        "--data-parallel-multi-port-external-lb",
+        "--data-parallel-rank",
+        "--data-parallel-start-rank",
+        "--data-parallel-size-local",
+        "--data-parallel-address",
+        "--enable-elastic-ep",
+    )
+    # Rank 0 is a wish too.
+    given = {flag: _value(args, flag) for flag in flags}
+    wished = [flag for flag, value in given.items() if value is not None and value is not False]
+    if _value(args, "--data-parallel-backend") not in (None, "mp"):
+        wished.append(f"--data-parallel-backend {_value(args, '--data-parallel-backend')}")
+    if (_value(args, "--nnodes") or 1) > 1 and (_value(args, "--data-parallel-size") or 1) > 1:
+        wished.append("--nnodes with --data-parallel-size")
+    if wished:
+        raise UnsupportedEngineError(
+            f"steering does not support {wished[0]}: use --data-parallel-size alone, which starts "
+            "all engines here and balances between them, or start replicas behind a router"
+        )
+
+
+def _value(args: Namespace, flag: str) -> Any:
+    return getattr(args, flag.removeprefix("--").replace("-", "_"), None)

@@ -18,8 +18,6 @@ from uuid import uuid4
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.directive import EPOCH_KEY, EXTRA_KEY, Directive
 from refusal_steering.errors import (
-    BundleError,
-    BundleInUseError,
     DirectiveError,
     SteeringError,
     SteeringUnavailableError,
@@ -31,10 +29,10 @@ from refusal_steering.vllm_plugin.media_tokens import PromptReadings
 from refusal_steering.vllm_plugin.protocols import (
     EngineClient,
     EngineCoreOutput,
-    RankAnswer,
     RequestOutput,
     SamplingParams,
 )
+from refusal_steering.vllm_plugin.ranks import ask_ranks
 from refusal_steering.vllm_plugin.reading_epoch import ReadingEpoch
 
 logger = logging.getLogger(__name__)
@@ -193,17 +191,19 @@ class SteeringGateway:
 
     async def load(self, bundle: SteeringBundle) -> None:
         """Load a bundle on every rank; raises :class:`BundleError` if one of them cannot."""
-        answers = await self._ask("refusal_steering_load", bundle.packed)
+        answers = await ask_ranks(self._engine, "refusal_steering_load", bundle.packed)
         self._epoch.loaded(bundle, answers)
         _require(all(bundle.digest in answer["bundles"] for answer in answers), "load the bundle")
 
     async def retire(self, keep: Collection[str]) -> None:
         """Free the bundle slots of bundles that are not in ``keep`` and that no request uses."""
-        self._epoch.retired(await self._ask("refusal_steering_retire", sorted(keep)))
+        self._epoch.retired(await ask_ranks(self._engine, "refusal_steering_retire", sorted(keep)))
 
     async def acknowledge(self, policy_version: str, bundles: Collection[str]) -> None:
         """Have every rank confirm that it holds ``bundles`` and record the policy version."""
-        answers = await self._ask("refusal_steering_acknowledge", policy_version, sorted(bundles))
+        answers = await ask_ranks(
+            self._engine, "refusal_steering_acknowledge", policy_version, sorted(bundles)
+        )
         _require(
             all(answer["policy_version"] == policy_version for answer in answers),
             "acknowledge the policy",
@@ -213,16 +213,6 @@ class SteeringGateway:
         found = ", ".join(sorted(map(str, forms)))
         _require(len(forms) == 1, f"use the same form of the operator (found: {found})")
         self.operator = forms.pop()
-
-    async def _ask(self, method: str, *args: object) -> list[RankAnswer]:
-        answers = await self._engine.collective_rpc(method, args=args)
-        expected = self._engine.vllm_config.parallel_config.world_size
-        if len(answers) != expected:
-            raise SteeringError(f"{len(answers)} ranks answered {method}, expected {expected}")
-        for answer in answers:
-            if answer["error"] is not None:
-                raise _error_of(answer)
-        return list(answers)
 
 
 def _stamped(
@@ -247,10 +237,3 @@ def _stamped(
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise SteeringError(f"not every rank could {what}; nothing was changed for requests")
-
-
-def _error_of(answer: RankAnswer) -> SteeringError:
-    message = f"rank {answer['rank']}: {answer['error']}"
-    kinds = (BundleError, BundleInUseError)
-    kind = next((k for k in kinds if k.code == answer["code"]), SteeringError)
-    return kind(message)

@@ -25,9 +25,15 @@ _CHECKS: tuple[_Check, ...] = (
         "use --tensor-parallel-size instead",
     ),
     (
-        "data parallelism inside one server",
+        # Where there is one in a worker's configuration: ranks of dense models are engines of one.
+        "data parallelism of a mixture of experts",
         lambda c: c.parallel_config.data_parallel_size > 1,
-        "start replicas behind a router: a bundle must be acknowledged by every rank",
+        "start replicas behind a router: its ranks run idle steps together, which was never tried",
+    ),
+    (
+        "data parallelism with an outer balancer",
+        lambda c: getattr(c.parallel_config, "local_engines_only", False),
+        "start replicas behind a router",
     ),
     (
         "prefill context parallelism",

@@ -246,9 +246,22 @@ class OutputProcessor(Protocol):
     process_outputs: Callable[..., object]
 
 
+class EngineCores(Protocol):
+    """The connection to the engines' processes: one, or one for each data-parallel rank."""
+
+    def shutdown(self) -> None:
+        """Let go of them; requests on their way end with an error."""
+
+    async def call_utility_all_async(
+        self, method: str, *args: object
+    ) -> Sequence[Sequence[RankAnswer]]:
+        """Call a method of every engine; what each has returned."""
+
+
 class EngineClient(Protocol):
     """``AsyncLLM``: the engine, seen from the API process."""
 
+    engine_core: EngineCores
     vllm_config: VllmConfig
     model_config: ModelConfig
     output_processor: OutputProcessor

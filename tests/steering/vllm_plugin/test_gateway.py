@@ -49,7 +49,7 @@ class FakeEngine:
         self.output_processor = SimpleNamespace(
             request_states={}, process_outputs=lambda outputs: outputs
         )
-        parallel = SimpleNamespace(world_size=2)
+        parallel = SimpleNamespace(world_size=2, data_parallel_size=1)
         self.vllm_config = SimpleNamespace(parallel_config=parallel)
 
     async def generate(

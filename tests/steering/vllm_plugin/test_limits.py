@@ -54,7 +54,8 @@ def test_an_ordinary_configuration_passes() -> None:
         ("speculative_config", object(), "speculative"),
         ("kv_transfer_config", object(), "connector"),
         ("parallel_config__pipeline_parallel_size", 2, "pipeline"),
-        ("parallel_config__data_parallel_size", 2, "data parallelism"),
+        ("parallel_config__local_engines_only", True, "outer balancer.*router"),
+        ("parallel_config__data_parallel_size", 2, "mixture of experts.*router"),
         ("parallel_config__prefill_context_parallel_size", 2, "context"),
         ("parallel_config__decode_context_parallel_size", 2, "decode context"),
         ("parallel_config__enable_expert_parallel", True, "expert parallelism.*tensor-parallel"),
@@ -107,7 +108,6 @@ def test_arguments_carry_everything_that_changes_the_traced_graph() -> None:
         {"worker_cls": "someone.elses.Worker"},
         {"speculative_config": {"method": "ngram"}},
         {"pipeline_parallel_size": 2},
-        {"data_parallel_size": 2},
         {"decode_context_parallel_size": 2},
         {"enable_expert_parallel": True},
         {"prefill_context_parallel_size": 2},
@@ -120,3 +120,29 @@ def test_arguments_carry_everything_that_changes_the_traced_graph() -> None:
 def test_flags_that_contradict_steering_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedEngineError):
         apply_steering_args(arguments(**changes), [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"data_parallel_external_lb": True}, "external-lb"),
+        ({"data_parallel_hybrid_lb": True}, "hybrid-lb"),
+        ({"data_parallel_multi_port_external_lb": True}, "multi-port-external-lb"),
+        ({"data_parallel_rank": 0}, "data-parallel-rank"),
+        ({"data_parallel_start_rank": 0}, "start-rank"),
+        ({"data_parallel_size_local": 1}, "size-local"),
+        ({"data_parallel_address": "10.0.0.1"}, "address"),
+        ({"enable_elastic_ep": True}, "elastic-ep"),
+        ({"data_parallel_backend": "ray"}, "backend ray"),
+        ({"nnodes": 2, "data_parallel_size": 2}, "nnodes"),
+    ],
+)
+def test_engines_of_others_are_refused_with_the_remedy(changes: dict[str, Any], flag: str) -> None:
+    with pytest.raises(UnsupportedEngineError, match=f"{flag}.*--data-parallel-size alone.*router"):
+        apply_steering_args(arguments(**changes), [])
+
+
+def test_engines_of_this_server_are_taken() -> None:
+    args = arguments(data_parallel_size=2, data_parallel_backend="mp", nnodes=1)
+    apply_steering_args(args, [])
+    assert args.worker_cls.endswith("SteeringWorker")

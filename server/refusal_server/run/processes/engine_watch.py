@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+
+from refusal_steering.vllm_plugin.protocols import EngineClient
 
 logger = logging.getLogger(__name__)
 
 
-def end_with(pids: Sequence[int], engine: Any) -> None:
+def end_with(pids: Sequence[int], engine: EngineClient) -> None:
     """Take the engine for dead as soon as one of its processes has ended.
 
     vLLM's client looks after processes that it has started itself, and waits for ever for the

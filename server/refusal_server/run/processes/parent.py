@@ -79,14 +79,14 @@ def _started(args: Namespace, count: int, orders: Any) -> Iterator[Sequence[Base
     engine_args = AsyncEngineArgs.from_cli_args(args)
     engine_args._api_process_count = count  # noqa: SLF001
     engine_args._api_process_rank = -1  # noqa: SLF001
-    manager = engines = None
+    manager = engines = coordinator = None
     try:
         try:
             config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
             sockets = bind_engine_zmq_listeners(config, count)
             executor, stats = Executor.get_class(config), not engine_args.disable_log_stats
             with launch_core_engines(config, executor, stats, sockets.addresses) as launch:
-                engines = launch.engine_manager
+                engines, coordinator = launch.engine_manager, launch.coordinator
                 pids = [process.pid for process in engines.processes]
                 manager = APIServerProcessManager(
                     listen_address="",
@@ -97,6 +97,7 @@ def _started(args: Namespace, count: int, orders: Any) -> Iterator[Sequence[Base
                     output_listeners=sockets.outputs,
                     target_server_fn=partial(run_member, orders(engine_pids=pids)),
                     tensor_queue=launch.tensor_queue,
+                    stats_update_address=coordinator and coordinator.get_stats_publish_address(),
                 )
                 launch.watched_frontend_processes = manager.processes
         except (ValueError, OSError, RuntimeError) as error:
@@ -107,6 +108,8 @@ def _started(args: Namespace, count: int, orders: Any) -> Iterator[Sequence[Base
             manager.shutdown(timeout=_GRACE_SECONDS)
         if engines is not None:
             engines.shutdown(timeout=_GRACE_SECONDS)
+        if coordinator is not None:
+            coordinator.shutdown(timeout=_GRACE_SECONDS)
 
 
 class Members:
