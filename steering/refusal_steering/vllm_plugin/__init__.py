@@ -10,16 +10,17 @@ OPERATOR = "REFUSAL_STEERING_OPERATOR"
 
 
 def register() -> None:
-    """Entry point of ``vllm.general_plugins``: prepare the scheduler's process for readings.
+    """Entry point of ``vllm.general_plugins``: prepare the engine's processes for readings.
 
     Called by vLLM in every process, possibly more than once. ``REFUSAL_STEERING_DISABLE=1``
     makes it do nothing; a steered worker class then refuses to start.
     """
     if os.environ.get(DISABLE) == "1":
         return
-    from refusal_steering.vllm_plugin import cache_keys, orphans, results
+    from refusal_steering.vllm_plugin import cache_keys, orphans, results, waiting
 
     orphans.die_with_parent()
 
     cache_keys.install()
     results.install()
+    waiting.install()
