@@ -1,9 +1,9 @@
-"""On a CPU the engine's processes sleep while they wait for each other; they do not yield in a loop.
+"""On a CPU the engine's processes sleep while they wait for each other; they never spin on a yield.
 
 The engine's core and its worker poll a buffer in shared memory with ``sched_yield``. On a CPU the
 server's own process shares their cores, and since Linux's commit 79104becf42b ("Forfeit vruntime on
 yield": 6.18, and long-term kernels from 6.12.63) such a loop keeps it from running for seconds:
-``/live`` was answered when the engine's step train was over. On a GPU nothing is changed.
+``/live`` was answered when the engine had no more to do. On a GPU nothing is changed.
 """
 
 from __future__ import annotations
