@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -26,8 +26,9 @@ class EngineFacts:
     """What is known of a model before its weights are read.
 
     ``model`` is the folder or the hub's name, ``identity`` what bundles say of it. ``takes`` says
-    how many of each medium one request may bring, ``context`` how many tokens fit, ``vocabulary``
-    how many there are. ``linear_logits`` says that logits can be blended, ``hears_videos`` that the
+    how many of each medium one request may bring, ``medium_tokens`` the most that one of them can
+    take where the model's processor says so, ``context`` how many tokens fit, ``vocabulary`` how
+    many there are. ``linear_logits`` says that logits can be blended, ``hears_videos`` that the
     model is given the sound of videos, so that each must have some. ``digest`` names everything
     that decides a row: files of the model, arguments of the engine, and what is put around a
     conversation.
@@ -41,6 +42,7 @@ class EngineFacts:
     linear_logits: bool
     digest: str
     hears_videos: bool = False
+    medium_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

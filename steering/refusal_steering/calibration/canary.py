@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import ClassVar
 
 import torch
@@ -24,9 +25,16 @@ _RELATIVE_TOLERANCE = 0.15
 
 
 class NoCanaryError(SteeringError):
-    """No prompt is moved enough by the layers of a bundle to prove that steering works."""
+    """No prompt is moved by the layers of a bundle in a way that proves that steering works."""
 
     code: ClassVar[str] = "no_canary"
+
+
+class Unfit(Enum):
+    """Why a prompt cannot be a canary; what to do about it."""
+
+    STILL = "its tokens move too little: give a larger dose"
+    LOST = f"fewer than {_FEWEST} of its {_TOP} likeliest tokens stay likely: give a smaller dose"
 
 
 def choose_canary(target: CalibrationModel, prompts: Iterable[str], spec: SteeringSpec) -> Canary:
@@ -38,12 +46,16 @@ def choose_canary(target: CalibrationModel, prompts: Iterable[str], spec: Steeri
     return surest(_measure(target, prompt, spec.canary) for prompt in prompts)
 
 
-def surest(found: Iterable[Canary | None]) -> Canary:
+def surest(found: Iterable[Canary | Unfit]) -> Canary:
     """The canary that is moved furthest beyond its tolerance; raises :class:`NoCanaryError`."""
-    usable = [canary for canary in found if canary is not None]
+    tried = list(found)
+    usable = [one for one in tried if isinstance(one, Canary)]
     if not usable:
+        # Prompts that stay as they are say nothing about those that are moved.
+        reason = Unfit.LOST if Unfit.LOST in tried else Unfit.STILL
         raise NoCanaryError(
-            "no prompt is moved enough to prove that steering works; give a larger dose or k_max"
+            f"no prompt proves that steering works; {tried.count(reason)} of {len(tried)} cannot "
+            f"because {reason.value}"
         )
     return max(usable, key=_certainty)
 
@@ -73,17 +85,17 @@ def most_moved(plain: Mapping[int, float], steered: Mapping[int, float]) -> dict
     return {token: round(shift[token], 4) for token in most}
 
 
-def canary_of(ids: Sequence[int], shift: Mapping[int, float]) -> Canary | None:
-    """A canary for the prompt ``ids``, or none where its tokens move too little to prove it."""
+def canary_of(ids: Sequence[int], shift: Mapping[int, float]) -> Canary | Unfit:
+    """A canary for the prompt ``ids``, or why its tokens' ``shift`` proves nothing."""
     if len(shift) < _FEWEST:
-        return None
+        return Unfit.LOST
     largest = max(map(abs, shift.values()))
     canary = Canary(
         token_ids=tuple(ids),
         shift={str(token): value for token, value in shift.items()},
         tolerance=round(_TOLERANCE + _RELATIVE_TOLERANCE * largest, 2),
     )
-    return canary if _certainty(canary) > 2.0 else None
+    return canary if _certainty(canary) > 2.0 else Unfit.STILL
 
 
 def _likeliest(logprobs: Tensor) -> dict[int, float]:
@@ -91,7 +103,7 @@ def _likeliest(logprobs: Tensor) -> dict[int, float]:
     return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
 
-def _measure(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Canary | None:
+def _measure(target: CalibrationModel, prompt: str, spec: SteeringSpec) -> Canary | Unfit:
     ids = target.encode(prompt)
     inputs = {"input_ids": torch.tensor([ids])}
     plain = greedy(target.model, inputs, 1).logprobs[0]

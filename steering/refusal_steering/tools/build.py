@@ -71,8 +71,14 @@ def build(
         GatePlan().budget
     ),
     gate_dose: Annotated[
-        float, typer.Option(min=0.0, help="what an open gate adds, as a share of the stream")
-    ] = GatePlan().dose,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="what an open gate adds, as a share of the stream; without it "
+            f"{GatePlan().dose}, or with --served-by the best of "
+            f"{', '.join(map(str, MediaPlan().doses))}",
+        ),
+    ] = None,
     token_rows: Annotated[
         Path | None, typer.Option(help="folder to keep what the gate is trained on")
     ] = None,
@@ -99,6 +105,13 @@ def build(
     preset: Annotated[
         str, typer.Option(help=f"with --served-by: loss of omnisteer: {', '.join(PRESETS)}")
     ] = CENTRED.name,
+    dose: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            help="with --served-by: the most that omnisteer adds, as a share of the stream",
+        ),
+    ] = MediaPlan().dose,
     layer_count: Annotated[
         int, typer.Option(min=1, help="with --served-by: neighbouring layers that omnisteer steers")
     ] = MediaPlan().count,
@@ -160,10 +173,12 @@ def build(
         how = replace(
             _media_plan(strategies_of(strategy, gate=gate), layers, budget, preset, seed),
             count=layer_count,
+            dose=dose,
             mars=region,
             mars_offset=mars_offset,
             ras=ras,
             gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed),
+            doses=MediaPlan().doses if gate_dose is None else (),
             # Fewer requests, and fewer wordings in proportion.
             texts=min(1.0, rows / _ROWS),
         )
@@ -260,11 +275,12 @@ def _ras_plan(base: RasBase, budget: float, tokens: int | None) -> RasPlan:
     return RasPlan(budget=budget if base == "budget" else None, compared=tokens)
 
 
-def _gate_plan(layers: str | None, budget: float, dose: float, seed: int) -> GatePlan:
+def _gate_plan(layers: str | None, budget: float, dose: float | None, seed: int) -> GatePlan:
     base = GatePlan()
     recipe = replace(base.recipe, seed=seed)
     read = layer_numbers(layers)
-    return replace(base, layers=read, recipe=recipe, budget=budget, dose=dose)
+    pushed = base.dose if dose is None else dose
+    return replace(base, layers=read, recipe=recipe, budget=budget, dose=pushed)
 
 
 def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:

@@ -35,9 +35,12 @@ def model_facts(
     try:
         config = EngineArgs(model=model, **engine).create_model_config()
         takes: dict[str, int] = {}
+        most: Mapping[str, int] | None = None
         if config.supports_multimodal_inputs:
-            limits = MULTIMODAL_REGISTRY.get_processing_info(config).allowed_mm_limits
+            info = MULTIMODAL_REGISTRY.get_processing_info(config)
+            limits = info.allowed_mm_limits
             takes = {medium: int(count) for medium, count in limits.items() if count}
+            most = info.get_mm_max_tokens_per_item(config.max_model_len, takes)
     # It raises what it likes, after lines of its own.
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -57,6 +60,7 @@ def model_facts(
         linear_logits=logits_are_linear(config.hf_text_config),
         digest=_digest(model, template, engine),
         hears_videos=bool((engine.get("mm_processor_kwargs") or {}).get(HEARD)),
+        medium_tokens=dict(most or {}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -63,6 +64,8 @@ def _started(
     from vllm import LLM
     from vllm.platforms import current_platform
 
+    # vLLM warns of every single recording that its second choice of a decoder reads it.
+    logging.getLogger("vllm.multimodal.media.audio").setLevel(logging.ERROR)
     # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
     cpu = current_platform.is_cpu()
     modest = {"kv_cache_memory_bytes": _CPU_CACHE} if cpu else {}

@@ -12,7 +12,13 @@ from refusal_steering.bundle import Window
 from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.answers import answer_all
 from refusal_steering.calibration.batched import BatchSteering, batch_steered
-from refusal_steering.calibration.canary import NoCanaryError, choose_canary, moved_tokens
+from refusal_steering.calibration.canary import (
+    NoCanaryError,
+    canary_of,
+    choose_canary,
+    moved_tokens,
+    surest,
+)
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.token_rows.openings import openings
 from refusal_steering.coefficient import LayerSteering
@@ -138,8 +144,16 @@ def test_chosen_canary_matches_the_reference(target: CalibrationModel) -> None:
 
 def test_canary_refuses_steering_that_moves_nothing(target: CalibrationModel) -> None:
     idle = {1: LayerSteering.static(layers()[1].direction, 0.0)}
-    with pytest.raises(NoCanaryError, match="no prompt is moved"):
+    with pytest.raises(NoCanaryError, match="move too little: give a larger dose"):
         choose_canary(target, PROMPTS, SteeringSpec(idle))
+
+
+def test_steering_that_loses_the_likeliest_tokens_asks_for_less() -> None:
+    lost, still = canary_of([1], {}), canary_of([1], dict.fromkeys(range(6), 0.0))
+    with pytest.raises(NoCanaryError, match=r"1 of 3 cannot.*give a smaller dose"):
+        surest([still, lost, still])
+    with pytest.raises(NoCanaryError, match=r"2 of 2 cannot.*give a larger dose"):
+        surest([still, still])
 
 
 def gate(threshold: float, pooling: Pooling = "both") -> PromptGate:

@@ -1,9 +1,10 @@
 """Strategies ``static`` and ``omnisteer`` from rows of all groups (arXiv 2602.10161, section 4).
 
-Adapters have the published loss and window. They learn harm from the groups that are told apart,
-and restraint from all: a medium that is noise to the model must not be steered for it. Their biases
-are then lowered until every group keeps the budget on its own harmless tuning requests, by split
-conformal prediction; they are never raised above what was trained.
+Adapters have the published loss and window, and a bound that the paper lacks. They learn harm from
+the groups that are told apart, and restraint from all: a medium that is noise to the model must not
+be steered for it. Their biases are then lowered until every group keeps the budget on its own
+harmless tuning requests, by split conformal prediction; they are never raised above what was
+trained.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from refusal_steering.calibration.conformal import budget_threshold
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.adapter import train_probe, with_probe
 from refusal_steering.methods.gate import gate_scores
-from refusal_steering.methods.omnisteer_training import TrainedLayer, TrainingError, train_layer
+from refusal_steering.methods.omnisteer_training import (
+    TrainedLayer,
+    Training,
+    TrainingError,
+    train_layer,
+)
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import Requests
@@ -86,6 +92,7 @@ def omnisteer_part(rows: StoredRows, vectors: Vectors, probe: Probe, plan: Media
     facts = {
         "method": "omnisteer, open loop, thresholds by group",
         "training": asdict(plan.training),
+        "dose": plan.dose,
         "golden": _golden_facts(vectors),
         "layers": {str(layer): asdict(one.facts) for layer, one in trained.items()},
         "left_out": left_out,
@@ -109,14 +116,25 @@ def _trained(
     left_out: dict[str, str] = {}
     for layer in vectors.chosen:
         hidden = rows.layer(layer)[learning]
+        how = _bounded(plan, vectors.scales[layer])
         try:
-            trained[layer] = train_layer(vectors.golden[layer], hidden, harmful, plan.training)
+            trained[layer] = train_layer(vectors.golden[layer], hidden, harmful, how)
         except TrainingError as error:
             left_out[str(layer)] = str(error)
             _log.warning("layer %d has no adapter: %s", layer, error)
     if not trained:
         raise TrainingError(f"no layer has an adapter: {next(iter(left_out.values()))}")
     return trained, left_out
+
+
+def _bounded(plan: MediaPlan, length: float) -> Training:
+    """The training of a layer whose residual stream has this ``length``.
+
+    Without a bound, the row that is projected least sets it: up to four fifths of the stream at
+    each layer, which no answer survives.
+    """
+    known = plan.training.k_max
+    return replace(plan.training, k_max=plan.dose * length if known is None else known)
 
 
 def _within_budget(

@@ -15,6 +15,7 @@ from refusal_steering.bundle import RiskPass
 from refusal_steering.engine import EngineFacts
 from refusal_steering.methods.ras import RISK_PROMPTS
 from refusal_steering.pipeline.media.build import CANARY_PROMPTS
+from refusal_steering.pipeline.media.gate.dose import DOSE_TOKENS, places_for_dose
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
 from refusal_steering.pipeline.media.gate.fitting import (
     COPIES,
@@ -30,7 +31,7 @@ from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES
 from refusal_steering.prompts.risk_question import takes_context
 
 # Prompt tokens, roughly: words with their template, a question about them, what the template puts
-# around a turn, what one medium adds.
+# around a turn, and what one medium adds where the model's processor does not allow less.
 _TEXT_TOKENS, _QUESTION_TOKENS, _TURN_TOKENS = 60, 60, 20
 _MEDIUM_TOKENS = {"image": 750, "video": 900, "audio": 150}
 _CONTEXT_TOKENS: int = RiskPass.model_fields["context_tokens"].default
@@ -74,7 +75,7 @@ def costs(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> list[Cost]
         found.append(made.and_asks(*_canary(learning, strategy)))
     if (held := requests.part("held")).all:
         found.append(_rows("held-out rows", held, facts))
-    return [*found, _trial(plan, requests)]
+    return [*found, _trial(plan, requests, facts)]
 
 
 def cost_lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Iterator[str]:
@@ -95,7 +96,7 @@ def cost_lines(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Itera
         yield f"{one.stage:10} {asks}{memory}"
     yield f"together   {_times(seconds)}"
     if layers := plan.gate_layers(depth):
-        taught = _taught(plan, requests.part("train", "tune"))
+        taught = _taught(plan, requests.part("train", "tune"), facts)
         disk = size(taught * len(layers) * width * 2)
         yield (
             f"gate       {disk} on disk ({taught:,} token rows x {len(layers)} layers x {width} x "
@@ -122,14 +123,19 @@ def _rows(stage: str, requests: Requests, facts: EngineFacts) -> Cost:
     return Cost(
         stage,
         len(requests.all),
-        sum(map(_tokens, requests.all)),
+        sum(_tokens(one, facts) for one in requests.all),
         2 * batch * depth * width * 4,
         f"2 x {batch} rows x {depth} layers x {width} x 4 bytes",
     )
 
 
-def _tokens(one: MediaRequest) -> int:
-    return _TEXT_TOKENS + sum(_MEDIUM_TOKENS[medium] for medium in one.media)
+def _tokens(one: MediaRequest, facts: EngineFacts) -> int:
+    return _TEXT_TOKENS + sum(_medium_tokens(medium, facts) for medium in one.media)
+
+
+def _medium_tokens(medium: str, facts: EngineFacts) -> int:
+    usual = _MEDIUM_TOKENS[medium]
+    return min(usual, facts.medium_tokens.get(medium, usual))
 
 
 def _adding(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
@@ -146,7 +152,7 @@ def _adding(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFac
 def _promptgate(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
     texts = gate_texts(plan.seed, plan.gate.families, plan.texts)
     examples = MediaExamples.of(texts, learning)
-    tokens = _taught(plan, learning)
+    tokens = _taught(plan, learning, facts)
     tuned = int(examples.labels.tuning.sum())
     mean, width = tokens // len(examples.all), facts.identity.hidden_size
     batch = prompts_of_a_step(plan.gate.recipe, mean, width)
@@ -157,15 +163,19 @@ def _promptgate(strategy: str, plan: MediaPlan, learning: Requests, facts: Engin
         memory=COPIES * batch * mean * width * 4,
         sum=f"{COPIES} x {batch} prompts x {mean} tokens x {width} x 4 bytes",
     )
+    tried = [
+        (len(plan.doses), _tokens(learning.all[place], facts) + DOSE_TOKENS)
+        for place in places_for_dose(learning, learning.groups)
+    ]
     # What the template writes, some tuning requests once more, and the prompt of the canary.
-    return made.and_asks((2 + len(reread_places(range(tuned))), mean), (1, _TEXT_TOKENS))
+    return made.and_asks(*tried, (2 + len(reread_places(range(tuned))), mean), (1, _TEXT_TOKENS))
 
 
-def _taught(plan: MediaPlan, learning: Requests) -> int:
+def _taught(plan: MediaPlan, learning: Requests, facts: EngineFacts) -> int:
     """Tokens of everything that the gate is taught with."""
     texts = gate_texts(plan.seed, plan.gate.families, plan.texts).conversations
     spoken = sum(len(turn.content) // 3 + _TURN_TOKENS for told in texts for turn in told)
-    return spoken + sum(map(_tokens, learning.all))
+    return spoken + sum(_tokens(one, facts) for one in learning.all)
 
 
 def _mars(strategy: str, _: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
@@ -173,7 +183,7 @@ def _mars(strategy: str, _: MediaPlan, learning: Requests, facts: EngineFacts) -
     depth, width = facts.identity.num_layers, facts.identity.hidden_size
     prompts = min(NEUTRAL_PROMPTS, len(learning.chosen("train", TEXT, False)))
     neutral = [
-        (prompts * len(NEUTRAL_SIZES[medium]), _TEXT_TOKENS + count * _MEDIUM_TOKENS[medium])
+        (prompts * len(NEUTRAL_SIZES[medium]), _TEXT_TOKENS + count * _medium_tokens(medium, facts))
         for medium, items in neutral_items(facts).items()
         for count in range(1, items + 1)
     ]
@@ -201,7 +211,7 @@ def _ras(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts)
     read = (min(how.prompts, harmful), _TEXT_TOKENS + how.tokens)
     states = how.tokens * facts.vocabulary * 4
     made = Cost(strategy, memory=states, sum=f"{how.tokens} x {facts.vocabulary} logits x 4 bytes")
-    return made.and_asks(*known, read, *_risks(asked, RISK_PROMPTS, how.tokens))
+    return made.and_asks(*known, read, *_risks(asked, RISK_PROMPTS, how.tokens, facts))
 
 
 _STRATEGIES: Mapping[str, Callable[[str, MediaPlan, Requests, EngineFacts], Cost]] = {
@@ -225,19 +235,20 @@ def _canary(learning: Requests, strategy: str) -> tuple[tuple[int, int], ...]:
 
 
 def _risks(
-    asked: Sequence[MediaRequest], prompts: Sequence[str], tokens: int
+    asked: Sequence[MediaRequest], prompts: Sequence[str], tokens: int, facts: EngineFacts
 ) -> Iterator[tuple[int, int]]:
     """Every request's question by every wording, with a sentence about each medium and without."""
     for prompt in prompts:
         for one in asked:
             seen = [medium for medium in one.media if medium in _SEEN] * takes_context(prompt)
             for medium in seen:
-                yield 1, _TEXT_TOKENS + _MEDIUM_TOKENS[medium] + _CONTEXT_TOKENS
-            yield (2 if seen else 1), _tokens(one) + _QUESTION_TOKENS + tokens
+                yield 1, _TEXT_TOKENS + _medium_tokens(medium, facts) + _CONTEXT_TOKENS
+            yield (2 if seen else 1), _tokens(one, facts) + _QUESTION_TOKENS + tokens
 
 
-def _trial(plan: MediaPlan, requests: Requests) -> Cost:
+def _trial(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Cost:
     held: list[Any] = list(requests.part("held").all)
-    arms = [(1 + len(plan.strategies), _tokens(one) + TRIAL_TOKENS) for one in held]
-    risks = _risks(held, RISK_PROMPTS[:1], plan.ras.tokens) if "ras" in plan.strategies else ()
+    arms = [(1 + len(plan.strategies), _tokens(one, facts) + TRIAL_TOKENS) for one in held]
+    asks = "ras" in plan.strategies
+    risks = _risks(held, RISK_PROMPTS[:1], plan.ras.tokens, facts) if asks else ()
     return Cost("trial").and_asks(*arms, *risks)

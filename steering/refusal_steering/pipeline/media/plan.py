@@ -32,11 +32,13 @@ class MediaPlan:
     """Everything that decides the bundles of a build but its data and its model.
 
     ``layers`` are the steered ones; ``None`` takes ``count`` neighbours by score. ``budget`` is the
-    share of harmless requests of each group that may be touched. ``static_dose`` and ``dose_limit``
-    are shares of the residual stream's length. ``told_apart`` is the area under the ROC curve, on
-    tuning rows, from which a group's own direction counts. ``mars_offset`` says how neutral media
-    are taken off. ``gate`` is that of ``promptgate``, and ``texts`` the share of the contrast set's
-    wordings that it is taught beside the requests.
+    share of harmless requests of each group that may be touched. ``dose``, the most that an adapter
+    may earn at its layer, ``static_dose`` and ``dose_limit`` are shares of the residual stream's
+    length; a ``k_max`` of ``training`` is taken instead of ``dose``. ``told_apart`` is the area
+    under the ROC curve, on tuning rows, from which a group's own direction counts. ``mars_offset``
+    says how neutral media are taken off. ``gate`` is that of ``promptgate``, opened at the one of
+    ``doses`` that refuses most, or at its own dose without any; ``texts`` is the share of the
+    contrast set's wordings that it is taught beside the requests.
     """
 
     strategies: tuple[Made, ...] = MADE
@@ -44,6 +46,7 @@ class MediaPlan:
     count: int = 3
     budget: float = 0.06
     told_apart: float = TOLD_APART
+    dose: float = 0.25
     static_dose: float = 0.1
     dose_limit: float = 0.5
     training: Training = field(default_factory=lambda: Training(preset=CENTRED))
@@ -52,6 +55,7 @@ class MediaPlan:
     mars_offset: OffsetKind = "paired"
     ras: RasPlan = field(default_factory=RasPlan)
     gate: GatePlan = field(default_factory=GatePlan)
+    doses: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
     texts: float = 1.0
     seed: int = 0
 

@@ -66,6 +66,20 @@ def test_harmful_requests_of_every_group_are_touched_and_harmless_ones_keep_the_
         assert touched[False] <= 0.1
 
 
+def test_no_adapter_earns_more_than_its_share_of_the_stream(
+    whole: Path, requests: Requests, plan: MediaPlan, tmp_path: Path
+) -> None:
+    less = replace(plan, strategies=("omnisteer",), dose=plan.dose / 5)
+    lower = build_media(FakeModel(), requests, less, tmp_path).bundles["omnisteer"].layers
+    usual = load_bundle(whole / "omnisteer").layers
+    assert lower.keys() == usual.keys()
+    for at, layer in usual.items():
+        assert lower[at].ceiling == pytest.approx(layer.ceiling / 5)
+    known = replace(plan, strategies=("omnisteer",), training=replace(plan.training, k_max=1.5))
+    given = build_media(FakeModel(), requests, known, tmp_path / "k").bundles["omnisteer"].layers
+    assert {layer.ceiling for layer in given.values()} == {1.5}
+
+
 def test_what_was_found_before_is_not_asked_again(whole: Path, requests: Requests) -> None:
     before, again = digests(whole), FakeModel()
     build_media(again, requests, PLAN, whole)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from refusal_steering.engine import EngineAnswer, Messages, PromptRows, Steered
+from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, PromptRows, Steered
 from refusal_steering.pipeline.media.build import build_media
 from refusal_steering.pipeline.media.estimate import cost_lines, costs
 from refusal_steering.pipeline.media.plan import MADE, MediaPlan, lines
@@ -89,6 +89,18 @@ def test_the_sums_that_are_shown_are_true(requests: Requests, plan: MediaPlan) -
     memory = {one.stage: one.memory for one in costs(plan, requests, FACTS)}
     deeper = {one.stage: one.memory for one in costs(plan, requests, more)}
     assert deeper["rows"] == 2 * memory["rows"] and deeper["vectors"] == memory["vectors"]
+
+
+def test_a_medium_counts_no_more_than_the_processor_lets_it_take(
+    requests: Requests, plan: MediaPlan
+) -> None:
+    def tokens(facts: EngineFacts) -> int:
+        return costs(plan, requests, facts)[0].tokens
+
+    seen = sum("image" in one.media for one in requests.part("train", "tune").all)
+    small, smaller = (replace(FACTS, medium_tokens={"image": most}) for most in (16, 8))
+    assert tokens(small) - tokens(smaller) == 8 * seen > 0
+    assert tokens(replace(FACTS, medium_tokens={"image": 16_384})) == tokens(FACTS)
 
 
 @pytest.mark.parametrize("held", [True, False])

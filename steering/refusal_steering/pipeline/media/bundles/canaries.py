@@ -36,7 +36,7 @@ def engine_canary(
 ) -> Canary:
     """The canary of ``draft``, a bundle without one, from prompts of text.
 
-    Raises ``NoCanaryError`` where none of them is moved enough, and :class:`WrongSteeringError`.
+    Raises ``NoCanaryError`` where none of them proves anything, and :class:`WrongSteeringError`.
     """
     model.load(draft)
     steered = Steered(draft, SteeringSpec.of(draft).canary)

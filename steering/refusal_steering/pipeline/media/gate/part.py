@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.media.gate.dose import Dose, best_dose, places_for_dose
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
 from refusal_steering.pipeline.media.gate.teaching import Push, taught_gate
 from refusal_steering.pipeline.media.plan import MediaPlan
@@ -22,22 +25,28 @@ _OPENS = 0.5
 def promptgate_part(
     model: ServedModel, requests: Requests, vectors: Vectors, plan: MediaPlan, work: Work
 ) -> Part:
-    """Strategy ``promptgate``, its push as the text recipe has it.
+    """Strategy ``promptgate``, its push as the text recipe has it, at the best of the plan's doses.
 
     Groups that are not told apart teach restraint alone. Raises ``SteeringError`` where no layer
     has a direction, for a request that cannot be read, and for a budget that cannot be kept.
     """
     depth = model.facts.identity.num_layers
-    push = Push(_pushed(vectors, plan, depth), BuildPlan().window, plan.dose_limit)
+
+    def push(dose: float) -> Push:
+        layers = _pushed(vectors, plan.pushed_layers(depth), dose)
+        return Push(layers, BuildPlan().window, plan.dose_limit)
+
+    best = _best_dose(model, requests, vectors, plan, push, work)
     noise = [group for group in requests.groups if group not in vectors.heard]
     texts = gate_texts(plan.seed, plan.gate.families, plan.texts)
     examples = MediaExamples.of(texts, requests, noise)
-    found = taught_gate(model, push, examples, plan.gate_layers(depth), plan.gate, work)
+    opened = push(plan.gate.dose if best is None else best.value)
+    found = taught_gate(model, opened, examples, plan.gate_layers(depth), plan.gate, work)
     return Part(
         STRATEGY,
-        push.behind(found.gate),
+        opened.behind(found.gate),
         {"gate": {"guarantee": found.guarantee}},
-        {**found.facts, "noise": noise},
+        {**found.facts, "noise": noise, "doses": None if best is None else best.facts},
         tuple(
             f"{STRATEGY} opens for {share:.0%} of the harmful tuning requests of {group}"
             for group, share in found.opened.items()
@@ -46,20 +55,33 @@ def promptgate_part(
     )
 
 
-def _pushed(vectors: Vectors, plan: MediaPlan, depth: int) -> dict[int, LayerSteering]:
-    """Golden directions at the gate's dose, at the layers of the plan that have one."""
-    wanted = plan.pushed_layers(depth)
+def _best_dose(
+    model: ServedModel,
+    requests: Requests,
+    vectors: Vectors,
+    plan: MediaPlan,
+    push: Callable[[float], Push],
+    work: Work,
+) -> Dose | None:
+    """The best of the plan's doses; ``None`` where it names none or nothing is told apart."""
+    places = places_for_dose(requests, vectors.heard)
+    if not plan.doses or not places:
+        return None
+    return best_dose(model, requests, places, plan.doses, push, work)
+
+
+def _pushed(vectors: Vectors, layers: Sequence[int], dose: float) -> dict[int, LayerSteering]:
+    """Golden directions at a constant ``dose``, at those of ``layers`` that have one."""
     found = {
         layer: LayerSteering.static(
-            vectors.golden[layer] / vectors.golden[layer].norm(),
-            plan.gate.dose * vectors.scales[layer],
+            vectors.golden[layer] / vectors.golden[layer].norm(), dose * vectors.scales[layer]
         )
-        for layer in wanted
+        for layer in layers
         if layer in vectors.golden
     }
     if not found:
         raise SteeringError(
-            f"none of the layers {', '.join(map(str, wanted))} has a golden vector that a gate "
+            f"none of the layers {', '.join(map(str, layers))} has a golden vector that a gate "
             "could open; choose others with --layers"
         )
     return found

@@ -80,7 +80,11 @@ def test_the_bundle_is_golden_directions_behind_a_gate(bundle: SteeringBundle) -
     for at, layer in bundle.layers.items():
         everybody = layer.coefficient(torch.zeros(2, HIDDEN))
         assert everybody.unique().numel() == 1
-        assert float(everybody[0] / rows[at].norm()) == pytest.approx(ALONE.gate.dose, rel=0.3)
+        # Any of them makes the fake model refuse everything.
+        least = min(ALONE.doses)
+        assert float(everybody[0] / rows[at].norm()) == pytest.approx(least, rel=0.3)
+    doses = manifest.calibration["doses"]
+    assert doses["refused"] == {str(dose): doses["of"] for dose in ALONE.doses}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -163,7 +167,7 @@ def test_another_push_asks_no_prompt_again(
 ) -> None:
     shutil.copytree(whole / "work", tmp_path / "work")
     again = FakeModel()
-    stronger = replace(ALONE, gate=replace(ALONE.gate, dose=0.35))
+    stronger = replace(ALONE, gate=replace(ALONE.gate, dose=0.35), doses=())
     built = build_media(again, requests, stronger, tmp_path)
     # One, for the arithmetic of the canary.
     assert again.asked["prompt_rows"] == 1
