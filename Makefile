@@ -111,6 +111,11 @@ bench: install-dev ## Measure what steering costs
 	@$(BIN)/python -m tests.bench.host $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.operator $(call or_else,read the error above)
 
+.PHONY: load
+load: install-dev ## Load on this server and on stock vLLM, in turns
+	@$(DEMO_MEDIA)
+	@$(BIN)/python -m tests.bench.load $(call or_else,read the error above)
+
 .PHONY: gpu-check
 gpu-check: install-dev ## The operator's table, the laws and the overhead on this machine's NVIDIA GPU
 	@mkdir -p build/gpu

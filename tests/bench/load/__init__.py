@@ -1,0 +1,1 @@
+"""How this server bears load, against stock vLLM: ``python -m tests.bench.load``."""
