@@ -64,10 +64,11 @@ def _started(
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    # vLLM warns of every single recording that its second choice of a decoder reads it.
-    logging.getLogger("vllm.multimodal.media.audio").setLevel(logging.ERROR)
     # On a CPU vLLM would claim nearly all of the machine's memory, which other programs use too.
     cpu = current_platform.is_cpu()
     modest = {"kv_cache_memory_bytes": _CPU_CACHE} if cpu else {}
     arguments = {**modest, **engine, **options.to_engine(), "enforce_eager": True}
-    return LLM(model=facts.model, **arguments), _BATCH[cpu]
+    llm = LLM(model=facts.model, **arguments)
+    # It warns of every single recording that its second choice of a decoder reads it.
+    logging.getLogger("vllm.multimodal.media.audio").setLevel(logging.ERROR)
+    return llm, _BATCH[cpu]
