@@ -37,7 +37,7 @@ def _earned(rows: Rows, tables: Tables, earning: Earning) -> Tensor:
     read = stream(rows, earning.index)
     units = torch.addmm(tables.bias[earning.variant], read, tables.weight[part].T)
     offset, floor, ceiling, _ = tables.scalars[bundle_slot].unbind()
-    raw = torch.addmv(offset, units[:, 1:].relu(), tables.output[bundle_slot])
+    raw = torch.addmv(offset.expand(len(units)), units[:, 1:].relu(), tables.output[bundle_slot])
     coefficient, risk = raw.clamp(floor, ceiling), units[:, 0]
     if tables.ball is not None and tables.radius is not None:
         slots = torch.full_like(earning.request_slot, bundle_slot)
