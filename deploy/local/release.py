@@ -3,7 +3,8 @@
     .venv/bin/python deploy/local/release.py            # make release-check
 
 The environment is made anew in ``build/release/venv`` from the lock file, which takes minutes. In
-it the wheel alone is this project: its server serves a tiny model and is asked and evaluated.
+it the wheel alone is this project: it calibrates a bundle for a tiny model, and its server serves
+that model and is asked and evaluated. The sdist must make the same wheel.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ IN_SDIST = ("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "pyproject.toml")
 LICENCES = ("LICENSE", "NOTICE")
 _READY = re.compile(r"^  URL +(http://\S+)/v1$", re.MULTILINE)
 _START_SECONDS = 600
+_SMALL = '{"max_model_len": 2048, "max_num_seqs": 16, "kv_cache_memory_bytes": 134217728}'
 
 
 def main() -> int:
@@ -42,12 +44,13 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     try:
         wheel, sdist = build(FOLDER / "dist")
-        problems = [*wheel_problems(wheel), *sdist_problems(sdist)]
+        again = from_sdist(sdist, FOLDER / "again")
+        problems = [*wheel_problems(wheel), *sdist_problems(sdist), *differences(wheel, again)]
         if problems:
             raise SetupError("; ".join(problems))
         say(f"release: {wheel.name} and {sdist.name} hold what they must")
         venv = FOLDER / "venv"
-        set_up(venv, {"cpu", "evaluate"})
+        set_up(venv, {"calibrate", "cpu", "evaluate"})
         install(venv, wheel)
         _use(venv, FOLDER / "site")
     except SetupError as error:
@@ -65,6 +68,25 @@ def build(folder: Path) -> tuple[Path, Path]:
         hint="run `make install-dev`, and read the error above.",
     )
     return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+
+
+def from_sdist(sdist: Path, folder: Path) -> Path:
+    """The wheel that an installation from the sdist builds."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel")
+    run(
+        "release: building a wheel from the sdist",
+        [*pip, "--no-deps", "--no-build-isolation", "-w", folder, sdist],
+        hint="read the error above; a file that the build needs is missing in the sdist.",
+    )
+    return next(folder.glob("*.whl"))
+
+
+def differences(wheel: Path, again: Path) -> list[str]:
+    """Files of two wheels that are not the same in both."""
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        sums = [{info.filename: info.CRC for info in each.infolist()} for each in (one, other)]
+    strange = {name for name in sums[0] | sums[1] if sums[0].get(name) != sums[1].get(name)}
+    return [f"{name} differs in the wheel that the sdist makes" for name in sorted(strange)]
 
 
 def wheel_problems(wheel: Path) -> list[str]:
@@ -103,7 +125,7 @@ def install(venv: Path, wheel: Path) -> None:
 
 
 def _use(venv: Path, site: Path) -> None:
-    """Make a folder to start with, serve a tiny model by it, ask it and evaluate it."""
+    """Make a folder to start with; calibrate, serve, ask and evaluate a tiny model by it."""
     model = subprocess.run(
         [sys.executable, "-c", _TINY], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()[-1]
@@ -111,6 +133,10 @@ def _use(venv: Path, site: Path) -> None:
     hint = "read the error above; the wheel does not do what the sources do."
     run("release: policy init", [server, "policy", "init", site, "--model", model], hint=hint)
     run("release: policy check", [server, "policy", "check", site / "policy.yaml"], hint=hint)
+    build: list[str | Path] = [steering, "build", "--model", model, "--no-report"]
+    build += ["--served-by", site / "server.yaml", "--engine-args", _SMALL, "-o", site / "built"]
+    build += ["--modalities", "text", "--rows", "24", "--strategy", "static"]
+    run("release: building a bundle", build, hint=hint)
     options = ["--port", "0", "--enforce-eager", "--max-model-len", "2048"]
     options += ["--max-num-seqs", "2", "--kv-cache-memory-bytes", str(128 * 2**20)]
     log = site / "server.log"

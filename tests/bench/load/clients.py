@@ -13,26 +13,30 @@ from typing import Any
 
 import httpx2
 
+from refusal_steering.prompts.contrast_set import load_items, render
 from tests.bench.load.servers import Server
 from tests.server.fixtures.live import CHAT, KEY
 
-_INPUT, _OUTPUT, _REQUESTS, _AT_ONCE = 64, 32, 48, 8
+_OUTPUT, _REQUESTS, _AT_ONCE = 32, 48, 8
 BENCHED = ("request_throughput", "output_throughput", "mean_ttft_ms", "mean_tpot_ms")
 
 
 def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
-    """The figures :data:`BENCHED` of ``vllm bench serve``, streams of random words at once.
+    """The figures :data:`BENCHED` of ``vllm bench serve``, everyday requests streamed at once.
 
-    Requests are answered under ``policy``, or by a server that knows none. Raises ``SystemExit``
-    where one of them failed.
+    Its random words would not do: it forbids those answers to end, which leaves no room for a
+    refusal, so that the refusal guard drafts each answer before it is given. Requests are answered
+    under ``policy``, or by a server that knows none. Raises ``SystemExit`` where one failed.
     """
     body = {} if policy is None else {"steering": {"policy": policy}}
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
         *("--backend", "openai-chat", "--base-url", server.url, "--endpoint", CHAT),
         *("--model", server.model, "--tokenizer", server.tokenizer, "--disable-tqdm"),
-        *("--dataset-name", "random", "--random-input-len", str(_INPUT)),
-        *("--random-output-len", str(_OUTPUT), "--num-prompts", str(_REQUESTS)),
+        *("--dataset-name", "custom", "--dataset-path", str(_prompts(folder))),
+        *("--custom-output-len", str(_OUTPUT), "--num-prompts", str(_REQUESTS)),
+        # The server puts the template around them.
+        "--skip-chat-template",
         *("--max-concurrency", str(_AT_ONCE), "--temperature", "0", "--num-warmups", "8"),
         *("--save-result", "--result-dir", str(folder), "--result-filename", "bench.json"),
         *("--extra-body", json.dumps(body)),
@@ -45,6 +49,16 @@ def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
     if found["completed"] != _REQUESTS:
         raise SystemExit(f"{found['completed']} of {_REQUESTS} requests were answered")
     return {name: float(found[name]) for name in BENCHED}
+
+
+def _prompts(folder: Path) -> Path:
+    """Harmless lists to fill in, held out by the contrast set, as the benchmark reads them."""
+    items = [one for one in load_items() if one.split == "held" and one.label == "harmless"]
+    path = folder / "prompts.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": render(one, "list", 0)}) + "\n" for one in items[:_REQUESTS])
+    )
+    return path
 
 
 @dataclass(frozen=True)
