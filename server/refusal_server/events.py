@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 Door = Literal["api", "ops", "console"]
 """Where a key is shown: the callers' port, the admin routes, or the console's log-in."""
-PolicySource = Literal["start", "file", "signal", "admin", "console", "rollback"]
+PolicySource = Literal["start", "file", "url", "signal", "admin", "console", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)

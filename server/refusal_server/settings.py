@@ -40,6 +40,9 @@ from refusal_steering.directive import MAX_TOKEN_RISKS
 ENV_PREFIX = "REFUSAL_SERVER_"
 # As browsers write them, without the ports that go without saying.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_POLICY_URL = re.compile(
+    r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/[^\s#]*", re.IGNORECASE
+)
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -252,6 +255,14 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="processes that answer callers, before one engine"
     )
     policy_file: Path | None = Field(default=None, description="the steering policy, required")
+    policy_url: str | None = Field(
+        default=None, description="where a fleet's policy is asked for; policy_file has the copy"
+    )
+    policy_token_file: Path | None = None
+    """File with the bearer token for policy_url."""
+    policy_poll_seconds: float = Field(
+        default=10.0, ge=1.0, le=3600.0, description="seconds between two questions to policy_url"
+    )
     api_key: SecretStr | None = Field(default=None, description="prefer api_key_file")
     api_key_file: Path | None = None
     """File with the one API key."""
@@ -305,6 +316,24 @@ class Settings(BaseSettings):
     @classmethod
     def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_origin, origins))
+
+    @field_validator("policy_url")
+    @classmethod
+    def _names_a_host(cls, url: str | None) -> str | None:
+        if url is not None and _POLICY_URL.fullmatch(url) is None:
+            raise ValueError(
+                "write http://host:port/path or https://host/path, without a name or password; a "
+                "token goes into policy_token_file"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _policy_has_a_copy(self) -> Self:
+        if self.policy_url is not None and self.policy_file is None:
+            raise ValueError("policy_url needs policy_file, where the copy of the policy is kept")
+        if self.policy_url is None and self.policy_token_file is not None:
+            raise ValueError("policy_token_file is for policy_url, which is not set")
+        return self
 
     @property
     def key(self) -> str | None:
@@ -378,7 +407,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     server, engine = content.get("server") or {}, content.get("engine") or {}
     if not isinstance(server, dict) or not isinstance(engine, dict):
         raise FileError(f"{path}: `server` and `engine` must be mappings")
-    for key in ("policy_file", "api_key_file", "keys_file", "admin_key_file"):
+    for key in ("policy_file", "policy_token_file", "api_key_file", "keys_file", "admin_key_file"):
         if isinstance(server.get(key), str):
             server[key] = str(path.parent / Path(server[key]).expanduser())
     return {**server, "engine": engine}

@@ -167,7 +167,7 @@ def test_nobody_is_served_without_a_word_about_keys() -> None:
     assert of_kind(rendered(OPEN), "Deployment")
 
 
-@pytest.mark.parametrize("key", ["port", "policy_file", "keys_file", "drain_seconds"])
+@pytest.mark.parametrize("key", ["port", "policy_file", "policy_url", "keys_file", "drain_seconds"])
 def test_what_the_chart_decides_cannot_be_half_overridden(key: str) -> None:
     assert f"server.{key} is set by the chart" in refusal(OPEN, f"server.{key}=1")
 

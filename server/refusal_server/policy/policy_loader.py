@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError, Problem, parse_model, read_text
 from refusal_server.files.yaml_place import Place, YamlPlaces
 from refusal_server.policy.policy import Policy
@@ -32,9 +33,14 @@ def load_policy_set(path: Path, fits: BundleCheck = any_model) -> PolicySet:
     return parse_policy_set(read_text(path), path, fits)
 
 
-def parse_policy_set(text: str, path: Path, fits: BundleCheck = any_model) -> PolicySet:
-    """What ``text`` would be as the policy file at ``path``; raises as :func:`load_policy_set`."""
-    source = f"the policy file {path}"
+def parse_policy_set(
+    text: str, path: Path, fits: BundleCheck = any_model, source: str | None = None
+) -> PolicySet:
+    """What ``text`` would be as the policy file at ``path``; raises as :func:`load_policy_set`.
+
+    Errors call it ``source``.
+    """
+    source = source or f"the policy file {path}"
     file = parse_model(text, PolicyFile, source, KNOWN_KEYS)
     bundles, mistakes = _bundles(file, path.parent, fits)
     policies = {
@@ -54,6 +60,12 @@ def parse_policy_set(text: str, path: Path, fits: BundleCheck = any_model) -> Po
         MappingProxyType(file.tenants),
         text,
     )
+
+
+def not_a_policy(error: FileError) -> ApiError:
+    """The 400 for a text that is no policy, with as many of its problems as a message holds."""
+    problems = "; ".join(str(problem) for problem in error.problems)
+    return ApiError(400, f"The policy is invalid: {problems}", code="invalid_policy")
 
 
 def _bundles(

@@ -6,16 +6,21 @@ import logging
 from pathlib import Path
 
 from refusal_server.errors import ApiError
+from refusal_server.files.yaml_file import FileError
 from refusal_steering.atomic_file import write_atomically
 
 logger = logging.getLogger(__name__)
 
 
 class PolicySourceFile:
-    """Replaces the file as a whole, and can put back what was there."""
+    """Replaces the file as a whole, and can put back what was there.
 
-    def __init__(self, path: Path) -> None:
+    With ``origin``, a URL, it is a copy of what that holds, and nobody else's to change.
+    """
+
+    def __init__(self, path: Path, origin: str | None = None) -> None:
         self._path = path
+        self._origin = origin
 
     def content(self) -> bytes | None:
         """What is on disk now; ``None`` when there is no file."""
@@ -24,10 +29,28 @@ class PolicySourceFile:
         except OSError:
             return None
 
-    def write(self, content: bytes) -> None:
-        """Replace the file; raises a 409 when it is a link or cannot be written."""
+    def require_writable(self) -> None:
+        """Raise a 409 where the file is somebody else's to change."""
+        if self._origin is not None:
+            raise _read_only(f"it is a copy of what {self._origin} holds")
         if self._path.is_symlink():
             raise _read_only("it is a link, as a mounted ConfigMap is")
+
+    def keep(self, content: bytes) -> None:
+        """Make the file the copy of what has come into force; raises :class:`FileError`."""
+        if self.content() == content:
+            return
+        try:
+            write_atomically(self._path, content)
+        except OSError as error:
+            raise FileError(
+                f"the copy of the policy in force cannot be written to {self._path}: "
+                f"{error.strerror}; a restart without the source would not find it"
+            ) from error
+
+    def write(self, content: bytes) -> None:
+        """Replace the file; raises a 409 when it is a link or cannot be written."""
+        self.require_writable()
         try:
             write_atomically(self._path, content)
         except OSError as error:

@@ -5,36 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Protocol
 
 from refusal_server.errors import ApiError
 from refusal_server.events import EventSink, NoEvents, PolicyChanged, PolicySource
 from refusal_server.files.file_watcher import FileWatcher
 from refusal_server.files.yaml_file import FileError
+from refusal_server.policy.agreement.holder import PolicyGauges
 from refusal_server.policy.policy_history import PolicyHistory
 from refusal_server.policy.policy_lease import PolicyLease, PolicyLeases
 from refusal_server.policy.policy_loader import (
     BundleCheck,
     any_model,
     load_policy_set,
+    not_a_policy,
     parse_policy_set,
 )
 from refusal_server.policy.policy_peers import NoPeers, Peers
 from refusal_server.policy.policy_ranks import BundleHost, EngineCheck, PolicyRanks
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_source import PolicySourceFile
+from refusal_server.policy.remote.policy_poll import PolicyPoll
+from refusal_server.policy.remote.policy_url import PolicyUrl
 
 logger = logging.getLogger(__name__)
-
-
-class PolicyGauges(Protocol):
-    """Where operators see what is in force."""
-
-    def policy_in_force(self, policies: PolicySet) -> None:
-        """A policy came into force."""
-
-    def reload_failed(self) -> None:
-        """The file on disk could not be brought into force."""
 
 
 class PolicyStore:
@@ -43,7 +36,8 @@ class PolicyStore:
     ``fits`` judges a bundle by the served model's configuration, before any rank hears of it;
     ``check`` tests it on the engine. The bundles of former versions stay loaded exactly while a
     request holds a lease on them. ``peers`` are other processes that answer with the same engine:
-    what they cannot follow does not come into force.
+    what they cannot follow does not come into force. With ``url`` the policy is what that holds,
+    and the file at ``path`` a copy of it; ``poll`` tells how it is followed.
     """
 
     def __init__(
@@ -58,9 +52,11 @@ class PolicyStore:
         events: EventSink | None = None,
         history_size: int = 0,
         peers: Peers | None = None,
+        url: PolicyUrl | None = None,
     ) -> None:
         self._peers = peers or NoPeers()
-        self._file = PolicySourceFile(path)
+        self.poll = None if url is None else PolicyPoll(url, self._take, gauges)
+        self._file = PolicySourceFile(path, None if url is None else url.shown)
         self._ranks = PolicyRanks(host, check)
         self._gauges = gauges
         self._fits = fits
@@ -83,9 +79,16 @@ class PolicyStore:
             await self._peers.prepare(self.current, first=True)
             self._peers.switch()
             self._in_force(None, "start")
+            if self.poll is not None:
+                self._file.keep(self.current.text.encode())
 
     async def reload(self, source: PolicySource = "file") -> bool:
-        """Read the file again; on any error log it, keep what is in force, return ``False``."""
+        """Read the file again; on any error log it, keep what is in force, return ``False``.
+
+        Where the policy is that of a URL, ask there again.
+        """
+        if self.poll is not None:
+            return await self.poll.look(again=True)
         async with self._lock:
             try:
                 await self._change_to(await self._on_disk(), source)
@@ -97,8 +100,8 @@ class PolicyStore:
         return True
 
     async def run(self) -> None:
-        """Watch the policy file and serve the peers, until cancelled."""
-        watcher = FileWatcher(self.path, self.reload)
+        """Watch the policy file or its URL, and serve the peers, until cancelled."""
+        watcher = self.poll or FileWatcher(self.path, self.reload)
         await asyncio.gather(watcher.run(), self._peers.attend(self.reload, self._tidy))
 
     async def judge(self, text: str) -> PolicySet:
@@ -114,6 +117,7 @@ class PolicyStore:
         a 409 when the file cannot be written or a rank does not follow; then the old file is back.
         """
         async with self._lock:
+            self._file.require_writable()
             self.require(expected)
             found = await self._acceptable(text)
             await self._exchange(found, source, request_id)
@@ -122,6 +126,7 @@ class PolicyStore:
     async def roll_back(self, expected: str | None, request_id: str = "") -> PolicySet:
         """Return to the version before, as :meth:`exchange`; a 409 when there is none."""
         async with self._lock:
+            self._file.require_writable()
             if expected is not None:
                 self.require(expected)
             past = self.history.last
@@ -146,6 +151,16 @@ class PolicyStore:
                 f"Policy {self.current.version} is in force, not the version that If-Match names.",
                 code="precondition_failed",
             )
+
+    async def _take(self, text: str) -> None:
+        """Bring ``text``, which the URL holds, into force, and keep the copy of it."""
+        assert self.poll is not None
+        source = f"the policy at {self.poll.url}"
+        async with self._lock:
+            found = await asyncio.to_thread(parse_policy_set, text, self.path, self._fits, source)
+            await self._change_to(found, "url")
+            self._file.keep(text.encode())
+        logger.info("policy %s is in force", found.version)
 
     async def _acceptable(self, text: str) -> PolicySet:
         try:
@@ -228,12 +243,6 @@ class PolicyStore:
     async def _tidy(self) -> None:
         async with self._lock:
             await self._ranks.free(self._needed)
-
-
-def not_a_policy(error: FileError) -> ApiError:
-    """The 400 for a text that is no policy, with as many of its problems as a message holds."""
-    problems = "; ".join(str(problem) for problem in error.problems)
-    return ApiError(400, f"The policy is invalid: {problems}", code="invalid_policy")
 
 
 def _conflict(message: str, code: str) -> ApiError:

@@ -15,8 +15,9 @@ from refusal_server.http.if_match import expected_version, required_version
 from refusal_server.http.json_body import parse_object
 from refusal_server.http.service import Service
 from refusal_server.policy.policy_diff import PolicyDiff
+from refusal_server.policy.policy_loader import not_a_policy
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.policy_store import not_a_policy
+from refusal_server.policy.remote.policy_poll import PolicyPoll
 
 MAX_BODY = 2**20
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
@@ -31,6 +32,7 @@ async def get_policy(request: Request) -> JSONResponse:
     content = _summary(store.current) | {
         "source": store.current.text,
         "history": store.history.versions,
+        "origin": _origin(store.poll),
     }
     return _versioned(content, store.current)
 
@@ -132,6 +134,13 @@ def _summary(policies: PolicySet) -> dict[str, Any]:
         "policies": sorted(policies.policies),
         "bundles": [bundle.digest for bundle in policies.bundles],
     }
+
+
+def _origin(poll: PolicyPoll | None) -> dict[str, Any] | None:
+    """Where the policy is asked for and how that went; ``None`` where it is a file alone."""
+    if poll is None:
+        return None
+    return {"url": poll.url, "followed_at": poll.followed_at, "problem": poll.problem}
 
 
 def _difference(before: PolicySet, after: PolicySet) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from typing import Literal
 
 from refusal_server.access.key_file import load_keyring
 from refusal_server.files.yaml_file import FileError
-from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.policy.policy_order import shortfall
 from refusal_server.policy.policy_set import PolicySet
+from refusal_server.policy.remote.first_policy import FirstPolicy, first_policy
+from refusal_server.policy.remote.policy_url import PolicyUrl
 from refusal_server.run.startup import (
     StartupError,
     bind,
@@ -140,7 +141,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         local = settings.host in ("127.0.0.1", "::1", "localhost")
         fix = "" if local else "set keys_file or api_key_file; everybody can use this server"
         yield Finding("keys", "ok" if local else "warn", "the server needs no key", fix)
-    secrets = (settings.api_key_file, settings.admin_key_file)
+    secrets = (settings.api_key_file, settings.admin_key_file, settings.policy_token_file)
     # The key file holds hashes: reading it gives no key away, writing it makes one.
     for path, forbidden in [*((path, 0o077) for path in secrets), (settings.keys_file, 0o022)]:
         if path is not None:
@@ -162,24 +163,40 @@ def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
     if path is None:
         yield Finding("policy", "FAIL", "no policy is named", "set --policy-file")
         return None
+    url = PolicyUrl.of(settings)
     try:
-        policies = load_policy_set(path)
+        first = first_policy(path, url)
     except FileError as error:
         for problem in error.problems:
-            yield Finding("policy", "FAIL", str(problem), f"correct {path}")
+            fix = f"correct {path}" if url is None else "correct the source, or the way to it"
+            yield Finding("policy", "FAIL", str(problem), fix)
         return None
+    policies = first.policies
+    if url is not None:
+        yield from _source(url, first)
     bundles = ", ".join(bundle.manifest.name for bundle in policies.bundles) or "none"
     found = f"version {policies.version}; bundles with their canaries: {bundles}"
     yield Finding("policy", "ok", found)
     yield from _refused_shares(policies)
     yield from _gates(policies)
     yield from _closed(policies)
-    if settings.ops_port is not None and settings.admin is not None:
+    if url is None and settings.ops_port is not None and settings.admin is not None:
         fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
         fix = "change it at its source instead" if fixed else ""
         message = "cannot be changed by PUT /admin/policy" if fixed else "can be changed by PUT"
         yield Finding("policy file", "warn" if fixed else "ok", message, fix)
     return policies
+
+
+def _source(url: PolicyUrl, first: FirstPolicy) -> Iterator[Finding]:
+    if first.problem is not None:
+        fix = "correct the source or the way to it; a start would take the copy"
+        yield Finding("policy source", "warn", first.problem, fix)
+    else:
+        yield Finding("policy source", "ok", f"{url.shown} holds {first.policies.version}")
+    if url.exposed:
+        message = f"{url.shown} is not encrypted: whoever is on the way can change the policy"
+        yield Finding("policy source", "warn", message, "use https")
 
 
 def _refused_shares(policies: PolicySet) -> Iterator[Finding]:

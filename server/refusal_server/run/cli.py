@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import Any
 
 from refusal_server import __version__
 from refusal_server.files.yaml_file import FileError, nearest
-from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.policy.remote.first_policy import first_policy
+from refusal_server.policy.remote.policy_url import PolicyUrl
 from refusal_server.run.commands import COMMANDS
 from refusal_server.run.startup import (
     StartupError,
@@ -26,6 +28,8 @@ from refusal_server.telemetry import logs
 from refusal_server.telemetry.audit.build import check_audit
 from refusal_steering.errors import SteeringError
 from refusal_steering.tools.extras import naming_the_extra
+
+logger = logging.getLogger(__name__)
 
 _HELP = """\
 usage: refusal-server [OPTIONS] [any option of vLLM's server]
@@ -81,9 +85,12 @@ def _run(settings: Settings) -> int:
     raise_open_files()
     check_keys(settings)
     check_audit(settings.audit)
-    policies = load_policy_set(settings.policy_file)
+    first = first_policy(settings.policy_file, PolicyUrl.of(settings))
+    policies = first.policies
     prepare_environment(settings)
     logs.configure(settings.log_format, settings.log_level)
+    if first.problem is not None:
+        logger.error("starting with the copy, %s: %s", policies.version, first.problem)
     with contextlib.ExitStack() as sockets:
         listeners = bind_for(settings.api_server_count, settings.host, settings.port)
         for listener in listeners:

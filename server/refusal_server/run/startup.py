@@ -8,6 +8,7 @@ import socket
 
 from refusal_server.access.key_file import Keyring, load_keyring
 from refusal_server.media.worker.protocol import SAMPLE_BYTES, SAMPLE_RATE
+from refusal_server.policy.remote.policy_url import read_token
 from refusal_server.settings import Settings
 
 # What a busy server opens: connections, the engine's queues, files that it watches.
@@ -97,6 +98,8 @@ def check_ports(settings: Settings) -> None:
 
 def check_keys(settings: Settings) -> None:
     """Read every key now; raises :class:`FileError` or :class:`StartupError`."""
+    if settings.policy_token_file is not None:
+        read_token(settings.policy_token_file)
     key, admin = settings.key, settings.admin
     keyring = Keyring() if settings.keys_file is None else load_keyring(settings.keys_file)
     if admin is None:

@@ -101,6 +101,11 @@ class ServiceMetrics:
             "When the policy file was last loaded with success.",
             "max",
         )
+        self._source_time = make.gauge(
+            "policy_source_last_success_timestamp_seconds",
+            "When the policy's source (policy_url) last answered with the policy in force.",
+            "max",
+        )
         self._canary().set(0)
 
     def count_http(self, route: str, method: str, status: int) -> None:
@@ -143,6 +148,11 @@ class ServiceMetrics:
         self._reloaded().set(1)
         self._reload_time().set(time.time())
 
+    def source_followed(self) -> None:
+        """Show that the policy in force is what its source holds now."""
+        self._reloaded().set(1)
+        self._source_time().set(time.time())
+
     def reload_failed(self) -> None:
-        """Show that the file on disk is not what is in force."""
+        """Show that what is in force is not, or not known to be, what the file or source holds."""
         self._reloaded().set(0)

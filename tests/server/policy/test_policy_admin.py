@@ -22,6 +22,7 @@ from tests.server.fixtures.ops import (
     Ops,
     code,
 )
+from tests.server.fixtures.policy_site import policy_text, serving
 from tests.server.fixtures.ranks import Rig
 
 
@@ -68,7 +69,7 @@ def test_what_is_in_force_is_told_with_its_version_and_text(ops: Ops) -> None:
     content = response.json()
     assert content["version"] == ops.version
     assert content["source"] == ops.rig.path.read_text()
-    assert content["history"] == []
+    assert content["history"] == [] and content["origin"] is None
 
 
 @pytest.mark.parametrize("quoted", [True, False])
@@ -198,6 +199,27 @@ def test_a_file_that_is_a_link_is_changed_at_its_source(ops: Ops) -> None:
     before = real.read_bytes()
     assert code(ops.put(ops.rig.text(1), ops.version)) == (409, "policy_file_read_only")
     assert (ops.rig.path.is_symlink(), real.read_bytes()) == (True, before)
+
+
+def test_a_policy_of_a_url_is_changed_at_its_source_and_told_with_it(tmp_path: Path) -> None:
+    with serving() as source:
+        source.hold(policy_text(tmp_path, 0))
+        ops = Ops(tmp_path, url=source.url())
+        asyncio.run(ops.rig.store.reload())
+        origin = ops.client.get(POLICY).json()["origin"]
+        assert origin["url"] == f"http://127.0.0.1:{source.port}/policy.yaml"
+        assert origin["followed_at"] > 0 and origin["problem"] is None
+        source.hold(policy_text(tmp_path, 1))
+        asyncio.run(ops.rig.store.reload())
+        version, text = ops.version, ops.rig.path.read_text()
+        for done in (ops.put(text, version), ops.client.post(f"{POLICY}/rollback")):
+            assert code(done) == (409, "policy_file_read_only")
+            assert f"copy of what {origin['url']} holds" in done.json()["error"]["message"]
+        assert (ops.version, ops.rig.path.read_text()) == (version, text)
+        assert ops.put(text, version, "?dry_run=true").json()["version"] == version
+        source.status = 500
+        asyncio.run(ops.rig.store.reload())
+        assert "answers 500" in ops.client.get(POLICY).json()["origin"]["problem"]
 
 
 def test_bodies_are_bounded_and_typed(ops: Ops) -> None:

@@ -20,9 +20,11 @@ from refusal_server.policy.policy_lease import PolicyLease
 from refusal_server.policy.policy_loader import load_policy_set
 from refusal_server.policy.policy_set import PolicySet
 from refusal_server.policy.policy_store import PolicyStore
+from refusal_server.policy.remote.policy_url import PolicyUrl
 from refusal_server.shared.database import Database
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.errors import SteeringError
+from tests.server.fixtures.policy_site import serving
 from tests.server.fixtures.ranks import Changes, Ranks, Rig
 
 PATIENCE_SECONDS = 60
@@ -59,7 +61,13 @@ class Engine(Ranks):
 class Server:
     """A leading store and followers, each with a connection of its own, before one engine."""
 
-    def __init__(self, folder: Path, followers: int = 2, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        followers: int = 2,
+        patience: float = 30.0,
+        url: PolicyUrl | None = None,
+    ) -> None:
         self.rig = Rig(folder)
         self.engine = Engine()
         self.events = Changes()
@@ -78,6 +86,7 @@ class Server:
             peers=Followers(
                 self.board(), range(1, followers + 1), lambda: self.engine.epoch, patience
             ),
+            url=url,
         )
 
     def board(self) -> Board:
@@ -196,6 +205,21 @@ def test_no_request_ever_names_what_the_ranks_do_not_hold(tmp_path: Path, seed: 
             await until(lambda: server.engine.held == server.store.current.digests)
 
     run(script)
+
+
+def test_the_leading_process_asks_the_source_for_all_of_them(tmp_path: Path) -> None:
+    async def script() -> None:
+        server = Server(tmp_path, url=source.url())
+        async with server.running():
+            before = server.store.current.version
+            source.hold(server.rig.text(1))
+            await server.followers[1].reload("signal")
+            await until(lambda: before not in server.current and len(server.current) == 1)
+            assert len(source.asked) == 1
+            await until(lambda: server.rig.path.read_bytes() == source.body)
+
+    with serving() as source:
+        run(script)
 
 
 def test_bundles_stay_while_a_request_of_another_process_holds_them(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import POLICY, prepare
+from tests.server.fixtures.policy_site import serving
 
 
 def write_policy(folder: Path, rules: dict[str, Any], **fields: Any) -> str:
@@ -163,6 +164,27 @@ def test_the_exit_code_is_1_when_something_fails_and_json_says_the_same(
     assert len(lines) == len(listed)
     assert [line.split()[0] for line in lines] == [finding["status"] for finding in listed]
     assert any(line.startswith("FAIL  policy: ") and " -> " in line for line in lines)
+
+
+def test_the_doctor_asks_the_source_of_a_policy(config: Path, tmp_path: Path) -> None:
+    copy = config.parent / "policy.yaml"
+    with serving() as source:
+        source.hold(copy.read_text())
+        given = ("--config", str(config), "--policy-url", source.url().url)
+        found = findings(*given)
+        (good,) = found["policy source"]
+        assert good.status == "ok" and "holds" in good.message
+        source.status = 404
+        (warned,) = findings(*given)["policy source"]
+        assert warned.status == "warn" and "answers 404" in warned.message
+        copy.unlink()
+        assert "policy" in failed(findings(*given))
+        token = config.parent / "token"
+        with_token = (*given, "--policy-token-file", str(token))
+        assert "keys" in failed(findings(*with_token))
+        token.write_text("x")
+        token.chmod(0o644)
+        assert [f.status for f in findings(*with_token)["key files"]] == ["warn"]
 
 
 def test_the_settings_are_judged_first(tmp_path: Path) -> None:

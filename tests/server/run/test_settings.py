@@ -89,6 +89,13 @@ def test_flags_that_are_not_ours_are_kept_for_the_engine_in_order() -> None:
         ("server: []", "mapping"),
         ("server: {port: 70000}", "port"),
         ("server: {port: 1, port: 2}", "twice"),
+        ("server: {policy_url: 'https://h/p'}", "policy_url needs policy_file"),
+        ("server: {policy_token_file: t}", "policy_token_file is for policy_url"),
+        ("server: {policy_poll_seconds: 0}", "policy_poll_seconds"),
+        *(
+            (f"server: {{policy_file: p, policy_url: '{url}'}}", "policy_token_file")
+            for url in ("ftp://h/p", "h/p", "https://h", "https://a:b@h/p", "https://h/p#x", "")
+        ),
     ],
 )
 def test_unknown_keys_are_errors_with_the_nearest_name(
@@ -109,6 +116,16 @@ def test_unknown_variables_are_errors_with_the_nearest_name(
     monkeypatch.delenv("REFUSAL_SERVER_PROT")
     monkeypatch.setenv("REFUSAL_SERVER_LIMITS__CHOICE", "1")
     assert "Did you mean 'choices'?" in refusal()
+
+
+def test_the_token_for_the_source_stands_beside_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    url = "https://policies.example:8443/all/policy.yaml?sig=x"
+    lines = f"{{policy_file: copy.yaml, policy_url: '{url}', policy_token_file: token}}"
+    path.write_text(f"server: {lines}")
+    settings = load_settings(["--config", str(path)])
+    assert settings.policy_token_file == tmp_path / "token"
+    assert (settings.policy_url, settings.policy_poll_seconds) == (url, 10.0)
 
 
 def test_a_missing_configuration_is_an_error(tmp_path: Path) -> None:

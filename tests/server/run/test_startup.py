@@ -22,6 +22,7 @@ from tests.server.fixtures.live import (
     environment,
     prepare,
 )
+from tests.server.fixtures.policy_site import serving
 
 
 @pytest.fixture
@@ -104,6 +105,17 @@ def test_no_policy_an_invalid_policy_and_a_missing_one(config: Path, told: Told)
     assert "policy file" in told("--config", str(config))
     policy.unlink()
     assert "cannot read" in told("--config", str(config))
+
+
+def test_a_source_that_tells_nothing_and_no_copy(config: Path, told: Told) -> None:
+    with serving() as source:
+        given = ("--config", str(config), "--policy-url", source.url().url)
+        source.status = 500
+        (config.parent / "policy.yaml").unlink()
+        line = told(*given)
+        assert "answers 500" in line and "no copy of an earlier policy" in line
+        missing = told(*given, "--policy-token-file", str(config.parent / "none"))
+        assert "cannot read" in missing and len(source.asked) == 1
 
 
 @pytest.mark.parametrize("damage", ["missing", "edited", "pickle"])

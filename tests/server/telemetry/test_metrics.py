@@ -57,6 +57,7 @@ def used_rig(tmp_path: Path) -> Rig:
         rig.ask(policy)
         rig.stream(policy)
     rig.metrics.policy_in_force(rig.policies)
+    rig.metrics.source_followed()
     rig.metrics.reload_failed()
     build_sampled(Detection(), rig.metrics)
     for count in ("dropped", "error"):
@@ -106,6 +107,7 @@ def test_names_that_operators_know_stay(tmp_path: Path) -> None:
         "steering_bundle_info",
         "steering_policy_last_reload_successful",
         "steering_policy_last_reload_success_timestamp_seconds",
+        "steering_policy_source_last_success_timestamp_seconds",
         "steering_risk_pass_seconds_bucket",
         "steering_risk_passes_total",
         "steering_overhead_seconds_bucket",

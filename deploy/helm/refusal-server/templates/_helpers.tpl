@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* The `server:` section. What the chart decides may not be set by hand: it would be half right. */}}
 {{- define "rs.serverSection" -}}
-{{- range list "host" "port" "ops_host" "ops_port" "policy_file" "api_key" "api_key_file" "keys_file" "admin_key" "admin_key_file" "drain_seconds" -}}
+{{- range list "host" "port" "ops_host" "ops_port" "policy_file" "policy_url" "api_key" "api_key_file" "keys_file" "admin_key" "admin_key_file" "drain_seconds" -}}
 {{- if hasKey $.Values.server . -}}
 {{- fail (printf "server.%s is set by the chart: use access, admin, policy, service or drainSeconds instead" .) -}}
 {{- end -}}

@@ -12,10 +12,10 @@ from pathlib import Path
 from refusal_server.errors import ApiError
 from refusal_server.events import PolicySource
 from refusal_server.policy.agreement.board import Board, Proposal, Report
+from refusal_server.policy.agreement.holder import PolicyGauges
 from refusal_server.policy.policy_lease import PolicyLease, PolicyLeases
 from refusal_server.policy.policy_loader import BundleCheck, any_model, parse_policy_set
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.policy_store import PolicyGauges
 from refusal_steering.errors import SteeringError
 
 logger = logging.getLogger(__name__)

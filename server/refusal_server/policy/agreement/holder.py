@@ -7,6 +7,14 @@ from typing import Protocol
 from refusal_server.events import PolicySource
 from refusal_server.policy.policy_lease import PolicyLease
 from refusal_server.policy.policy_set import PolicySet
+from refusal_server.policy.remote.policy_poll import SourceGauges
+
+
+class PolicyGauges(SourceGauges, Protocol):
+    """Where operators see what is in force."""
+
+    def policy_in_force(self, policies: PolicySet) -> None:
+        """A policy came into force."""
 
 
 class PolicyHolder(Protocol):

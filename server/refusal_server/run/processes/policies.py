@@ -6,11 +6,12 @@ from functools import partial
 
 from refusal_server.events import EventSink
 from refusal_server.policy.agreement.follower import PolicyFollower
-from refusal_server.policy.agreement.holder import PolicyHolder
+from refusal_server.policy.agreement.holder import PolicyGauges, PolicyHolder
 from refusal_server.policy.agreement.leader import Followers
 from refusal_server.policy.policy_peers import Peers
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.policy_store import PolicyGauges, PolicyStore
+from refusal_server.policy.policy_store import PolicyStore
+from refusal_server.policy.remote.policy_url import PolicyUrl
 from refusal_server.run.engine_plan import check_bundle
 from refusal_server.run.processes.commons import Fellowship
 from refusal_server.settings import Settings
@@ -48,4 +49,5 @@ def policy_holder(
         events=events,
         history_size=settings.policy_history,
         peers=peers,
+        url=PolicyUrl.of(settings),
     )
