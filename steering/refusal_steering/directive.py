@@ -25,8 +25,10 @@ class Directive(SteeringTerms):
     """One request's terms, and the names that they stand under.
 
     ``bundle`` is the digest of the loaded bundle. With a ``blend``, the logits of the first
-    ``blend_tokens`` generated tokens are blended. ``token_risks`` asks a gate for the risk along
-    the prompt, in at most so many numbers.
+    ``blend_tokens`` generated tokens are blended. With a ``grey_zone`` of two risks the device sets
+    the share from what it reads of the prompt in the same step: nothing below the first, ``blend``
+    above the second; between them no share is set, and nothing proves such an answer.
+    ``token_risks`` asks a gate for the risk along the prompt, in at most so many numbers.
     """
 
     bundle: str
@@ -34,6 +36,7 @@ class Directive(SteeringTerms):
     policy_version: str
     blend_tokens: int = field(default=0, kw_only=True)
     token_risks: int = field(default=0, kw_only=True)
+    grey_zone: tuple[float, float] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is another class than the one that is written here.
@@ -42,6 +45,16 @@ class Directive(SteeringTerms):
             raise DirectiveError(
                 f"{self.token_risks} token risks are asked for; expected 0 to {MAX_TOKEN_RISKS}"
             )
+        if self.grey_zone is not None:
+            self._check_zone(*self.grey_zone)
+
+    def _check_zone(self, low: float, high: float) -> None:
+        if not 0.0 <= low <= high <= 1.0:
+            raise DirectiveError(
+                f"the grey zone is {low} to {high}; expected two risks from 0 to 1 in order"
+            )
+        if self.blend is None or not self.blend_tokens:
+            raise DirectiveError("a grey zone needs a blend, and tokens that are blended")
 
     @property
     def writes_cache(self) -> bool:
@@ -76,6 +89,8 @@ class Directive(SteeringTerms):
     def from_wire(cls, value: Mapping[str, Any]) -> Directive:
         """Read the wire form; raises :class:`DirectiveError` for anything else."""
         try:
-            return cls(**{**value, "media": tuple(value.get("media", ()))})
-        except (AttributeError, TypeError) as error:
+            zone = value.get("grey_zone")
+            pair = None if zone is None else tuple(map(float, zone))
+            return cls(**{**value, "media": tuple(value.get("media", ())), "grey_zone": pair})
+        except (AttributeError, TypeError, ValueError) as error:
             raise DirectiveError(f"a steering directive is malformed: {error}") from error

@@ -59,6 +59,10 @@ class SteeringUnavailableError(SteeringError):
     code = "steering_unavailable"
 
 
+class UndecidedRiskError(SteeringUnavailableError):
+    """The device has read a risk inside the request's grey zone, so no share was set."""
+
+
 class CanaryError(SteeringError):
     """The boot canary did not see the change that steering must cause."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refusal_steering.directive import Directive
-from refusal_steering.errors import SteeringUnavailableError
+from refusal_steering.errors import SteeringUnavailableError, UndecidedRiskError
 from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.gate.reading import GateReading
 
@@ -144,9 +144,19 @@ class Trace:
         been applied.
         """
         if self.directive.blend is not None:
-            return self.directive.blend
+            return self.directive.blend if self.above_zone else 0.0
         first = self.readings[0].coefficients if self.readings else ()
         return max(first, key=abs, default=0.0) * self.directive.strength
+
+    @property
+    def above_zone(self) -> bool:
+        """Whether the directive's share is blended in; a grey zone leaves that to the device.
+
+        Where the device has decided, the middle tells the sides apart, whatever either end of the
+        wire rounds.
+        """
+        zone = self.directive.grey_zone
+        return zone is None or (self.blended > 0 and self.risk > sum(zone) / 2)
 
     @property
     def gate(self) -> GateReading | None:
@@ -164,7 +174,8 @@ class Trace:
     def prove(self, generated_tokens: int) -> None:
         """Raise unless the device has steered every row that the directive promises.
 
-        The row of the n-th generated token is needed only if an (n+1)-th was generated.
+        The row of the n-th generated token is needed only if an (n+1)-th was generated. Raises
+        :class:`UndecidedRiskError` where the device has left the share open.
         """
         if self.failure is not None:
             raise SteeringUnavailableError(f"the request could not be steered: {self.failure}")
@@ -175,6 +186,13 @@ class Trace:
                 f"least {expected}; the answer is withheld"
             )
         blended = min(generated_tokens, self.directive.blend_tokens)
+        if self.directive.grey_zone is not None and blended and not self.blended:
+            if math.isnan(self.risk):
+                raise SteeringUnavailableError("the forward pass has no risk to tell")
+            raise UndecidedRiskError(
+                "the request's risk lies in the grey zone, so no share was blended in; the answer "
+                "is withheld"
+            )
         if self.directive.blend is not None and self.blended < blended:
             raise SteeringUnavailableError(
                 f"steering has no proof: {self.blended} rows of logits blended on the device, "

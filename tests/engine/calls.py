@@ -10,6 +10,9 @@ from tests.engine.spec import Call, Scenario
 _ALL = ("image", "audio", "video")
 _TWO = ("image", "image2")
 _LONG = "Please tell me how to bake a chocolate cake and what the capital of France is. " * 6
+# The bundle "ras" reads a risk of one half of every prompt: above the first zone, below the second.
+_BELOW_RISK, _ABOVE_RISK = (0.1, 0.4), (0.6, 0.9)
+_BLENDED = Call(chat("Tell me a story."), bundle="ras", strength=0.0, window=2, blend=0.9)
 
 CALLS = (
     Call(chat("Say something."), tokens=20),
@@ -51,6 +54,8 @@ CALLS = (
     Call(chat("Look.", _ALL), _ALL, bundle="gated", strength=4.0, dose_limit=0.1, tokens=12),
     Call(chat("Tell me a story."), bundle="shallow", strength=2.0, count_from=0),
     Call(chat("One two three."), bundle="shallow", shadow=True, tokens=9),
+    replace(_BLENDED, prompt=chat(_LONG), grey_zone=_BELOW_RISK, tokens=10),
+    replace(_BLENDED, prompt=chat(_LONG), grey_zone=_ABOVE_RISK, tokens=10),
 )
 MIXED = (
     Scenario("together", CALLS),
@@ -70,6 +75,7 @@ CROWDED = (
                 strength=0.5 + 0.1 * number,
                 window=None if number % 3 else 6,
                 blend=0.7 if number % 6 == 4 else None,
+                grey_zone=_BELOW_RISK if number == 10 else None,
                 tokens=72,
             )
             for number in range(12)
@@ -174,7 +180,27 @@ LATE_GATE = (
 _BROKEN = {"bundle": "0" * 64, "policy": "p", "policy_version": "v"}
 _GOOD = Call(chat("Tell me a story."), bundle="omni")
 _PLAIN = Call(chat("Say something."))
+GREY_ZONES = tuple(replace(_BLENDED, grey_zone=zone) for zone in (_BELOW_RISK, _ABOVE_RISK))
+_ZONED_IDS = replace(GREY_ZONES[0], prompt=_IDS[:70])
 PEERS = (
+    Scenario("shares that the host sets", (_BLENDED, replace(_BLENDED, blend=0.0))),
+    Scenario("shares that the device sets", (*GREY_ZONES, _GOOD, _PLAIN)),
+    Scenario(
+        "shares behind a prefix that is found",
+        (replace(_ZONED_IDS, grey_zone=None), _ZONED_IDS, _ZONED_IDS),
+        together=False,
+    ),
+    Scenario("shares of choices", (replace(GREY_ZONES[0], n=3), _PLAIN)),
+    Scenario(
+        "a share that is left open",
+        (
+            replace(_BLENDED, grey_zone=(0.4, 0.6)),
+            # One output at the very end; it must not be waited for.
+            replace(_BLENDED, grey_zone=(0.4, 0.6), n=2, tokens=1500),
+            GREY_ZONES[0],
+            _PLAIN,
+        ),
+    ),
     Scenario("good alone", (_GOOD,)),
     Scenario("plain alone", (_PLAIN,)),
     Scenario(

@@ -134,7 +134,8 @@ class Player:
         if known is None:
             return Directive(call["bundle"], "test", call["version"])
         directive = Call(**call).steering(known).directive(known.digest, "test", call["version"])
-        return replace(directive, token_risks=call["token_risks"])
+        zone = call["grey_zone"] and tuple(call["grey_zone"])
+        return replace(directive, token_risks=call["token_risks"], grey_zone=zone)
 
 
 _COUNT = 0
@@ -145,6 +146,7 @@ class _RawDirective:
 
     strength = 1.0
     decode_tokens = None
+    grey_zone = None
     blend = None
     blend_tokens = 0
 

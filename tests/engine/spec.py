@@ -26,6 +26,7 @@ class Call:
     shadow: bool = False
     dose_limit: float | None = None
     blend: float | None = None
+    grey_zone: tuple[float, float] | None = None
     version: str = "v1"
     n: int = 1
     request_id: str | None = None

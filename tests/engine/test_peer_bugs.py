@@ -40,6 +40,40 @@ def test_the_engine_serves_on_after_bad_requests(run: Outcome, good: Answer, pla
     laws.same(run.scenario("after bad neighbours"), [good, plain])
 
 
+def test_a_share_that_the_device_sets_equals_one_that_the_host_sets(
+    run: Outcome, good: Answer, plain: Answer
+) -> None:
+    above, below, *neighbours = run.scenario("shares that the device sets")
+    blended, unblended = run.scenario("shares that the host sets")
+    assert blended.tokens != unblended.tokens
+    laws.same([above, below], [blended, unblended])
+    assert [above.blended, below.blended] == [blended.blended, unblended.blended] == [3, 3]
+    laws.same(neighbours, [good, plain])
+
+
+def test_a_prefix_that_is_found_changes_no_share(run: Outcome) -> None:
+    known, first, again = run.scenario("shares behind a prefix that is found")
+    laws.same([first, again], [known] * 2)
+    assert known.blended == first.blended == again.blended == 3
+
+
+def test_the_device_sets_the_share_of_every_choice(run: Outcome, plain: Answer) -> None:
+    choices, (neighbour,) = run.answers["shares of choices"]
+    (blended, _) = run.scenario("shares that the host sets")
+    laws.same(choices, [blended] * 3)
+    assert [choice.blended for choice in choices] == [3] * 3
+    laws.same([neighbour], [plain])
+
+
+def test_a_share_that_is_left_open_lets_no_token_pass(run: Outcome, plain: Answer) -> None:
+    streamed, whole, *neighbours = run.scenario("a share that is left open")
+    for answer in (streamed, whole):
+        assert answer.error is not None and answer.error.startswith("UndecidedRiskError")
+        assert answer.tokens == []
+    (blended, _) = run.scenario("shares that the host sets")
+    laws.same(neighbours, [blended, plain])
+
+
 def test_every_choice_of_a_request_is_steered(run: Outcome, good: Answer, plain: Answer) -> None:
     choices, (neighbour,) = run.answers["several choices"]
     assert len(choices) == 3

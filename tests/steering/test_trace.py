@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from refusal_steering.directive import MAX_TOKEN_RISKS, Directive
-from refusal_steering.errors import DirectiveError, SteeringUnavailableError
+from refusal_steering.errors import (
+    DirectiveError,
+    SteeringUnavailableError,
+    UndecidedRiskError,
+)
 from refusal_steering.gate.reading import GateReading, TokenRisks
 from refusal_steering.terms import MAX_STRENGTH, SteeringTerms
 from refusal_steering.trace import MOST_READINGS, Reading, Trace
 
 BASE = Directive("digest", "policy", "v1")
+ZONED = Directive("d", "p", "v", blend=0.9, blend_tokens=3, grey_zone=(0.2, 0.8), decode_tokens=2)
 GATE = GateReading(1.5, 0.25, 7, 2.0, (1.0, 2.0), (7, 4))
 
 
@@ -37,6 +42,7 @@ def test_directive_survives_the_wire() -> None:
         blend_tokens=2,
         count_from=7,
         token_risks=64,
+        grey_zone=(0.25, 0.75),
     )
     assert Directive.from_wire(directive.to_wire()) == directive
 
@@ -45,6 +51,46 @@ def test_directive_survives_the_wire() -> None:
 def test_strength_out_of_range_is_refused(strength: float) -> None:
     with pytest.raises(DirectiveError, match="strength"):
         Directive("d", "p", "v", strength=strength)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grey_zone": (0.6, 0.5)},
+        {"grey_zone": (-0.1, 0.5)},
+        {"grey_zone": (0.5, math.nan)},
+        {"grey_zone": (0.2, 0.5), "blend": None},
+        {"grey_zone": (0.2, 0.5), "blend_tokens": 0},
+    ],
+)
+def test_a_grey_zone_is_two_risks_in_order_and_needs_a_blend(change: dict[str, Any]) -> None:
+    with pytest.raises(DirectiveError):
+        Directive("d", "p", "v", **{"blend": 0.9, "blend_tokens": 3, **change})
+
+
+@pytest.mark.parametrize(("logit", "share"), [(-2.0, 0.0), (2.0, 0.9)])
+def test_a_share_that_the_device_has_set_is_told_by_the_side_of_the_zone(
+    logit: float, share: float
+) -> None:
+    trace = Trace(ZONED)
+    trace.add(Reading(5, (0.0,), logit, 1, blended=1))
+    trace.prove(1)
+    assert trace.coefficient == share
+
+
+def test_a_share_that_was_left_open_has_no_proof() -> None:
+    trace = Trace(ZONED)
+    trace.add(Reading(5, (0.0,), 0.0, 1, blended=0))
+    with pytest.raises(UndecidedRiskError):
+        trace.prove(1)
+    broken = Trace(ZONED)
+    broken.add(Reading(5, (0.0,), math.nan, 1, blended=0))
+    with pytest.raises(SteeringUnavailableError, match="no risk"):
+        broken.prove(1)
+    late = Trace(ZONED)
+    late.add(Reading(5, (0.0,), 3.0, 3, blended=1))
+    with pytest.raises(SteeringUnavailableError, match="1 rows of logits"):
+        late.prove(3)
 
 
 def test_negative_window_is_refused() -> None:

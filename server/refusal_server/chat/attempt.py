@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, use_span
@@ -13,11 +13,12 @@ from starlette.requests import Request
 
 from refusal_server.chat import report
 from refusal_server.chat.request import ChatCall
+from refusal_server.chat.risk.assessment import RiskAssessment
 from refusal_server.chat.vllm_errors import grammar_stuck, translate
 from refusal_server.detection.answer_text import Said
 from refusal_server.errors import ApiError, internal_error
 from refusal_server.telemetry.ending import Admitted, Ending, Failure, Measurement, Usage
-from refusal_server.telemetry.metrics import Outcome
+from refusal_server.telemetry.metrics import Outcome, PassOutcome
 from refusal_server.telemetry.observer import Observer
 from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringUnavailableError
@@ -52,6 +53,8 @@ class Attempt:
     ``span`` is the request's and ends with it. ``directive`` and ``context`` are there once the
     engine may be asked: what the workers are told, ``None`` where nothing is steered, and what they
     have measured. ``first_token`` are the seconds from admission to the first event of a stream.
+    ``decided`` says on which side of its grey zone the answer's own first step has put the request,
+    where that has set the share.
     """
 
     call: ChatCall
@@ -66,6 +69,7 @@ class Attempt:
     directive: Directive | None = None
     context: SteeringContext | None = None
     first_token: float | None = None
+    decided: PassOutcome | None = None
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.call.admission)
@@ -75,6 +79,12 @@ class Attempt:
     def traces(self) -> Sequence[Trace]:
         """What the device has measured until now, a trace for each choice."""
         return self.context.traces if self.context else ()
+
+    def begin_anew(self) -> float:
+        """Forget an answer whose share was left open; the risk that its first step has read."""
+        risk = next(trace.risk for trace in self.traces if trace.readings)
+        self.directive = self.context = None
+        return risk
 
     def streams(self) -> None:
         """The first event of a streamed answer is there."""
@@ -86,7 +96,8 @@ class Attempt:
     def prove(self, *, finished: bool) -> None:
         """Raise :class:`SteeringUnavailableError` unless steering has its proof.
 
-        The gateway withholds unproven tokens; this catches answers that did not pass it.
+        The gateway withholds unproven tokens; this catches answers that did not pass it. A risk by
+        which the device has set the share is the call's from here on.
         """
         if self.directive is None or self.context is None:
             return
@@ -98,6 +109,18 @@ class Attempt:
             raise SteeringUnavailableError(
                 f"{measured} of {expected} choices were steered with proof; the answer is withheld"
             )
+        if self.directive.grey_zone is not None and self.decided is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        bundle = self.call.choice.policy.bundle
+        if bundle is None or bundle.manifest.risk_pass is None:
+            return
+        trace = next(trace for trace in self.traces if trace.readings)
+        risk = bundle.manifest.risk_pass.cap if trace.above_zone else 0.0
+        self.decided = "skipped_high" if trace.above_zone else "skipped_low"
+        assessment = RiskAssessment(risk, None, 0.0, 0, 0, forward_risk=trace.risk)
+        self.call = replace(self.call, choice=replace(self.call.choice, assessment=assessment))
 
     def measure(self, traces: Sequence[Trace] | None = None) -> Measurement:
         """What ``traces`` say of this request; without them, what was measured until now."""
@@ -171,6 +194,7 @@ class Attempt:
             overhead=self.watch.seconds,
             seconds=self._since_admission(),
             first_token=self.first_token,
+            decided=self.decided,
             prompt_sha256=self.prompt_sha256,
         )
         with use_span(self.span, end_on_exit=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class ChatCall:
     origin: Origin = UNKNOWN
     admission: float = 0.0
     admitted_at: float = field(default_factory=time.perf_counter)
+
+    def unread(self) -> ChatCompletionRequest:
+        """The request for another answer, with contents that nobody has read yet."""
+        messages = ChatCompletionRequest(messages=copy.deepcopy(self.messages)).messages
+        return self.request.model_copy(update={"messages": messages})
 
     @property
     def labels(self) -> tuple[str, str, str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from opentelemetry.trace import Span, Tracer, get_tracer
 from starlette.requests import Request
 from starlette.responses import Response
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+)
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
@@ -17,6 +21,7 @@ from refusal_server.chat.attempt import Attempt
 from refusal_server.chat.guard.refusal_guard import RefusalGuard
 from refusal_server.chat.internal import InternalChat, stay_cancelled
 from refusal_server.chat.request import ChatCall
+from refusal_server.chat.risk.assessment import ForwardRisk
 from refusal_server.chat.risk.contexts import VisualContexts
 from refusal_server.chat.risk.judge import RiskJudge
 from refusal_server.chat.stream import open_stream
@@ -26,6 +31,8 @@ from refusal_server.settings import Passes
 from refusal_server.telemetry.metrics import Metrics
 from refusal_server.telemetry.observer import Observer
 from refusal_server.telemetry.traces import trace_span
+from refusal_steering.directive import Directive
+from refusal_steering.errors import UndecidedRiskError
 from refusal_steering.gate.token_texts import Tokenizer, TokenTexts
 from refusal_steering.vllm_plugin.gateway import steering_context
 
@@ -81,15 +88,45 @@ class ChatService:
             raise attempt.failed(error) from error
 
     async def _answer(self, attempt: Attempt) -> Response:
-        if attempt.call.choice.awaits_risk:
-            attempt.call = await self._judge.assess(attempt.call)
+        if not attempt.call.choice.awaits_risk:
+            return await self._answer_known(attempt)
+        read, opening = None, self._opening(attempt.call)
+        if opening is not None:
+            started = time.perf_counter()
+            try:
+                # vLLM may change the fields of a request that it serves; the copy leaves ours.
+                return await self._begin(attempt, attempt.call.request.model_copy(), opening)
+            except UndecidedRiskError:
+                stay_cancelled()
+                read = ForwardRisk(attempt.begin_anew(), time.perf_counter() - started)
+        attempt.call = await self._judge.assess(attempt.call, read)
+        return await self._answer_known(attempt, again=read is not None)
+
+    def _opening(self, call: ChatCall) -> Directive | None:
+        """What ``call`` is answered under at once; ``None`` where its risk must be known first.
+
+        A draft is steered by the risk, too. All choices of a request get one share, and so one
+        reading.
+        """
+        if (call.request.n or 1) > 1 or self._guard.drafts(call):
+            return None
+        return call.choice.opening
+
+    async def _answer_known(self, attempt: Attempt, *, again: bool = False) -> Response:
+        """Answer a call that waits for nothing; ``again`` after an answer that was dropped."""
         call = attempt.call
         directive = attempt.directive = call.choice.directive
         draft = await self._guard.refusal(call, directive)
         if draft is not None:
             return refuse(attempt, draft, self._refusal)
+        return await self._begin(attempt, call.unread() if again else call.request, directive)
+
+    async def _begin(
+        self, attempt: Attempt, request: ChatCompletionRequest, directive: Directive | None
+    ) -> Response:
+        attempt.directive = directive
         with steering_context(directive) as attempt.context:
-            result = await self._serving.create_chat_completion(call.request, attempt.passed)
+            result = await self._serving.create_chat_completion(request, attempt.passed)
         if isinstance(result, ErrorResponse):
             stay_cancelled()
             raise from_response(result)

@@ -104,6 +104,21 @@ class SteeringChoice:
         return self._directive(self.blend)
 
     @property
+    def opening(self) -> Directive | None:
+        """What an answer may begin under while its risk is not known; ``None`` where it may not.
+
+        The device sets the share outside the bundle's grey zone. Inside it no token is given out.
+        """
+        bundle = self.policy.bundle
+        if bundle is None:
+            return None
+        zone, risk_pass = bundle.manifest.grey_zone, bundle.manifest.risk_pass
+        if zone is None or risk_pass is None:
+            return None
+        directive = self._directive(risk_pass.share(risk_pass.cap, self.strength))
+        return None if directive is None else replace(directive, grey_zone=(zone.low, zone.high))
+
+    @property
     def probe(self) -> Directive | None:
         """What measures the prompt under this policy's bundle and adds nothing."""
         found = self._directive(0.0 if self.policy.blends else None)

@@ -10,7 +10,7 @@ from typing import Any
 from refusal_server.caller import Origin
 from refusal_server.detection.answer_text import Said
 from refusal_server.policy.policy_set import Arm
-from refusal_server.telemetry.metrics import Outcome, RequestLabels
+from refusal_server.telemetry.metrics import Outcome, PassOutcome, RequestLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,9 @@ class Ending:
 
     ``outcome`` is ``None`` for an answer that came to its end: what it is, a detector says of
     ``said``. ``overhead`` is the time of our own code in seconds, ``seconds`` that from admission
-    to the end, ``first_token`` that to the first event of a stream. ``prompt_sha256`` is the keyed
-    digest of the prompt.
+    to the end, ``first_token`` that to the first event of a stream. ``decided`` says on which side
+    of a grey zone the request lay, where the answer's own first step has found that out.
+    ``prompt_sha256`` is the keyed digest of the prompt.
     """
 
     request: Admitted
@@ -137,4 +138,5 @@ class Ending:
     overhead: float = 0.0
     seconds: float = 0.0
     first_token: float | None = None
+    decided: PassOutcome | None = None
     prompt_sha256: str | None = None

@@ -69,12 +69,16 @@ class Observer:
 
     def _count(self, ending: Ending, outcome: Outcome, detector_seconds: float) -> None:
         request, measured, labels = ending.request, ending.measured, ending.request.labels
+        rule = labels.policy, labels.strategy, labels.mode
         self._metrics.count_request(labels, outcome)
         self._metrics.observe_overhead(labels, ending.overhead + detector_seconds)
         if ending.failure is not None and ending.failure.unproven:
-            self._metrics.count_failure((labels.policy, labels.strategy, labels.mode))
+            self._metrics.count_failure(rule)
             if ending.failure.sent:
                 self._metrics.count_fail_open()
+        if ending.decided is not None:
+            # The answer has not waited for it.
+            self._metrics.observe_risk_pass(rule, 0.0, ending.decided)
         usage = ending.usage or _NO_USAGE
         tenant = request.origin.caller.tenant
         self._metrics.count_tenant(tenant, outcome, usage.prompt, usage.completion)

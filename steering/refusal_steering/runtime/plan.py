@@ -52,7 +52,8 @@ class BlendedRows:
     """Rows of logits [n]: ``at`` is their request's place in the batch.
 
     They choose the answer's token of number ``token``. ``share`` of the bundle slot's prototype is
-    blended in; ``owner`` counts it.
+    blended in; ``owner`` counts it. Rows that are ``zoned`` get it where their request's risk
+    logit is above ``high``, nothing where it is below ``low``, and are not counted in between.
     """
 
     at: Ints
@@ -60,6 +61,9 @@ class BlendedRows:
     bundle_slot: Ints
     token: Ints
     share: Floats
+    zoned: Bools
+    low: Floats
+    high: Floats
 
     def __len__(self) -> int:
         return len(self.at)
@@ -107,7 +111,7 @@ class PromptPart(NamedTuple):
 
 _INTS, _FLOATS, _BOOLS = np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_)
 NO_ROWS = SteeredRows(_INTS, _INTS, _INTS, _INTS, _INTS, _BOOLS, _FLOATS, _FLOATS)
-NO_BLENDS = BlendedRows(_INTS, _INTS, _INTS, _INTS, _FLOATS)
+NO_BLENDS = BlendedRows(_INTS, _INTS, _INTS, _INTS, _FLOATS, _BOOLS, _FLOATS, _FLOATS)
 NO_REPORTS = Reports((), _INTS, _INTS, _INTS, _INTS, _BOOLS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -26,9 +27,9 @@ from refusal_steering.runtime.plan import (
 
 # Columns of the table of requests: the positions of the last prompt token and of the last steered
 # one, and terms of the directive.
-_START, _LAST, _BUNDLE_SLOT, _VARIANT, _HOLD, _BLEND_TOKENS = range(6)
+_START, _LAST, _BUNDLE_SLOT, _VARIANT, _HOLD, _BLEND_TOKENS, _ZONED = range(7)
 # Columns of its numbers.
-_STRENGTH, _MAX_DOSE, _BLEND = range(3)
+_STRENGTH, _MAX_DOSE, _BLEND, _LOW, _HIGH = range(5)
 # A position that no token has: nobody's request begins there.
 _NEVER = 1 << 62
 
@@ -53,9 +54,9 @@ class RequestSlots:
         self._free = list(range(FIRST_SLOT + request_slots - 1, FIRST_SLOT - 1, -1))
         self._owned = _Owned()
         self._versions = [""] * self._scratch
-        self._terms = np.zeros((self._scratch, 6), np.int64)
+        self._terms = np.zeros((self._scratch, 7), np.int64)
         self._terms[NULL_SLOT, _START] = _NEVER
-        self._numbers = np.zeros((self._scratch, 3), np.float32)
+        self._numbers = np.zeros((self._scratch, 5), np.float32)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._owned
@@ -85,11 +86,13 @@ class RequestSlots:
             bundle_slot * MEDIA_MIXES + directive.media_mix,
             directive.hold,
             directive.blend_tokens,
+            directive.grey_zone is not None,
         )
         self._numbers[slot] = (
             directive.applied_strength,
             directive.max_dose,
             directive.applied_blend,
+            *map(_logit, directive.grey_zone or (0.0, 0.0)),
         )
         self._versions[slot] = directive.policy_version
         self._owned[request_id] = slot
@@ -213,4 +216,14 @@ class RequestSlots:
             bundle_slot=self._terms[owner, _BUNDLE_SLOT],
             token=token[places],
             share=self._numbers[owner, _BLEND],
+            zoned=self._terms[owner, _ZONED] != 0,
+            low=self._numbers[owner, _LOW],
+            high=self._numbers[owner, _HIGH],
         )
+
+
+def _logit(risk: float) -> float:
+    """What a risk is the sigmoid of."""
+    if not 0.0 < risk < 1.0:
+        return math.inf if risk else -math.inf
+    return math.log(risk / (1.0 - risk))

@@ -20,7 +20,7 @@ from refusal_steering.bundle import SteeringBundle, unpack
 from refusal_steering.directive import Directive
 from refusal_steering.errors import BundleError, BundleInUseError, SteeringError
 from refusal_steering.runtime import operator
-from refusal_steering.runtime.bank import ROWS, LayerBank, state_table
+from refusal_steering.runtime.bank import LayerBank, state_table
 from refusal_steering.runtime.blend import LogitsBlend, Project
 from refusal_steering.runtime.buffers import StepBuffers
 from refusal_steering.runtime.forms.choice import PLAIN, Form
@@ -98,7 +98,7 @@ class ResidualSteering:
             )
             for place, index in enumerate(steered)
         }
-        self._blend = LogitsBlend(self._states[:, -1, ROWS], project)
+        self._blend = LogitsBlend(self._states, project)
         self._engine = operator.register_engine(self._buffers)
         self.reader = self._make_reader(capacity, hidden_size, device)
         attach(layers, self._banks, self._buffers, self._engine, self.reader)
@@ -129,8 +129,9 @@ class ResidualSteering:
                 "restart with more"
             )
         bundle_slot = self._bundle_slots.index(None)
+        places = tuple(place for place, index in enumerate(self._banks) if index in bundle.layers)
         if bundle.prototypes is not None:
-            self._blend.load(bundle_slot, bundle.prototypes)
+            self._blend.load(bundle_slot, bundle.prototypes, places)
         for index, bank in self._banks.items():
             layer = bundle.layers.get(index)
             if layer is None:
@@ -141,9 +142,7 @@ class ResidualSteering:
             self.reader.bank.load(bundle_slot, bundle.gate)
             if bundle.gate.opens:
                 self._buffers.gated.add(bundle_slot)
-        self._bundle_slot_layers[bundle_slot] = tuple(
-            place for place, index in enumerate(self._banks) if index in bundle.layers
-        )
+        self._bundle_slot_layers[bundle_slot] = places
         self._bundle_slots[bundle_slot] = bundle.digest
         return bundle.digest
 

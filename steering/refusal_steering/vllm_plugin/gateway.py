@@ -21,6 +21,7 @@ from refusal_steering.errors import (
     DirectiveError,
     SteeringError,
     SteeringUnavailableError,
+    UndecidedRiskError,
 )
 from refusal_steering.gate.prompt_tokens import PromptTokens
 from refusal_steering.trace import Reading, Trace
@@ -40,11 +41,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class SteeringContext:
-    """One API request: its directive, and the traces of its choices once tokens arrive."""
+    """One API request: its directive, and the traces of its choices once tokens arrive.
+
+    ``undecided`` is set where the device has left the share of a choice open.
+    """
 
     directive: Directive | None
     traces: list[Trace] = field(default_factory=list)
     error: SteeringError | None = None
+    undecided: asyncio.Event = field(default_factory=asyncio.Event)
     _tokens: list[int] = field(default_factory=list)
 
     def expect(self, choices: int, prompt: PromptTokens | None = None) -> None:
@@ -62,6 +67,9 @@ class SteeringContext:
         try:
             if self._tokens[choice] or trace.failure:
                 trace.prove(self._tokens[choice])
+        except UndecidedRiskError as error:
+            self.error = error
+            self.undecided.set()
         except SteeringUnavailableError as error:
             self.error = error
 
@@ -129,9 +137,10 @@ class SteeringGateway:
         own_id = request_id if request_id not in self._live else f"{request_id}-{uuid4().hex[:8]}"
         self._live[own_id] = context
         stream = self._generate(prompt, params, own_id, **kwargs)
+        watched = _watched(stream, context)
         ended = False
         try:
-            async for output in stream:
+            async for output in watched:
                 if context is not None and context.error is not None:
                     raise context.error
                 if context is not None and not any(trace.readings for trace in context.traces):
@@ -140,6 +149,7 @@ class SteeringGateway:
             ended = True
         finally:
             self._live.pop(own_id, None)
+            await watched.aclose()
             await stream.aclose()
             if not ended:
                 await self._forget(own_id)
@@ -213,6 +223,38 @@ class SteeringGateway:
         found = ", ".join(sorted(map(str, forms)))
         _require(len(forms) == 1, f"use the same form of the operator (found: {found})")
         self.operator = forms.pop()
+
+
+def _watched(
+    stream: AsyncGenerator[RequestOutput, None], context: SteeringContext | None
+) -> AsyncGenerator[RequestOutput, None]:
+    directive = None if context is None else context.directive
+    if context is None or directive is None or directive.grey_zone is None:
+        return stream
+    return _until_undecided(stream, context)
+
+
+async def _until_undecided(
+    stream: AsyncGenerator[RequestOutput, None], context: SteeringContext
+) -> AsyncGenerator[RequestOutput, None]:
+    """The outputs of ``stream``; raises at once where the device leaves the share open.
+
+    An answer that is not streamed gives one output at its very end.
+    """
+    first = asyncio.ensure_future(anext(stream, None))
+    open_share = asyncio.ensure_future(context.undecided.wait())
+    try:
+        await asyncio.wait((first, open_share), return_when=asyncio.FIRST_COMPLETED)
+        if context.error is not None:
+            raise context.error
+        output = await first
+    finally:
+        for waiting in (first, open_share):
+            waiting.cancel()
+        await asyncio.gather(first, open_share, return_exceptions=True)
+    while output is not None:
+        yield output
+        output = await anext(stream, None)
 
 
 def _stamped(

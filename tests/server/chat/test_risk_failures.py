@@ -28,11 +28,16 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path, Script())
 
 
-@pytest.mark.parametrize("kind", ["context", "risk", "probe"])
+# What makes a cascade pass each of its kinds of requests.
+PASSED: dict[str, dict[str, Any]] = {"opening": {}, "context": {}, "risk": {}, "probe": {"n": 2}}
+PASSES = ("context", "risk", "probe")
+
+
+@pytest.mark.parametrize("kind", PASSED)
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_a_client_that_leaves_ends_its_passes(rig: Rig, kind: str, swallowed: bool) -> None:
     """Also where vLLM takes the cancellation for an error to answer with."""
-    ended = []
+    ended, picture = [], message(image_part())
 
     async def run() -> None:
         async def hang(call: Call) -> None:
@@ -45,7 +50,7 @@ def test_a_client_that_leaves_ends_its_passes(rig: Rig, kind: str, swallowed: bo
                         raise
 
         rig.script.before = hang
-        task = asyncio.create_task(rig.answer("cascade", messages=message(image_part())))
+        task = asyncio.create_task(rig.answer("cascade", messages=picture, **PASSED[kind]))
         while kind not in rig.script.kinds:
             await asyncio.sleep(0.001)
         task.cancel()
@@ -60,12 +65,12 @@ def test_a_client_that_leaves_ends_its_passes(rig: Rig, kind: str, swallowed: bo
     assert rig.count("steering_requests_total", outcome="aborted") == 1
 
 
-@pytest.mark.parametrize("kind", ["context", "risk", "probe"])
+@pytest.mark.parametrize("kind", PASSES)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_failed_pass_ends_the_request(rig: Rig, kind: str, stream: bool) -> None:
     rig.script.says[kind] = RuntimeError("secret")
     with pytest.raises(ApiError) as caught:
-        rig.ask("cascade", messages=message(image_part()), stream=stream)
+        rig.ask("cascade", messages=message(image_part()), stream=stream, **PASSED[kind])
     assert (caught.value.status, caught.value.code) == (503, "steering_unavailable")
     assert "secret" not in caught.value.message
     assert not rig.script.of("answer")
@@ -74,7 +79,7 @@ def test_a_failed_pass_ends_the_request(rig: Rig, kind: str, stream: bool) -> No
     assert rig.count("steering_failures_total") == 1
     # What failed is not remembered.
     del rig.script.says[kind]
-    rig.ask("cascade", messages=message(image_part()))
+    rig.ask("cascade", messages=message(image_part()), **PASSED[kind])
     assert len(rig.script.of("answer")) == 1
 
 
@@ -87,12 +92,24 @@ def test_a_pass_without_logprobs_ends_the_request(rig: Rig, steps: list[dict[int
     assert not rig.script.of("answer")
 
 
-def test_a_probe_without_a_risk_ends_the_request(rig: Rig) -> None:
+@pytest.mark.parametrize("kind", ["opening", "probe"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_forward_pass_without_a_risk_ends_the_request(rig: Rig, kind: str, stream: bool) -> None:
     rig.script.risk_logit = math.nan
     with pytest.raises(ApiError) as caught:
-        rig.ask("cascade")
+        rig.ask("cascade", stream=stream, **PASSED[kind])
     assert caught.value.code == "steering_unavailable"
-    assert rig.script.kinds == ["probe"]
+    assert rig.script.kinds == [kind]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_passed_no_gateway_is_withheld(rig: Rig, stream: bool) -> None:
+    """Nothing was read of it, so nothing has set its share."""
+    rig.script.measures = False
+    with pytest.raises(ApiError) as caught:
+        rig.ask("cascade", stream=stream)
+    assert caught.value.code == "steering_unavailable"
+    assert rig.script.kinds == ["opening"]
 
 
 @pytest.mark.parametrize(

@@ -192,40 +192,113 @@ def test_a_context_cannot_lower_the_risk(rig: Rig, lying: bool) -> None:
     assert found["risk_pass"]["passes"] == 3
 
 
+def logit(risk: float) -> float:
+    return math.log(risk / (1 - risk))
+
+
 @pytest.mark.parametrize(
     ("forward", "blend", "outcome"), [(0.19, 0.0, "skipped_low"), (0.81, 0.9, "skipped_high")]
 )
 @pytest.mark.parametrize("policy", ["cascade", "shadow-cascade"])
-def test_outside_the_grey_zone_the_forward_pass_decides(
-    rig: Rig, policy: str, forward: float, blend: float, outcome: str
+@pytest.mark.parametrize("streamed", [False, True])
+def test_outside_the_grey_zone_the_answers_own_first_step_decides(
+    rig: Rig, policy: str, forward: float, blend: float, outcome: str, streamed: bool
 ) -> None:
-    rig.script.risk_logit = math.log(forward / (1 - forward))
-    body = rig.ask(policy, messages=message(image_part()))
-    assert rig.script.kinds == ["probe", "answer"]
-    probe, answer = (call.directive for call in rig.script.calls)
-    assert probe is not None
-    assert answer is not None
-    assert (probe.applied_strength, probe.applied_blend, probe.shadow) == (0.0, 0.0, True)
-    assert probe.media == ("image",)
-    assert answer.blend == blend
-    assert answer.shadow == policy.startswith("shadow")
-    assert body["steering"]["risk"] == pytest.approx(forward)
-    assert float(body["header"]["risk"]) == pytest.approx(forward)
-    assert body["steering"]["risk_pass"]["similarity"] is None
+    rig.script.risk_logit = logit(forward)
+    ask = {"messages": message(image_part())}
+    found = (
+        rig.stream(policy, **ask)[-2]["steering"]
+        if streamed
+        else rig.ask(policy, **ask)["steering"]
+    )
+    assert rig.script.kinds == ["opening"]
+    directive = rig.script.calls[0].directive
+    assert directive is not None
+    assert (directive.blend, directive.grey_zone) == (0.9, (0.2, 0.8))
+    assert (directive.strength, directive.blend_tokens, directive.decode_tokens) == (0.0, 3, 2)
+    assert directive.media == ("image",)
+    assert directive.shadow == policy.startswith("shadow")
+    assert found["coefficient"] == blend
+    assert found["risk"] == pytest.approx(forward)
+    asked = {"risk": blend, "similarity": None, "seconds": 0.0, "passes": 0, "cached_contexts": 0}
+    assert found["risk_pass"] == {**asked, "forward_risk": pytest.approx(forward)}
     assert rig.count("steering_risk_passes_total", outcome=outcome) == 1
     assert rig.count("steering_risk_pass_seconds_count") == 1
 
 
 @pytest.mark.parametrize("forward", [0.2, 0.5, 0.8])
-def test_inside_the_grey_zone_the_risk_pass_decides(rig: Rig, forward: float) -> None:
-    rig.script.risk_logit = math.log(forward / (1 - forward))
+@pytest.mark.parametrize("policy", ["cascade", "shadow-cascade"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_inside_the_grey_zone_the_risk_pass_decides_and_the_answer_begins_anew(
+    rig: Rig, policy: str, forward: float, streamed: bool
+) -> None:
+    rig.script.risk_logit = logit(forward)
     rig.script.steps = lambda _: likeliest_refusal(rig)
-    body = rig.ask("cascade")["steering"]
-    assert rig.script.kinds == ["probe", "risk", "answer"]
-    assert body["risk"] == pytest.approx(0.9)
-    assert body["risk_pass"]["forward_risk"] == pytest.approx(forward)
-    assert body["risk_pass"]["passes"] == 2
+    rig.script.says |= {"opening": "unsteered", "answer": "steered"}
+    # The second answer's prompt has everything of the first's, whatever vLLM has made of that.
+    ask = {"messages": [{"role": "system", "content": "be kind"}, *message(image_part())]}
+    if streamed:
+        events = rig.stream(policy, **ask)
+        found, told = events[-2]["steering"], str(events)
+    else:
+        body = rig.ask(policy, **ask)
+        found, told = body["steering"], str(body)
+    assert [kind for kind in rig.script.kinds if kind != "context"] == [
+        *("opening", "risk", "risk", "answer")
+    ]
+    (opening,), (answer,) = rig.script.of("opening"), rig.script.of("answer")
+    assert answer.directive is not None
+    assert answer.directive.blend == pytest.approx(0.9)
+    assert answer.directive.grey_zone is None
+    assert opening.messages == answer.messages
+    assert "unsteered" not in told
+    assert found["coefficient"] == found["risk"] == pytest.approx(0.9)
+    assert found["risk_pass"]["forward_risk"] == pytest.approx(forward)
+    assert found["risk_pass"]["passes"] == 4
+    assert found["risk_pass"]["seconds"] > 0.0
     assert rig.count("steering_risk_passes_total", outcome="ran") == 1
+    assert rig.count("steering_requests_total") == 1
+
+
+@pytest.mark.parametrize("forward", [0.01, 0.19, 0.21, 0.5, 0.79, 0.81, 0.99])
+@pytest.mark.parametrize("strength", [1.0, 1.5])
+def test_the_share_is_that_of_a_request_that_is_probed_first(
+    rig: Rig, forward: float, strength: float
+) -> None:
+    rig.script.risk_logit = logit(forward)
+    rig.script.steps = lambda _: logprobs(3)
+    ask = {"strength": strength}
+    at_once = rig.ask("cascade", steering=ask)["steering"]
+    assert "probe" not in rig.script.kinds
+    probed = rig.ask("cascade", steering=ask, n=2)["steering"]
+    assert rig.script.kinds[-1] == "answer" and "probe" in rig.script.kinds
+    for name in ("coefficient", "risk", "dose"):
+        assert at_once[name] == probed[name]
+    for name in ("risk", "similarity", "forward_risk"):
+        assert at_once["risk_pass"][name] == probed["risk_pass"][name]
+
+
+@pytest.mark.parametrize(
+    ("forward", "passes"), [(0.1, ["probe"]), (0.5, ["probe", "risk"]), (0.9, ["probe"])]
+)
+def test_one_reading_decides_for_all_choices(rig: Rig, forward: float, passes: list[str]) -> None:
+    rig.script.risk_logit = logit(forward)
+    found = rig.ask("cascade", n=2)["steering"]["risk_pass"]
+    assert rig.script.kinds == [*passes, "answer"]
+    assert found["passes"] == len(passes)
+
+
+def test_a_request_that_is_drafted_is_probed_first(rig: Rig) -> None:
+    rig.script.risk_logit = logit(0.9)
+    body = rig.ask("cascade", response_format={"type": "json_object"})
+    assert rig.script.kinds == ["probe", "draft", "answer"]
+    probe, draft, answer = (call.directive for call in rig.script.calls)
+    assert probe is not None
+    assert (probe.applied_strength, probe.applied_blend, probe.shadow) == (0.0, 0.0, True)
+    assert draft == answer is not None and answer.grey_zone is None
+    assert body["steering"]["risk_pass"]["passes"] == 1
+    rig.ask("shadow-cascade", response_format={"type": "json_object"})
+    assert rig.script.kinds[3:] == ["opening"], "in shadow mode nothing is drafted"
 
 
 def test_the_probe_reads_the_prompt_that_will_be_answered(rig: Rig) -> None:

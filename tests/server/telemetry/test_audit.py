@@ -109,6 +109,18 @@ def test_errors_are_lines_and_requests_that_are_not_steered_are_none(tmp_path: P
     assert (shadow["mode"], shadow["rows_verified"]) == ("shadow", 0)
 
 
+def test_what_a_dropped_answer_has_measured_is_in_no_line(tmp_path: Path) -> None:
+    """The device has left its share open; the risk pass that then failed has set none."""
+    rig = AuditedRig(tmp_path, Script(says={"risk": SteeringUnavailableError("no")}))
+    for choices in (1, 2):
+        with pytest.raises(Exception, match="no"):
+            rig.ask("cascade", n=choices)
+    assert rig.script.kinds == ["opening", "risk", "probe", "risk"]
+    begun, probed = rig.lines
+    for name in ("outcome", "error", "risk", "coefficient", "rows_verified"):
+        assert begun[name] == probed[name]
+
+
 def test_prompts_are_written_redacted_and_bounded_if_asked_for(tmp_path: Path) -> None:
     rig = AuditedRig(tmp_path, Script(says={"answer": ANSWER}), prompts=True, prompt_chars=40)
     rig.ask("static", messages=[{"role": "user", "content": "Mail a@b.example " + "x" * 100}])

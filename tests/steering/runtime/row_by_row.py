@@ -54,8 +54,10 @@ def planned(
         if request is not None:
             token = first + count - 1 - request.start
             if 0 <= token < request.directive.blend_tokens:
-                share = request.directive.applied_blend
-                blends.append(Blend(place, request.slot, request.bundle_slot, token, share))
+                share, zone = request.directive.applied_blend, request.directive.grey_zone
+                bounds = (_logit(risk) for risk in zone or (0.0, 0.0))
+                mine_of = (place, request.slot, request.bundle_slot, token, share)
+                blends.append(Blend(*mine_of, zone is not None, *bounds))
             mine = [p for p in range(first, first + count) if request.steers(p)]
             for position in mine:
                 own = position == request.start or request.directive.hold
@@ -69,6 +71,11 @@ def planned(
                 reports.append(Report(name, mine[-1], rows[-1].request_slot, request.slot))
         offset += count
     return rows, reports, blends
+
+
+def _logit(risk: float) -> float:
+    logit = torch.logit(torch.tensor(risk, dtype=torch.float64))
+    return float(logit.float())
 
 
 def read(

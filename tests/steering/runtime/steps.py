@@ -36,6 +36,9 @@ class Blend(NamedTuple):
     bundle_slot: int
     token: int
     share: float
+    zoned: bool
+    low: float
+    high: float
 
 
 def rows_of(plan: StepPlan) -> list[Row]:

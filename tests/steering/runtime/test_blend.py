@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Layer(nn.Module):
 
 def bundle(folder: Path) -> SteeringBundle:
     silent = LayerSteering.static(nn.functional.one_hot(torch.tensor(0), SIZE).float(), 0.0)
+    # The risk logit is what stands at place 1 of the row.
+    silent = replace(silent, risk_weight=nn.functional.one_hot(torch.tensor(1), SIZE).float())
     manifest = {
         "name": "ras",
         "strategy": "ras",
@@ -65,19 +68,31 @@ class Rig:
         self.bundle = bundle(folder)
         self.steering.load(self.bundle.packed)
 
-    def admit(self, name: str, blend: float | None, shadow: bool = False) -> None:
+    def admit(
+        self,
+        name: str,
+        blend: float | None,
+        shadow: bool = False,
+        zone: tuple[float, float] | None = None,
+    ) -> None:
         wire = {"bundle": self.bundle.digest, "policy": "p", "policy_version": "v", "strength": 0.0}
         tokens = 0 if blend is None else PROTOTYPES
         extra = {"decode_tokens": 2, "blend": blend, "blend_tokens": tokens, "shadow": shadow}
-        self.steering.admit(name, range(4), wire | extra)
+        self.steering.admit(name, range(4), wire | extra | {"grey_zone": zone})
 
     def step(
-        self, *requests: tuple[str, int, int], states: torch.Tensor | None = None
+        self,
+        *requests: tuple[str, int, int],
+        states: torch.Tensor | None = None,
+        risks: dict[str, float] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Reading]]:
-        """Logits without and with blending, and the readings."""
+        """Logits without and with blending, and the readings; ``risks`` are logits to be read."""
         names, computed, scheduled = zip(*requests, strict=True)
         self.steering.begin(names, computed, scheduled)
-        self.layer(torch.ones(sum(scheduled), SIZE))
+        rows = torch.ones(sum(scheduled), SIZE)
+        read = torch.tensor([(risks or {}).get(name, 1.0) for name in names])
+        rows[:, 1] = read.repeat_interleave(torch.tensor(scheduled))
+        self.layer(rows)
         plain = (torch.randn(len(requests), SIZE) if states is None else states) @ WEIGHT.T
         logits = plain.clone()
         self.steering.blend(logits)
@@ -117,6 +132,74 @@ def test_no_share_and_shadow_leave_every_bit_and_are_still_proven(
     plain, logits, readings = rig.step(("a", 0, 4))
     assert torch.equal(plain, logits)
     assert readings["a"].blended == 1
+
+
+ZONE = (0.25, 0.75)
+BELOW, INSIDE, ABOVE = -1.2, 0.3, 1.2
+
+
+@pytest.mark.parametrize(("risk", "share"), [(BELOW, 0.0), (ABOVE, 0.6)])
+def test_the_device_sets_the_share_from_the_risk_of_the_same_step_and_keeps_it(
+    tmp_path: Path, risk: float, share: float
+) -> None:
+    zoned, known = Rig(tmp_path / "zoned"), Rig(tmp_path / "known")
+    zoned.admit("a", 0.6, zone=ZONE)
+    known.admit("a", share)
+    for token in range(PROTOTYPES):
+        cut = (0, 4) if token == 0 else (3 + token, 1)
+        states = torch.randn(1, SIZE)
+        # Later rows have other risks, which must not count.
+        read = {"a": risk if token == 0 else -risk}
+        plain, logits, readings = zoned.step(("a", *cut), states=states, risks=read)
+        expected = known.step(("a", *cut), states=states)[1]
+        assert torch.equal(logits, expected)
+        assert torch.equal(logits, plain) == (share == 0.0)
+        assert readings["a"].blended == 1 + token
+
+
+@pytest.mark.parametrize("risk", [INSIDE, float("nan")])
+@pytest.mark.parametrize("shadow", [False, True])
+def test_inside_the_zone_nothing_is_set_and_nothing_is_proven(
+    rig: Rig, risk: float, shadow: bool
+) -> None:
+    rig.admit("a", 0.6, shadow, zone=ZONE)
+    for token in range(PROTOTYPES):
+        cut = (0, 4) if token == 0 else (3 + token, 1)
+        plain, logits, readings = rig.step(("a", *cut), risks={"a": risk if token == 0 else ABOVE})
+        assert torch.equal(plain, logits)
+        assert readings["a"].blended == 0
+
+
+@pytest.mark.parametrize("zone", [(0.0, 1.0), (0.0, 0.75), (0.25, 1.0)])
+def test_a_zone_may_reach_to_an_end(rig: Rig, zone: tuple[float, float]) -> None:
+    rig.admit("a", 0.6, zone=zone)
+    readings = rig.step(("a", 0, 4), risks={"a": INSIDE})[2]
+    assert readings["a"].blended == 0
+
+
+def test_zones_of_a_batch_do_not_meet(rig: Rig, tmp_path: Path) -> None:
+    """Neighbours of every kind, in one step, equal themselves alone."""
+    risks = {"low": BELOW, "grey": INSIDE, "high": ABOVE, "told": ABOVE, "plain": ABOVE}
+    zones = dict.fromkeys(("low", "grey", "high"), ZONE)
+    states = torch.randn(len(risks), SIZE)
+
+    def played(rig: Rig, *names: str) -> dict[str, tuple[list[float], int]]:
+        for name in names:
+            blend = None if name == "plain" else 0.6
+            rig.admit(name, blend, zone=zones.get(name))
+        places = [[*risks].index(name) for name in names]
+        steps = [(name, 0, 4) for name in names]
+        _, logits, readings = rig.step(*steps, states=states[places], risks=risks)
+        return {
+            name: (row.tolist(), readings[name].blended)
+            for name, row in zip(names, logits, strict=True)
+        }
+
+    together = played(rig, *risks)
+    for name in risks:
+        alone = played(Rig(tmp_path / name), name)[name]
+        assert together[name][0] == pytest.approx(alone[0], abs=1e-5)
+        assert together[name][1] == alone[1] == (name in ("low", "high", "told"))
 
 
 def test_rows_are_counted_once_each_and_again_from_the_first(rig: Rig) -> None:

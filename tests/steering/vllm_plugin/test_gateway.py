@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from refusal_steering.errors import (
     DirectiveError,
     SteeringError,
     SteeringUnavailableError,
+    UndecidedRiskError,
 )
 from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from refusal_steering.gate.prompt_tokens import PromptTokens
@@ -131,6 +133,54 @@ async def test_an_unproved_request_ends_with_an_error(readings: list[Any]) -> No
     with pytest.raises(SteeringUnavailableError):
         await run(engine, DIRECTIVE)
     assert engine.closed == 1, "the engine's generation must be ended too"
+
+
+ZONED = Directive("d", "p", "v", blend=0.9, blend_tokens=1, grey_zone=(0.2, 0.8), decode_tokens=0)
+
+
+async def test_an_open_share_ends_a_whole_answer_at_its_first_token() -> None:
+    """vLLM gives such an answer out in one piece, at its end."""
+    engine = FakeEngine()
+    hangs = asyncio.Event()
+
+    async def whole(prompt: Any, params: Any, request_id: str) -> AsyncGenerator[Any, None]:
+        state = SimpleNamespace(external_req_id=request_id, request_index=0)
+        engine.output_processor.request_states["internal"] = state
+        wire = Reading(9, (0.0,), 0.0, 1, blended=0).to_wire()
+        output = SimpleNamespace(
+            request_id="internal", new_token_ids=[5], kv_transfer_params={EXTRA_KEY: wire}
+        )
+        engine.output_processor.process_outputs([output])
+        try:
+            await hangs.wait()
+            yield output
+        finally:
+            engine.closed += 1
+
+    engine.generate = whole  # type: ignore[method-assign]
+    guarded(engine)
+    with steering_context(ZONED):
+        stream = engine.generate("hello", SamplingParams(), "id")
+    with pytest.raises(UndecidedRiskError):
+        await asyncio.wait_for(anext(stream), 5)
+    assert engine.closed == 1 and engine.aborted == ["id"]
+
+
+@pytest.mark.parametrize("logit", [-3.0, 3.0])
+async def test_a_share_that_was_set_passes(logit: float) -> None:
+    wire = Reading(9, (0.0,), logit, 1, blended=1).to_wire()
+    outputs, context = await run(FakeEngine([wire, None, None]), ZONED)
+    assert len(outputs) == 3 and context.error is None
+
+
+async def test_a_caller_that_leaves_ends_the_generation_of_an_open_share() -> None:
+    engine = FakeEngine([Reading(9, (0.0,), 3.0, 1, blended=1).to_wire(), None])
+    guarded(engine)
+    with steering_context(ZONED):
+        stream = engine.generate("hello", SamplingParams(), "id")
+    await anext(stream)
+    await stream.aclose()
+    assert engine.closed == 1 and engine.aborted == ["id"]
 
 
 async def test_an_unsteered_request_is_left_alone() -> None:

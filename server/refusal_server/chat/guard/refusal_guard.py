@@ -39,6 +39,10 @@ class RefusalGuard:
                 return draft
         return None
 
+    def drafts(self, call: ChatCall) -> bool:
+        """Whether anything may have to be drafted before ``call`` is answered."""
+        return call.choice.policy.rule.mode == "enforce" and bool(self._conversations(call))
+
     def _conversations(self, call: ChatCall) -> list[Messages]:
         """What is drafted: the request as it is, without what coaxes, and what it retries."""
         found: list[Messages] = []

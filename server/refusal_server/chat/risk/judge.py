@@ -20,11 +20,11 @@ from refusal_server.chat.internal import (
     together,
 )
 from refusal_server.chat.request import ChatCall
-from refusal_server.chat.risk.assessment import RiskAssessment
+from refusal_server.chat.risk.assessment import ForwardRisk, RiskAssessment
 from refusal_server.chat.risk.contexts import VisualContext, VisualContexts
 from refusal_server.media.parts import media_parts
 from refusal_server.telemetry.metrics import PassOutcome
-from refusal_steering.bundle import GreyZone, RiskPass, SteeringBundle
+from refusal_steering.bundle import RiskPass, SteeringBundle
 from refusal_steering.errors import SteeringUnavailableError, UnsupportedEngineError
 from refusal_steering.prompts.risk_question import quoted, reworded, takes_context
 from refusal_steering.prototypes import RefusalPrototypes
@@ -68,17 +68,18 @@ class RiskJudge:
         self._contexts = contexts
         self._metrics = metrics
 
-    async def assess(self, call: ChatCall) -> ChatCall:
+    async def assess(self, call: ChatCall, read: ForwardRisk | None = None) -> ChatCall:
         """``call`` with its risk known; unchanged if its strategy does not blend.
 
-        Raises as :meth:`InternalChat.ask`: there is no answer to a request that was not assessed.
+        ``read`` is the forward pass's risk where an answer has left the share open. Raises as
+        :meth:`InternalChat.ask`: there is no answer to a request that was not assessed.
         """
         bundle = call.choice.policy.bundle
         if bundle is None or bundle.manifest.risk_pass is None or bundle.prototypes is None:
             return call
-        started = time.perf_counter()
+        started = time.perf_counter() - (read.seconds if read else 0.0)
         try:
-            found, outcome = await self._judge(call, bundle.manifest.risk_pass, bundle)
+            found, outcome = await self._judge(call, bundle.manifest.risk_pass, bundle, read)
         except Exception:
             seconds = time.perf_counter() - started
             self._metrics.observe_risk_pass(call.labels, seconds, "failed")
@@ -88,16 +89,19 @@ class RiskJudge:
         return replace(call, choice=call.choice.assessed(found))
 
     async def _judge(
-        self, call: ChatCall, risk_pass: RiskPass, bundle: SteeringBundle
+        self,
+        call: ChatCall,
+        risk_pass: RiskPass,
+        bundle: SteeringBundle,
+        read: ForwardRisk | None,
     ) -> tuple[RiskAssessment, PassOutcome]:
         assert bundle.prototypes is not None
         zone = bundle.manifest.grey_zone
         if zone is None:
             return await self._risk_pass(call, risk_pass, bundle.prototypes), "ran"
-        forward = await self._forward_risk(call)
-        settled = _outside(forward, zone, risk_pass.cap)
-        if settled is not None:
-            return settled
+        forward = await self._forward_risk(call) if read is None else read.risk
+        if read is None and not zone.low <= forward <= zone.high:
+            return _outside(forward, risk_pass.cap, high=forward > zone.high)
         found = await self._risk_pass(call, risk_pass, bundle.prototypes)
         return replace(found, forward_risk=forward, passes=found.passes + 1), "ran"
 
@@ -158,12 +162,8 @@ class RiskJudge:
         return prototypes.similarity(reply.steps[:tokens], risk_pass.discount)
 
 
-def _outside(
-    forward: float, zone: GreyZone, cap: float
-) -> tuple[RiskAssessment, PassOutcome] | None:
-    if zone.low <= forward <= zone.high:
-        return None
-    low = forward < zone.low
-    risk = 0.0 if low else cap
-    found = RiskAssessment(risk, None, 0.0, passes=1, cached_contexts=0, forward_risk=forward)
-    return found, "skipped_low" if low else "skipped_high"
+def _outside(forward: float, cap: float, *, high: bool) -> tuple[RiskAssessment, PassOutcome]:
+    found = RiskAssessment(
+        cap if high else 0.0, None, 0.0, passes=1, cached_contexts=0, forward_risk=forward
+    )
+    return found, "skipped_high" if high else "skipped_low"
