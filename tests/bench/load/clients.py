@@ -33,10 +33,8 @@ def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
         *("--backend", "openai-chat", "--base-url", server.url, "--endpoint", CHAT),
         *("--model", server.model, "--tokenizer", server.tokenizer, "--disable-tqdm"),
-        *("--dataset-name", "custom", "--dataset-path", str(_prompts(folder))),
-        *("--custom-output-len", str(_OUTPUT), "--num-prompts", str(_REQUESTS)),
-        # The server puts the template around them.
-        "--skip-chat-template",
+        *("--dataset-name", "sharegpt", "--dataset-path", str(_prompts(folder))),
+        *("--sharegpt-output-len", str(_OUTPUT), "--num-prompts", str(_REQUESTS)),
         *("--max-concurrency", str(_AT_ONCE), "--temperature", "0", "--num-warmups", "8"),
         *("--save-result", "--result-dir", str(folder), "--result-filename", "bench.json"),
         *("--extra-body", json.dumps(body)),
@@ -54,9 +52,10 @@ def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
 def _prompts(folder: Path) -> Path:
     """Harmless lists to fill in, held out by the contrast set, as the benchmark reads them."""
     items = [one for one in load_items() if one.split == "held" and one.label == "harmless"]
-    path = folder / "prompts.jsonl"
+    path = folder / "prompts.json"
+    turns = [[render(one, "list", 0), "Here it is."] for one in items[:_REQUESTS]]
     path.write_text(
-        "".join(json.dumps({"prompt": render(one, "list", 0)}) + "\n" for one in items[:_REQUESTS])
+        json.dumps([{"conversations": [{"value": value} for value in one]} for one in turns])
     )
     return path
 
