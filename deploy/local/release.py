@@ -9,6 +9,7 @@ that model and is asked and evaluated. The sdist must make the same wheel.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -135,7 +136,7 @@ def _use(venv: Path, site: Path) -> None:
     run("release: policy check", [server, "policy", "check", site / "policy.yaml"], hint=hint)
     build: list[str | Path] = [steering, "build", "--model", model, "--no-report"]
     build += ["--served-by", site / "server.yaml", "--engine-args", _SMALL, "-o", site / "built"]
-    build += ["--modalities", "text", "--rows", "24", "--strategy", "static"]
+    build += ["--data", _told_apart(site), "--strategy", "static"]
     run("release: building a bundle", build, hint=hint)
     options = ["--port", "0", "--enforce-eager", "--max-model-len", "2048"]
     options += ["--max-num-seqs", "2", "--kv-cache-memory-bytes", str(128 * 2**20)]
@@ -160,6 +161,19 @@ def _use(venv: Path, site: Path) -> None:
     finally:
         process.terminate()
         process.wait(120)
+
+
+def _told_apart(site: Path) -> Path:
+    """Requests of two words, which a model of random weights tells apart."""
+    path = site / "rows.jsonl"
+    words = {"harmful": "steal", "safe": "paint"}
+    rows = [
+        {"id": number, "type": label, "modality": "text", "text": f"{number} {f'{word} ' * 8}"}
+        for number in range(160)
+        for label, word in words.items()
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
 
 
 def _ready(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -112,6 +112,8 @@ class SteeringMixin:
 
     def refusal_steering_retire(self, keep: Sequence[str]) -> RankAnswer:
         """Free the bundle slots of all other bundles that no request uses."""
+        if self.steering is None:
+            return self._unsteered(None)
         return self._acknowledge(lambda steering: steering.retire(set(keep)))
 
     def refusal_steering_acknowledge(
@@ -125,6 +127,8 @@ class SteeringMixin:
                 raise SteeringError(f"bundles {sorted(missing)} are not loaded on this rank")
             steering.policy_version = policy_version
 
+        if self.steering is None and not bundles:
+            return self._unsteered(policy_version)
         return self._acknowledge(record)
 
     def refusal_steering_record(self) -> RankAnswer:
@@ -162,11 +166,25 @@ class SteeringMixin:
         logits = None if self.project is None else self.project(states)
         return b"" if logits is None else save({"logits": logits.float().cpu().contiguous()})
 
+    def _unsteered(self, policy_version: str | None) -> RankAnswer:
+        """The answer of an engine that was started under a policy without bundles."""
+        return {
+            "rank": self.rank,
+            "error": None,
+            "layers": [],
+            "bundles": [],
+            "policy_version": policy_version,
+            "operator": "none",
+        }
+
     def _acknowledge(self, action: Callable[[ResidualSteering], object]) -> RankAnswer:
         # An exception would end the engine's process: errors are answers here.
         try:
             if self.steering is None:
-                raise SteeringError("this engine was started without steering")
+                raise SteeringError(
+                    "this engine was started without a bundle and has no room for one; restart "
+                    "the server with the policy that names it"
+                )
             action(self.steering)
         except Exception as error:
             code = getattr(error, "code", "steering_error")
