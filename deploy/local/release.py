@@ -133,11 +133,14 @@ def _use(venv: Path, site: Path) -> None:
     server, steering = venv / "bin" / "refusal-server", venv / "bin" / "refusal-steering"
     hint = "read the error above; the wheel does not do what the sources do."
     run("release: policy init", [server, "policy", "init", site, "--model", model], hint=hint)
-    run("release: policy check", [server, "policy", "check", site / "policy.yaml"], hint=hint)
+    policy = site / "policy.yaml"
     build: list[str | Path] = [steering, "build", "--model", model, "--no-report"]
     build += ["--served-by", site / "server.yaml", "--engine-args", _SMALL, "-o", site / "built"]
     build += ["--data", _told_apart(site), "--strategy", "static"]
     run("release: building a bundle", build, hint=hint)
+    named = "  main: {mode: enforce, bundle: built/static, selectable: true}\n"
+    policy.write_text(policy.read_text() + named)
+    run("release: policy check", [server, "policy", "check", policy], hint=hint)
     options = ["--port", "0", "--enforce-eager", "--max-model-len", "2048"]
     options += ["--max-num-seqs", "2", "--kv-cache-memory-bytes", str(128 * 2**20)]
     log = site / "server.log"
@@ -153,7 +156,7 @@ def _use(venv: Path, site: Path) -> None:
         url = _ready(process, log)
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
             say(f"release: served, {len(answer.read())} bytes of models")
-        evaluation = ["--suite", "contrast", "--limit", "4", "--policy", "plain"]
+        evaluation = ["--suite", "contrast", "--limit", "4", "--policy", "main"]
         results: list[str | Path] = ["-o", site / "results.json", "--max-tokens", "4"]
         command: list[str | Path] = [steering, "evaluate", "--url", f"{url}/v1"]
         command += [*evaluation, *results]

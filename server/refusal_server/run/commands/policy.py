@@ -17,12 +17,13 @@ _INVALID = 2
 _POLICY = """\
 # Who is steered, how, and what a caller may choose. The server watches this folder: a new file is
 # taken over once it is whole and right. `refusal-server policy check policy.yaml` checks it.
-default: plain
+default: "off"
 
 policies:
-  plain:
-    mode: "off"
-  # With a bundle in bundles/main, measure first and change nothing:
+  # What `refusal-steering evaluate` compares with, too: keep it under this name.
+  "off": {mode: "off", selectable: true}
+  # With a bundle in bundles/main, measure first and change nothing; a caller, as `evaluate` is one,
+  # can name a policy with `selectable: true`:
   # watched: {mode: shadow, bundle: bundles/main}
   # Then steer:
   # main: {mode: enforce, bundle: bundles/main, ceiling: 2.0}
