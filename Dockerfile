@@ -29,11 +29,11 @@ COPY deploy/docker/check_packages.py ./
 # What vLLM's image lacks of our requirements comes in beside what it holds, never instead of it.
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     python3 check_packages.py --extra gpu --only-extra \
-    && python3 check_packages.py --extra gpu --missing > missing.txt \
+    && python3 check_packages.py --extra gpu --extra fleet --missing > missing.txt \
     && python3 -m pip list --format=freeze --exclude-editable > held.txt \
     && python3 -m pip install --no-cache-dir --constraint held.txt --requirement missing.txt \
     && python3 -m pip install --no-cache-dir --no-deps /wheels/*.whl \
-    && python3 check_packages.py --extra gpu \
+    && python3 check_packages.py --extra gpu --extra fleet \
     && groupadd --gid 10001 refusal \
     && useradd --uid 10001 --gid refusal --home-dir /cache --no-create-home \
         --shell /usr/sbin/nologin refusal \

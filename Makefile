@@ -165,7 +165,7 @@ install: ## Create the environment with the engine and the offline tools
 
 .PHONY: install-dev
 install-dev: ## The same with everything for tests
-	@$(ENVIRONMENT) $(EXTRA),$(OFFLINE_TOOLS),dev,detect
+	@$(ENVIRONMENT) $(EXTRA),$(OFFLINE_TOOLS),dev,detect,fleet
 
 .PHONY: lock
 lock: install-dev ## Resolve the requirements anew and write the lock files

@@ -49,6 +49,7 @@ NEEDS = {
         _program("promtool", "prometheus"),
         _program("amtool", "prometheus-alertmanager"),
         _program("espeak-ng", "espeak-ng"),
+        _program("redis-server", "redis-server"),
         Need(
             "chromium",
             CHROMIUM.exists,

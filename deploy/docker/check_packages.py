@@ -1,8 +1,8 @@
 """Stop an image build whose Python packages are not what pyproject.toml asks for.
 
-    python3 check_packages.py --extra gpu [--only-extra | --missing] [--project pyproject.toml]
+    python3 check_packages.py --extra gpu [--extra fleet] [--only-extra | --missing]
 
-Compares installed versions with the requirements of the project and of one extra. Installs
+Compares installed versions with the requirements of the project and of some extras. Installs
 nothing. Exit status 1 with one line for each requirement that is not met. With ``--missing`` it
 prints, for pip, what is not installed in any version.
 """
@@ -24,9 +24,11 @@ def main() -> int:
     """Print what is missing or has the wrong version."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--project", type=Path, default=Path("pyproject.toml"))
-    parser.add_argument("--extra", required=True, help="the engine's: cpu or gpu")
+    parser.add_argument(
+        "--extra", action="append", required=True, help="the engine's, cpu or gpu, and others"
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--only-extra", action="store_true", help="check the engine alone")
+    what.add_argument("--only-extra", action="store_true", help="check the extras alone")
     what.add_argument("--missing", action="store_true", help="print what pip has to install")
     arguments = parser.parse_args()
     project = tomllib.loads(arguments.project.read_text(encoding="utf-8"))["project"]
@@ -40,10 +42,12 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def wanted(project: dict[str, Any], extra: str, *, only_extra: bool = False) -> list[str]:
-    """Requirements of ``[project]`` with one extra; raises ``KeyError`` for an unknown extra."""
-    engine: list[str] = project["optional-dependencies"][extra]
-    return engine if only_extra else [*project["dependencies"], *engine]
+def wanted(
+    project: dict[str, Any], extras: Iterable[str], *, only_extra: bool = False
+) -> list[str]:
+    """Requirements of ``[project]`` with these extras; raises ``KeyError`` for an unknown one."""
+    own: list[str] = [] if only_extra else project["dependencies"]
+    return [*own, *(text for extra in extras for text in project["optional-dependencies"][extra])]
 
 
 def missing(requirements: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what some tests need and pip cannot bring, on Debian or Ubuntu: a browser, Prometheus
-# and Alertmanager with their checkers, and a speech synthesiser. Does nothing where all of it is there.
+# and Alertmanager with their checkers, a speech synthesiser, and a Redis. Does nothing where all of it
+# is there.
 set -euo pipefail
 
 declare -A package_of=(
@@ -9,6 +10,7 @@ declare -A package_of=(
     [promtool]=prometheus
     [amtool]=prometheus-alertmanager
     [espeak-ng]=espeak-ng
+    [redis-server]=redis-server
 )
 missing=()
 for program in "${!package_of[@]}"; do

@@ -43,7 +43,15 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-
 _POLICY_URL = re.compile(
     r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/[^\s#]*", re.IGNORECASE
 )
+_STORE_URL = re.compile(
+    r"rediss?://([^\s/?#@:]+@)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[0-9]{1,4})?/?",
+    re.IGNORECASE,
+)
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
+_PATHS = (
+    *("policy_file", "policy_token_file", "api_key_file", "keys_file", "admin_key_file"),
+    "store_password_file",
+)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -267,6 +275,11 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None
     """File with the one API key."""
     keys_file: Path | None = Field(default=None, description="YAML list of API keys by hash")
+    store_url: str | None = Field(
+        default=None, description="Valkey or Redis where replicas count budgets and places together"
+    )
+    store_password_file: Path | None = None
+    """File with the password for store_url."""
     ops_host: str = "127.0.0.1"
     """Address of the ops port."""
     ops_port: int | None = Field(
@@ -327,12 +340,24 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("store_url")
+    @classmethod
+    def _names_a_store(cls, url: str | None) -> str | None:
+        if url is not None and _STORE_URL.fullmatch(url) is None:
+            raise ValueError(
+                "write redis://host:port/0, or rediss:// with TLS, with a user's name at most; a "
+                "password goes into store_password_file"
+            )
+        return url
+
     @model_validator(mode="after")
-    def _policy_has_a_copy(self) -> Self:
+    def _files_have_a_use(self) -> Self:
         if self.policy_url is not None and self.policy_file is None:
             raise ValueError("policy_url needs policy_file, where the copy of the policy is kept")
         if self.policy_url is None and self.policy_token_file is not None:
             raise ValueError("policy_token_file is for policy_url, which is not set")
+        if self.store_url is None and self.store_password_file is not None:
+            raise ValueError("store_password_file is for store_url, which is not set")
         return self
 
     @property
@@ -407,7 +432,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     server, engine = content.get("server") or {}, content.get("engine") or {}
     if not isinstance(server, dict) or not isinstance(engine, dict):
         raise FileError(f"{path}: `server` and `engine` must be mappings")
-    for key in ("policy_file", "policy_token_file", "api_key_file", "keys_file", "admin_key_file"):
+    for key in _PATHS:
         if isinstance(server.get(key), str):
             server[key] = str(path.parent / Path(server[key]).expanduser())
     return {**server, "engine": engine}

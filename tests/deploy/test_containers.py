@@ -146,7 +146,7 @@ def test_vllm_is_checked_before_and_everything_after_the_wheel() -> None:
     checks = [n for n, step in enumerate(steps) if "check_packages.py" in step]
     wheel = next(n for n, step in enumerate(steps) if "--no-deps /wheels" in step)
     assert steps[0].endswith("check_packages.py --extra gpu --only-extra")
-    assert checks[-1] > wheel and steps[checks[-1]].endswith("--extra gpu")
+    assert checks[-1] > wheel and steps[checks[-1]].endswith("--extra gpu --extra fleet")
     # pip may add, but neither replace nor upgrade what vLLM was built with.
     installs = [step for step in steps if "pip install" in step]
     assert all("--no-deps" in step or "--constraint held.txt" in step for step in installs)
@@ -168,10 +168,12 @@ def test_check_packages_sees_missing_and_wrong_versions() -> None:
     missing, wrong = check.unmet(["absent-package>=1", "numpy<1"])
     assert missing.startswith("absent-package: not installed")
     assert wrong.startswith("numpy: found ") and wrong.endswith("expected numpy<1")
-    wanted = check.wanted(PROJECT, "gpu")
-    assert check.wanted(PROJECT, "gpu", only_extra=True) == wanted[len(PROJECT["dependencies"]) :]
+    wanted = check.wanted(PROJECT, ["gpu", "fleet"])
+    extras = wanted[len(PROJECT["dependencies"]) :]
+    assert check.wanted(PROJECT, ["gpu", "fleet"], only_extra=True) == extras
+    assert [text.partition(">")[0] for text in extras] == ["vllm", "redis"]
     with pytest.raises(KeyError):
-        check.wanted(PROJECT, "tpu")
+        check.wanted(PROJECT, ["tpu"])
 
 
 def test_compose_file_is_valid_by_the_compose_specification() -> None:

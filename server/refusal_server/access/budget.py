@@ -23,15 +23,15 @@ class Budgets:
     def __init__(self, tally: Tally | None = None) -> None:
         self._tally = LocalTally() if tally is None else tally
 
-    def spend_request(self, caller: Caller) -> None:
+    async def spend_request(self, caller: Caller) -> None:
         """Count one request; raises a 429 with ``Retry-After`` when the budget is used up."""
-        self._spend(caller, "requests", caller.requests_per_minute, 1)
+        await self._spend(caller, "requests", caller.requests_per_minute, 1)
 
-    def spend_tokens(self, caller: Caller, tokens: int) -> None:
+    async def spend_tokens(self, caller: Caller, tokens: int) -> None:
         """Count the tokens that a request may take; raises a 429 as :meth:`spend_request`."""
-        self._spend(caller, "tokens", caller.tokens_per_minute, tokens)
+        await self._spend(caller, "tokens", caller.tokens_per_minute, tokens)
 
-    def _spend(self, caller: Caller, unit: str, rate: int | None, cost: int) -> None:
+    async def _spend(self, caller: Caller, unit: str, rate: int | None, cost: int) -> None:
         if caller.name is None or rate is None:
             return
         if cost > rate:
@@ -41,7 +41,7 @@ class Budgets:
                 "in a minute; shorten it or lower max_tokens.",
                 headers={"x-should-retry": "false"},
             )
-        wait = self._tally.take(json.dumps([unit, caller.name]), cost, rate)
+        wait = await self._tally.take(json.dumps([unit, caller.name]), cost, rate)
         if wait > 0:
             raise ApiError(
                 429,

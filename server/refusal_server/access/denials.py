@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
+from refusal_server.access.tally import UNCOUNTED
 from refusal_server.caller import Origin
 from refusal_server.errors import ApiError
 from refusal_server.events import Denied, EventSink
@@ -54,6 +55,9 @@ class Denials:
         try:
             yield
         except ApiError as refusal:
+            if refusal.code == UNCOUNTED:
+                # Nobody has asked for too much; the server cannot count.
+                raise
             self._counter.count_denied(reason_of(refusal.code), origin.caller.tenant)
             self._events.denied(_event(origin, asked, known, refusal))
             raise

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from refusal_server.access.tally import LocalTally, Tally
 from refusal_server.caller import Caller
@@ -24,8 +24,8 @@ class Places:
         self._code = code
         self._tally = LocalTally() if tally is None else tally
 
-    @contextmanager
-    def of_key(self, caller: Caller, most: int | None) -> Iterator[None]:
+    @asynccontextmanager
+    async def of_key(self, caller: Caller, most: int | None) -> AsyncIterator[None]:
         """Hold one of the key's ``most`` places during the block; raises a 429 if none is left.
 
         Callers without a name cannot be told apart and have no limit of their own.
@@ -34,7 +34,8 @@ class Places:
             yield
             return
         room = json.dumps([self._code, caller.name])
-        if not self._tally.enter(room, most):
+        leave = await self._tally.enter(room, most)
+        if leave is None:
             raise ApiError(
                 429,
                 f"The API key has {most} {self._what} in progress, as many as it may have.",
@@ -44,19 +45,20 @@ class Places:
         try:
             yield
         finally:
-            self._tally.leave(room)
+            leave()
 
-    @contextmanager
-    def of_all(self, most: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def of_all(self, most: int) -> AsyncIterator[None]:
         """Hold one of ``most`` places of all callers; raises a 503 if none is left."""
         room = json.dumps([self._code])
-        if not self._tally.enter(room, most):
+        leave = await self._tally.enter(room, most)
+        if leave is None:
             message = f"The server has {most} {self._what} in progress, as many as it takes."
             raise ApiError(503, message, code="server_overloaded", headers=_RETRY)
         try:
             yield
         finally:
-            self._tally.leave(room)
+            leave()
 
 
 def requests_in_progress(tally: Tally | None = None) -> Places:

@@ -7,9 +7,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from refusal_server.access.tally import taken
-from refusal_server.errors import ApiError
+from refusal_server.access.tally import Leave, taken, uncounted
 from refusal_server.shared.database import Database
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class SharedTally:
         database.define("buckets (name TEXT PRIMARY KEY, level REAL, at REAL) WITHOUT ROWID")
         database.define("rooms (name TEXT PRIMARY KEY, held INTEGER) WITHOUT ROWID")
 
-    def take(self, bucket: str, cost: float, rate: int) -> float:
+    async def take(self, bucket: str, cost: float, rate: int) -> float:
         """As :meth:`Tally.take`."""
         with _reached(), self._database.alone():
             now = self._clock()
@@ -33,18 +33,21 @@ class SharedTally:
             self._database.run("REPLACE INTO buckets VALUES (?, ?, ?)", (bucket, level, now))
         return wait
 
-    def enter(self, room: str, most: int) -> bool:
+    async def enter(self, room: str, most: int) -> Leave | None:
         """As :meth:`Tally.enter`."""
         with _reached(), self._database.alone():
             found = self._database.rows("SELECT held FROM rooms WHERE name = ?", (room,))
             held = found[0][0] if found else 0
             if held >= most:
-                return False
+                return None
             self._database.run("REPLACE INTO rooms VALUES (?, ?)", (room, held + 1))
-        return True
+        return partial(self._leave, room)
 
-    def leave(self, room: str) -> None:
-        """As :meth:`Tally.leave`; a place that cannot be given back stays taken."""
+    async def close(self) -> None:
+        """The database is everybody's, and ends with the server."""
+
+    def _leave(self, room: str) -> None:
+        """Give a place back; one that cannot be given back stays taken."""
         try:
             with self._database.alone():
                 self._database.run("UPDATE rooms SET held = held - 1 WHERE name = ?", (room,))
@@ -60,13 +63,3 @@ def _reached() -> Iterator[None]:
     except sqlite3.Error as error:
         logger.error("requests cannot be counted: %s", error)
         raise uncounted() from error
-
-
-def uncounted() -> ApiError:
-    """The 503 for a request whose key has limits that cannot be counted now."""
-    return ApiError(
-        503,
-        "The limits of this API key cannot be counted now; try again soon.",
-        code="limits_unavailable",
-        headers={"retry-after": "1"},
-    )

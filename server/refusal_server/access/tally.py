@@ -5,9 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+from refusal_server.errors import ApiError
+
 _MINUTE = 60.0
+UNCOUNTED = "limits_unavailable"
+Leave = Callable[[], None]
+"""Gives a place back; it is called once, neither waits nor raises."""
 
 
 class Tally(Protocol):
@@ -17,17 +23,17 @@ class Tally(Protocol):
     not let through.
     """
 
-    def take(self, bucket: str, cost: float, rate: int) -> float:
+    async def take(self, bucket: str, cost: float, rate: int) -> float:
         """Take ``cost`` from a bucket that holds ``rate`` and fills by as much in a minute.
 
         Returns 0, or takes nothing and returns the seconds to wait.
         """
 
-    def enter(self, room: str, most: int) -> bool:
-        """Hold one of the ``most`` places of ``room``; ``False`` where none is left."""
+    async def enter(self, room: str, most: int) -> Leave | None:
+        """Hold one of the ``most`` places of ``room``; ``None`` where none is left."""
 
-    def leave(self, room: str) -> None:
-        """Give a place back."""
+    async def close(self) -> None:
+        """Let go of what is kept elsewhere."""
 
 
 class LocalTally:
@@ -44,22 +50,24 @@ class LocalTally:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, bucket: str, cost: float, rate: int) -> float:
+    async def take(self, bucket: str, cost: float, rate: int) -> float:
         """As :meth:`Tally.take`."""
         now = self._clock()
         level, wait = taken(self._buckets.get(bucket, (rate, now)), cost, rate, now)
         self._buckets[bucket] = level, now
         return wait
 
-    def enter(self, room: str, most: int) -> bool:
+    async def enter(self, room: str, most: int) -> Leave | None:
         """As :meth:`Tally.enter`."""
         if self._held[room] >= most:
-            return False
+            return None
         self._held[room] += 1
-        return True
+        return partial(self._leave, room)
 
-    def leave(self, room: str) -> None:
-        """As :meth:`Tally.leave`."""
+    async def close(self) -> None:
+        """Nothing is kept elsewhere."""
+
+    def _leave(self, room: str) -> None:
         self._held[room] -= 1
         if not self._held[room]:
             # Keys come and go; those that hold nothing are forgotten.
@@ -76,3 +84,13 @@ def taken(bucket: tuple[float, float], cost: float, rate: int, now: float) -> tu
     if cost <= level:
         return level - cost, 0.0
     return level, (cost - level) * _MINUTE / rate
+
+
+def uncounted() -> ApiError:
+    """The 503 for a request whose key has limits that cannot be counted now."""
+    return ApiError(
+        503,
+        "The limits of this API key cannot be counted now; try again soon.",
+        code=UNCOUNTED,
+        headers={"retry-after": "1"},
+    )

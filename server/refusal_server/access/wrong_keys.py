@@ -54,7 +54,7 @@ class WrongKeys:
         """Note one attempt, and wait where there were many; whether there were."""
         self._counter.count_wrong_key(door)
         self._audit(WrongKey(request_id, door, client))
-        if self._is_free():
+        if await self._is_free():
             return False
         # What can be piled up is some 50 MB; connections that send nothing cost as much.
         if self._waiting < MOST_WAITING:
@@ -65,9 +65,9 @@ class WrongKeys:
                 self._waiting -= 1
         return True
 
-    def _is_free(self) -> bool:
+    async def _is_free(self) -> bool:
         try:
-            return self._tally.take(_BUCKET, 1, FREE) == 0
+            return await self._tally.take(_BUCKET, 1, FREE) == 0
         except ApiError:
             return False
 

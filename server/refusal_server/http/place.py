@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 from fastapi import Depends, Request
 
@@ -15,9 +15,10 @@ async def _placed(request: Request) -> AsyncIterator[None]:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
     origin = Origin(caller, request.headers.get("x-request-id", ""))
-    with ExitStack() as held:
+    async with AsyncExitStack() as held:
         with service.denials.noted(origin):
-            held.enter_context(service.concurrency.of_key(caller, caller.concurrent_requests))
+            place = service.concurrency.of_key(caller, caller.concurrent_requests)
+            await held.enter_async_context(place)
         yield
 
 

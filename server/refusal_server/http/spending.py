@@ -28,6 +28,6 @@ class Spending:
         caller: Caller = request.state.caller
         request_id = request.headers.get("x-request-id", "")
         with service.denials.noted(Origin(caller, request_id)):
-            service.budgets.spend_request(caller)
+            await service.budgets.spend_request(caller)
         body = await read_object(await request.body(), service.json_limits)
         return cls(service, caller, request_id, body)

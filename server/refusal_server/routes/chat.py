@@ -26,9 +26,9 @@ async def create_chat_completion(request: Request, lease: Leased) -> Response:
     lease.keep(call.choice.policy)
     service = begun.service
     with service.denials.noted(call.origin):
-        service.budgets.spend_tokens(begun.caller, _cost(call))
+        await service.budgets.spend_tokens(begun.caller, _cost(call))
     # A stream comes back with its first token: its grammar is compiled by then.
-    with service.grammars.entered(call):
+    async with service.grammars.entered(call):
         try:
             answer = await while_connected(request, service.chat.respond(call, request))
         except ApiError as error:

@@ -26,6 +26,6 @@ async def create_moderation(request: Request, lease: Leased) -> Response:
     service = begun.service
     with service.denials.noted(calls[0].origin):
         cost = sum(token_cost(call.messages, 1, 1) for call in calls)
-        service.budgets.spend_tokens(begun.caller, cost)
+        await service.budgets.spend_tokens(begun.caller, cost)
     answer = await while_connected(request, service.moderation.moderate(calls))
     return Response(status_code=499) if answer is None else JSONResponse(answer)

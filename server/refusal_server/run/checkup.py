@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
 import resource
 import stat
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
-from refusal_server.access.key_file import load_keyring
+from refusal_server.errors import ApiError
 from refusal_server.files.yaml_file import FileError
-from refusal_server.policy.policy_order import shortfall
 from refusal_server.policy.policy_set import PolicySet
-from refusal_server.policy.remote.first_policy import FirstPolicy, first_policy
-from refusal_server.policy.remote.policy_url import PolicyUrl
+from refusal_server.run.finding import Finding
+from refusal_server.run.policy_checkup import key_policy_findings, policy_findings
 from refusal_server.run.startup import (
     StartupError,
     bind,
     check_keys,
+    check_store,
     prepare_environment,
 )
 from refusal_server.settings import Settings, load_settings
 from refusal_steering.errors import SteeringError
+from refusal_steering.tools.extras import naming_the_extra
 from refusal_steering.vllm_plugin.seams import check_engine
 
-Status = Literal["ok", "warn", "FAIL"]
 _PYTHONS = ((3, 11), (3, 14))
 _OPEN_FILES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check; ``fix`` says what to do unless it is ``ok``."""
-
-    check: str
-    status: Status
-    message: str
-    fix: str = ""
 
 
 def examine(arguments: Sequence[str]) -> Iterator[Finding]:
@@ -58,9 +47,10 @@ def examine(arguments: Sequence[str]) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"{settings.config or 'no file'}")
     yield from _safely("ports", lambda: _ports(settings))
     yield from _safely("keys", lambda: _keys(settings))
-    policies = yield from _policy(settings)
+    yield from _safely("store", lambda: _store(settings))
+    policies = yield from policy_findings(settings)
     if policies is not None:
-        yield from _safely("keys", lambda: _key_policies(settings, policies))
+        yield from _safely("keys", lambda: key_policy_findings(settings, policies))
         yield from _safely("model", lambda: _model(settings, policies))
 
 
@@ -141,7 +131,10 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         local = settings.host in ("127.0.0.1", "::1", "localhost")
         fix = "" if local else "set keys_file or api_key_file; everybody can use this server"
         yield Finding("keys", "ok" if local else "warn", "the server needs no key", fix)
-    secrets = (settings.api_key_file, settings.admin_key_file, settings.policy_token_file)
+    secrets = (
+        *(settings.api_key_file, settings.admin_key_file),
+        *(settings.policy_token_file, settings.store_password_file),
+    )
     # The key file holds hashes: reading it gives no key away, writing it makes one.
     for path, forbidden in [*((path, 0o077) for path in secrets), (settings.keys_file, 0o022)]:
         if path is not None:
@@ -158,87 +151,20 @@ def _permissions(path: Path, forbidden: int) -> Finding:
     return Finding("key files", "ok", f"{path} has mode {mode:03o}")
 
 
-def _policy(settings: Settings) -> Generator[Finding, None, PolicySet | None]:
-    path = settings.policy_file
-    if path is None:
-        yield Finding("policy", "FAIL", "no policy is named", "set --policy-file")
-        return None
-    url = PolicyUrl.of(settings)
-    try:
-        first = first_policy(path, url)
-    except FileError as error:
-        for problem in error.problems:
-            fix = f"correct {path}" if url is None else "correct the source, or the way to it"
-            yield Finding("policy", "FAIL", str(problem), fix)
-        return None
-    policies = first.policies
-    if url is not None:
-        yield from _source(url, first)
-    bundles = ", ".join(bundle.manifest.name for bundle in policies.bundles) or "none"
-    found = f"version {policies.version}; bundles with their canaries: {bundles}"
-    yield Finding("policy", "ok", found)
-    yield from _refused_shares(policies)
-    yield from _gates(policies)
-    yield from _closed(policies)
-    if url is None and settings.ops_port is not None and settings.admin is not None:
-        fixed = path.is_symlink() or not os.access(path.parent, os.W_OK)
-        fix = "change it at its source instead" if fixed else ""
-        message = "cannot be changed by PUT /admin/policy" if fixed else "can be changed by PUT"
-        yield Finding("policy file", "warn" if fixed else "ok", message, fix)
-    return policies
-
-
-def _source(url: PolicyUrl, first: FirstPolicy) -> Iterator[Finding]:
-    if first.problem is not None:
-        fix = "correct the source or the way to it; a start would take the copy"
-        yield Finding("policy source", "warn", first.problem, fix)
-    else:
-        yield Finding("policy source", "ok", f"{url.shown} holds {first.policies.version}")
-    if url.exposed:
-        message = f"{url.shown} is not encrypted: whoever is on the way can change the policy"
-        yield Finding("policy source", "warn", message, "use https")
-
-
-def _refused_shares(policies: PolicySet) -> Iterator[Finding]:
-    for bundle in policies.bundles:
-        figures = ", ".join(
-            f"{found.share:.1%} of {found.requests} at strength {found.strength:g}"
-            for found in bundle.manifest.measured
-        )
-        message = f"{bundle.manifest.name} has refused {figures or 'what nobody has measured'}"
-        yield Finding("refused share", "ok", message)
-
-
-def _gates(policies: PolicySet) -> Iterator[Finding]:
-    for bundle in policies.bundles:
-        if bundle.manifest.gate is not None:
-            message = f"{bundle.manifest.name}: {bundle.manifest.gate.summary}"
-            yield Finding("gate", "ok", message)
-
-
-def _closed(policies: PolicySet) -> Iterator[Finding]:
-    """What callers with the file's default may not name, and why."""
-    default = policies.policies[policies.default]
-    for policy in policies.policies.values():
-        if policy is default or policy.rule.selectable:
-            continue
-        less = shortfall(policy, default)
-        if less is not None:
-            message = f"{policy.name!r} is closed to callers of {default.name!r}: {less}"
-            yield Finding("policy", "ok", message)
-
-
-def _key_policies(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
-    if settings.keys_file is None:
+def _store(settings: Settings) -> Iterator[Finding]:
+    if settings.store_url is None:
         return
-    for _, caller in load_keyring(settings.keys_file).entries:
-        if policies.default_for(caller) not in policies.policies:
-            message = f"key {caller.name!r} has the policy {caller.policy!r}, which is not there"
-            yield Finding("keys", "FAIL", message, "name another; its requests would get a 503")
-        unknown = sorted((caller.policies or frozenset()) - set(policies.policies))
-        if unknown:
-            message = f"key {caller.name!r} may name {', '.join(unknown)}, which are not there"
-            yield Finding("keys", "warn", message, "remove them from the key file")
+    with naming_the_extra("refusal-server"):
+        check_store(settings)
+        from refusal_server.access.fleet_store import FleetStore
+    store = FleetStore(settings.store_url, settings.store_password_file)
+    try:
+        asyncio.run(store.check())
+    except ApiError as error:
+        fix = "start it, or correct store_url; keys with limits would get a 503"
+        yield Finding("store", "FAIL", f"{settings.store_url}: {error.__cause__}", fix)
+    else:
+        yield Finding("store", "ok", f"{settings.store_url} answers")
 
 
 def _model(settings: Settings, policies: PolicySet) -> Iterator[Finding]:

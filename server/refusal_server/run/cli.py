@@ -20,6 +20,7 @@ from refusal_server.run.startup import (
     bind_for,
     check_keys,
     check_ports,
+    check_store,
     prepare_environment,
     raise_open_files,
 )
@@ -84,6 +85,7 @@ def _run(settings: Settings) -> int:
     check_ports(settings)
     raise_open_files()
     check_keys(settings)
+    check_store(settings)
     check_audit(settings.audit)
     first = first_policy(settings.policy_file, PolicyUrl.of(settings))
     policies = first.policies

@@ -62,6 +62,7 @@ async def serve(
         media = media_workers(settings, args)
         stack.callback(media.close)
         commons = Commons.of(None if part is None else part.member, settings)
+        stack.push_async_callback(commons.fleet.close)
         service = await assemble(engine, args, settings, policies, media, commons)
         fronts = [Front(build_app(service, settings), settings, listener)]
         if ops_listener is not None:

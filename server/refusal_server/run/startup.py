@@ -110,6 +110,19 @@ def check_keys(settings: Settings) -> None:
         raise StartupError("the admin key is also an API key; make another one")
 
 
+def check_store(settings: Settings) -> None:
+    """Refuse a store that nothing here can talk to; whether it answers is not asked.
+
+    Raises :class:`FileError`, or ``ModuleNotFoundError`` without the extra that brings its client.
+    """
+    if settings.store_url is None:
+        return
+    from refusal_server.access.fleet_store import read_password
+
+    if settings.store_password_file is not None:
+        read_password(settings.store_password_file)
+
+
 def prepare_environment(settings: Settings) -> None:
     """Set vLLM's variables before it is imported; what the operator has set stays."""
     media = settings.media

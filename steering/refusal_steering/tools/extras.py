@@ -12,6 +12,7 @@ from refusal_steering.errors import SteeringError
 _ENGINES = ("cpu", "gpu")
 _EXTRAS = {"evaluate": ("evaluate",), "refusal-server": _ENGINES}
 _OTHERS = ("calibrate",)
+_PACKAGES = {"vllm": _ENGINES, "redis": ("fleet",)}
 _OURS = ("refusal_steering", "refusal_server")
 
 
@@ -34,7 +35,7 @@ def naming_the_extra(command: str | None) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if command is None or not package or package in _OURS:
             raise
-        extras = _ENGINES if package == "vllm" else _EXTRAS.get(command, _OTHERS)
+        extras = _PACKAGES.get(package) or _EXTRAS.get(command, _OTHERS)
         named = " or ".join(f"`{extra}`" for extra in extras)
         raise MissingExtraError(
             f"`{command}` needs {package}, which is not installed; the extra {named} brings it: "

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,21 +195,33 @@ def test_a_streams_grammar_is_compiled_once_its_first_token_is_there(crowd: Crow
 
 def test_callers_without_a_name_share_the_servers_places_alone() -> None:
     places = Places("things", "things_exceeded")
-    with places.of_key(ANYONE, 1), places.of_key(ANYONE, 1), places.of_all(2), places.of_all(2):
-        with pytest.raises(ApiError) as caught, places.of_all(2):
-            pass
-        assert caught.value.status == 503
     caller = Caller("k")
-    with places.of_key(caller, None), places.of_key(caller, None), places.of_key(caller, 1):
-        with pytest.raises(ApiError) as caught, places.of_key(caller, 1):
-            pass
-        assert (caught.value.status, caught.value.code) == (429, "things_exceeded")
+
+    async def script() -> None:
+        async with AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(places.of_key(ANYONE, 1))
+                await held.enter_async_context(places.of_all(2))
+            with pytest.raises(ApiError) as caught:
+                await held.enter_async_context(places.of_all(2))
+            assert caught.value.status == 503
+            for most in (None, None, 1):
+                await held.enter_async_context(places.of_key(caller, most))
+            with pytest.raises(ApiError) as caught:
+                await held.enter_async_context(places.of_key(caller, 1))
+            assert (caught.value.status, caught.value.code) == (429, "things_exceeded")
+
+    asyncio.run(script())
 
 
 def test_keys_that_hold_nothing_are_forgotten() -> None:
     tally = LocalTally()
     places = Places("things", "things_exceeded", tally)
-    for number in range(1000):
-        with places.of_key(Caller(f"k{number}"), 1):
-            assert len(tally) == 1
+
+    async def script() -> None:
+        for number in range(1000):
+            async with places.of_key(Caller(f"k{number}"), 1):
+                assert len(tally) == 1
+
+    asyncio.run(script())
     assert len(tally) == 0

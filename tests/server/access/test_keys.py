@@ -209,9 +209,9 @@ class Clock:
 def refusal(budgets: Budgets, caller: Caller, tokens: int | None = None) -> ApiError | None:
     try:
         if tokens is None:
-            budgets.spend_request(caller)
+            asyncio.run(budgets.spend_request(caller))
         else:
-            budgets.spend_tokens(caller, tokens)
+            asyncio.run(budgets.spend_tokens(caller, tokens))
     except ApiError as error:
         assert (error.status, error.code) == (429, "rate_limit_exceeded")
         return error

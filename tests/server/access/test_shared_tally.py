@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import multiprocessing
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusal_server.access.budget import Budgets
+from refusal_server.access.denials import Denials, Reason
 from refusal_server.access.places import Places
 from refusal_server.access.shared_tally import SharedTally
-from refusal_server.access.tally import LocalTally, Tally
-from refusal_server.caller import Caller
+from refusal_server.access.tally import LocalTally, Tally, uncounted
+from refusal_server.caller import Caller, Origin
 from refusal_server.errors import ApiError
+from refusal_server.events import NoEvents
 from refusal_server.shared.database import Database
 
 CLIENTS = 8
@@ -37,27 +41,36 @@ def shared(folder: Path, clock: Callable[[], float], patience: float = 5.0) -> S
     return SharedTally(Database(folder / "shared.sqlite", patience), clock)
 
 
+def entered(tally: Tally, room: str, most: int, times: int) -> list[bool]:
+    """Whether each of so many attempts has found a place."""
+    return [asyncio.run(tally.enter(room, most)) is not None for _ in range(times)]
+
+
 def _spend(folder: Path, start: Any, out: Any) -> None:
     tally = shared(folder, lambda: 0.0)
     budgets = Budgets(tally)
     caller = Caller("k", requests_per_minute=RATE, tokens_per_minute=RATE)
     places = Places("things", "things_exceeded", tally)
-    start.wait()
     passed = {"requests": 0, "tokens": 0, "places": 0}
-    with ExitStack() as held:
-        for _ in range(RATE):
-            spending: dict[str, Callable[[], None]] = {
-                "requests": lambda: budgets.spend_request(caller),
-                "tokens": lambda: budgets.spend_tokens(caller, 3),
-                "places": lambda: held.enter_context(places.of_key(caller, PLACES)),
-            }
-            for name, spend in spending.items():
-                try:
-                    spend()
-                    passed[name] += 1
-                except ApiError as error:
-                    assert error.status == 429, error
-        start.wait()
+
+    async def spend() -> None:
+        async with AsyncExitStack() as held:
+            for _ in range(RATE):
+                spending: dict[str, Awaitable[None]] = {
+                    "requests": budgets.spend_request(caller),
+                    "tokens": budgets.spend_tokens(caller, 3),
+                    "places": held.enter_async_context(places.of_key(caller, PLACES)),
+                }
+                for name, spent in spending.items():
+                    try:
+                        await spent
+                        passed[name] += 1
+                    except ApiError as error:
+                        assert error.status == 429, error
+            start.wait()
+
+    start.wait()
+    asyncio.run(spend())
     out.put(passed)
 
 
@@ -77,9 +90,8 @@ def test_eight_processes_at_once_spend_exactly_one_budget(tmp_path: Path) -> Non
     assert sum(passed["places"] for passed in found) == PLACES
     # Everything held was given back.
     tally = shared(tmp_path, lambda: 0.0)
-    assert [tally.enter("x", PLACES) for _ in range(PLACES + 1)] == [True] * PLACES + [False]
-    with Places("things", "things_exceeded", tally).of_key(Caller("k"), 1):
-        pass
+    room = json.dumps(["things_exceeded", "k"])
+    assert entered(tally, room, PLACES, PLACES + 1) == [True] * PLACES + [False]
 
 
 @given(
@@ -103,7 +115,8 @@ def test_a_shared_budget_is_the_budget_of_one_process(
     alone = LocalTally(clock)
     for number, (bucket, cost, rate, seconds) in enumerate(steps):
         clock.now += seconds
-        assert both[number % 2].take(bucket, cost, rate) == alone.take(bucket, cost, rate)
+        shares = [one.take(bucket, cost, rate) for one in (both[number % 2], alone)]
+        assert asyncio.run(shares[0]) == asyncio.run(shares[1])
 
 
 @pytest.fixture(params=["local", "shared"])
@@ -112,22 +125,43 @@ def tally(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tally]:
 
 
 def test_a_room_holds_so_many_and_a_place_comes_back(tally: Tally) -> None:
-    assert [tally.enter("r", 2) for _ in range(3)] == [True, True, False]
-    assert tally.enter("s", 1)
-    tally.leave("r")
-    assert [tally.enter("r", 2) for _ in range(2)] == [True, False]
+    leave = asyncio.run(tally.enter("r", 2))
+    assert leave is not None
+    assert entered(tally, "r", 2, 2) == [True, False]
+    assert entered(tally, "s", 1, 1) == [True]
+    leave()
+    assert entered(tally, "r", 2, 2) == [True, False]
 
 
 def test_what_cannot_be_counted_is_refused_and_places_stay_taken(tmp_path: Path) -> None:
     tally = shared(tmp_path, Clock(), patience=0.01)
-    assert tally.enter("r", 1)
+    leave = asyncio.run(tally.enter("r", 1))
+    assert leave is not None
     other = sqlite3.connect(tmp_path / "shared.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    for ask in (lambda: tally.take("b", 1, 10), lambda: tally.enter("r", 9)):
+    asks: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: tally.take("b", 1, 10),
+        lambda: tally.enter("r", 9),
+    ]
+    for ask in asks:
         with pytest.raises(ApiError) as caught:
-            ask()
+            asyncio.run(ask())
         assert (caught.value.status, caught.value.code) == (503, "limits_unavailable")
         assert caught.value.headers["retry-after"] == "1"
-    tally.leave("r")
+    leave()
     other.execute("ROLLBACK")
-    assert not tally.enter("r", 1)
+    assert entered(tally, "r", 1, 1) == [False]
+
+
+def test_what_cannot_be_counted_is_no_denial_of_what_was_asked() -> None:
+    denied: list[object] = []
+
+    class Counter:
+        def count_denied(self, reason: Reason, tenant: str | None) -> None:
+            denied.append(reason)
+
+    denials = Denials(Counter(), NoEvents())
+    for error in (uncounted(), ApiError(429, "too much")):
+        with pytest.raises(ApiError), denials.noted(Origin(Caller("k"), "r")):
+            raise error
+    assert denied == ["budget"]

@@ -14,9 +14,10 @@ from refusal_server.access.key_file import new_key
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_file import PolicyFile
 from refusal_server.policy.policy_loader import load_policy_set
-from refusal_server.run.checkup import Finding, examine
+from refusal_server.run.checkup import examine
 from refusal_server.run.cli import main
 from refusal_server.run.engine_plan import plan_engine
+from refusal_server.run.finding import Finding
 from refusal_server.run.startup import StartupError, check_keys
 from refusal_server.settings import load_settings
 from refusal_steering.bundle import load_bundle, save_bundle
@@ -25,6 +26,7 @@ from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from tests.server.fixtures.bundles import write_bundle
 from tests.server.fixtures.live import POLICY, prepare
 from tests.server.fixtures.policy_site import serving
+from tests.server.fixtures.store import storing
 
 
 def write_policy(folder: Path, rules: dict[str, Any], **fields: Any) -> str:
@@ -185,6 +187,18 @@ def test_the_doctor_asks_the_source_of_a_policy(config: Path, tmp_path: Path) ->
         token.write_text("x")
         token.chmod(0o644)
         assert [f.status for f in findings(*with_token)["key files"]] == ["warn"]
+
+
+def test_the_doctor_asks_the_store_of_a_fleet(config: Path, tmp_path: Path) -> None:
+    with storing(tmp_path) as store:
+        given = ("--config", str(config), "--store-url", store.url)
+        with_password = (*given, "--store-password-file", str(store.password_file))
+        (good,) = findings(*with_password)["store"]
+        assert good.status == "ok" and "answers" in good.message
+        (closed,) = findings(*given)["store"]
+        assert closed.status == "FAIL" and "uthentication" in closed.message
+        store.stop()
+        assert "store" in failed(findings(*with_password))
 
 
 def test_the_settings_are_judged_first(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def test_flags_that_are_not_ours_are_kept_for_the_engine_in_order() -> None:
         ("server: {policy_url: 'https://h/p'}", "policy_url needs policy_file"),
         ("server: {policy_token_file: t}", "policy_token_file is for policy_url"),
         ("server: {policy_poll_seconds: 0}", "policy_poll_seconds"),
+        ("server: {store_password_file: t}", "store_password_file is for store_url"),
+        *(
+            (f"server: {{store_url: '{url}'}}", "store_password_file")
+            for url in ("http://h", "h:6379", "redis://", "redis://a:b@h/0", "redis://h/0?db=1", "")
+        ),
         *(
             (f"server: {{policy_file: p, policy_url: '{url}'}}", "policy_token_file")
             for url in ("ftp://h/p", "h/p", "https://h", "https://a:b@h/p", "https://h/p#x", "")
@@ -126,6 +131,15 @@ def test_the_token_for_the_source_stands_beside_the_configuration(tmp_path: Path
     settings = load_settings(["--config", str(path)])
     assert settings.policy_token_file == tmp_path / "token"
     assert (settings.policy_url, settings.policy_poll_seconds) == (url, 10.0)
+
+
+def test_the_store_of_a_fleet_has_its_password_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    for url in ("redis://store", "rediss://me@store.example:6380/2", "redis://[::1]:6379/0"):
+        path.write_text(f"server: {{store_url: '{url}', store_password_file: password}}")
+        settings = load_settings(["--config", str(path)])
+        assert settings.store_url == url
+        assert settings.store_password_file == tmp_path / "password"
 
 
 def test_a_missing_configuration_is_an_error(tmp_path: Path) -> None:

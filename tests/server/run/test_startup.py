@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,17 @@ def test_a_source_that_tells_nothing_and_no_copy(config: Path, told: Told) -> No
         assert "answers 500" in line and "no copy of an earlier policy" in line
         missing = told(*given, "--policy-token-file", str(config.parent / "none"))
         assert "cannot read" in missing and len(source.asked) == 1
+
+
+def test_a_store_without_its_client_or_its_password(
+    config: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--config", str(config), "--store-url", "redis://127.0.0.1:1/0")
+    assert "cannot read" in told(*given, "--store-password-file", str(config.parent / "none"))
+    monkeypatch.delitem(sys.modules, "refusal_server.access.fleet_store")
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    assert "refusal-steering[fleet]" in told(*given)
 
 
 @pytest.mark.parametrize("damage", ["missing", "edited", "pickle"])

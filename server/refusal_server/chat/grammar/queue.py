@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from refusal_server.access.denials import Denials
 from refusal_server.access.places import Places
@@ -22,13 +22,13 @@ class GrammarQueue:
         what = "requests with a grammar or a forced tool"
         self._places = Places(what, "grammars_exceeded", tally)
 
-    @contextmanager
-    def entered(self, call: ChatCall) -> Iterator[None]:
+    @asynccontextmanager
+    async def entered(self, call: ChatCall) -> AsyncIterator[None]:
         """Hold a place during the block for a call with a grammar; raises a 429 or a 503."""
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             if shapes_tokens(call.request):
                 caller, most = call.origin.caller, self._limits.grammars_per_key
                 with self._denials.noted(call.origin):
-                    held.enter_context(self._places.of_key(caller, most))
-                held.enter_context(self._places.of_all(self._limits.grammars))
+                    await held.enter_async_context(self._places.of_key(caller, most))
+                await held.enter_async_context(self._places.of_all(self._limits.grammars))
             yield

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from refusal_server.run.checkup import Finding, examine
+from refusal_server.run.checkup import examine
+from refusal_server.run.finding import Finding
 
 _HELP = """\
 usage: refusal-server doctor [--json] [OPTIONS of the server]

@@ -29,9 +29,14 @@ class Fellowship:
 
 @dataclass(frozen=True, slots=True)
 class Commons:
-    """``fellowship`` is ``None`` in a server of one process."""
+    """``fellowship`` is ``None`` in a server of one process.
+
+    ``tally`` counts what protects this server, ``fleet`` what keys may spend at all servers that
+    use one store; without a store, at this one.
+    """
 
     tally: Tally
+    fleet: Tally
     salts: CacheSalts
     recent: Recent
     fellowship: Fellowship | None = None
@@ -41,10 +46,14 @@ class Commons:
         """Those of one process; without a ``member`` it is the only one."""
         capacity = settings.recent_requests
         if member is None:
-            return cls(LocalTally(), CacheSalts(), RecentRequests(capacity))
+            alone = LocalTally()
+            fleet = _fleet_tally(settings) or alone
+            return cls(alone, fleet, CacheSalts(), RecentRequests(capacity))
         database = Database(member.database)
+        shared = SharedTally(database)
         return cls(
-            SharedTally(database),
+            shared,
+            _fleet_tally(settings) or shared,
             CacheSalts(member.cache_secret),
             SharedRecentRequests(database, capacity),
             Fellowship(member, Board(database), Roll(database, member.place, member.count)),
@@ -63,3 +72,13 @@ class Commons:
     def others(self) -> NotReady | None:
         """Why another process of this server is not ready; ``None`` when all are."""
         return None if self.roll is None else self.roll.others()
+
+
+def _fleet_tally(settings: Settings) -> Tally | None:
+    if settings.store_url is None:
+        return None
+    # Here, not above: the client of the store comes with the extra `fleet`.
+    from refusal_server.access.fleet_store import FleetStore
+    from refusal_server.access.fleet_tally import FleetTally
+
+    return FleetTally(FleetStore(settings.store_url, settings.store_password_file))
