@@ -39,6 +39,7 @@ _CODES = {
 STEERING_STATUSES = {
     "invalid_steering": 400,
     "bundle_in_use": 409,
+    "risk_undecided": 503,
     "steering_unavailable": 503,
     "steering_canary_failed": 503,
     **dict.fromkeys(

@@ -62,6 +62,8 @@ class SteeringUnavailableError(SteeringError):
 class UndecidedRiskError(SteeringUnavailableError):
     """The device has read a risk inside the request's grey zone, so no share was set."""
 
+    code = "risk_undecided"
+
 
 class CanaryError(SteeringError):
     """The boot canary did not see the change that steering must cause."""
