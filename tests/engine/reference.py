@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,5 +40,7 @@ class Reference:
         return dict(self.processor(text=[call.prompt], return_tensors="pt", **media))
 
     def play(self, call: Call) -> Generated:
+        if call.left:
+            call = replace(call, blend=0.0)
         spec = call.steering(self.bundles[call.bundle]) if call.bundle else None
         return greedy(self.model, self.inputs(call), call.tokens, spec)

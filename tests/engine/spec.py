@@ -36,6 +36,11 @@ class Call:
     count_from: int | None = None
     token_risks: int = 0
 
+    @property
+    def left(self) -> bool:
+        """Whether its grey zone leaves it as it is: bundles here read a risk of one half."""
+        return self.grey_zone is not None and self.grey_zone[0] > 0.5
+
     def steering(self, bundle: SteeringBundle) -> SteeringSpec:
         """What the call asks for under ``bundle``, for the engine and for the reference."""
         return SteeringSpec.of(

@@ -14,12 +14,10 @@ pytestmark = pytest.mark.engine
 
 ENGINES = ("eager", "compiled", "v2", "captured", "chunked")
 STEERED = [i for i, call in enumerate(CALLS) if call.bundle]
-# Where the device sets the share, it reads a risk of one half.
-LEFT = [i for i in STEERED if (zone := CALLS[i].grey_zone) and zone[0] > 0.5]
 TOUCHED = [
     i
     for i in STEERED
-    if (CALLS[i].strength or CALLS[i].blend) and not CALLS[i].shadow and i not in LEFT
+    if (CALLS[i].strength or CALLS[i].blend) and not (CALLS[i].shadow or CALLS[i].left)
 ]
 UNTOUCHED = [i for i in range(len(CALLS)) if i not in TOUCHED]
 
