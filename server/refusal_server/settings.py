@@ -269,7 +269,7 @@ class Settings(BaseSettings):
     policy_token_file: Path | None = None
     """File with the bearer token for policy_url."""
     policy_poll_seconds: float = Field(
-        default=10.0, ge=1.0, le=3600.0, description="seconds between two questions to policy_url"
+        default=10.0, ge=1.0, le=600.0, description="seconds between two questions to policy_url"
     )
     api_key: SecretStr | None = Field(default=None, description="prefer api_key_file")
     api_key_file: Path | None = None

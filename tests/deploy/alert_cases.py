@@ -155,6 +155,34 @@ CASES = (
         "15m",
     ),
     Case(
+        "SteeringReloadFailed",
+        "a source that is asked no more",
+        {
+            gauge("steering_policy_last_reload_successful"): "1x40",
+            gauge("steering_policy_source_last_success_timestamp_seconds"): "60x40",
+        },
+        "30m",
+        ("SteeringReloadFailed",),
+    ),
+    Case(
+        "SteeringReloadFailed",
+        "a source that is followed",
+        {
+            gauge("steering_policy_last_reload_successful"): "1x40",
+            gauge("steering_policy_source_last_success_timestamp_seconds"): "1+60x40",
+        },
+        "30m",
+    ),
+    Case(
+        "SteeringReloadFailed",
+        "a server without a source",
+        {
+            gauge("steering_policy_last_reload_successful"): "1x40",
+            gauge("steering_policy_source_last_success_timestamp_seconds"): "0x40",
+        },
+        "30m",
+    ),
+    Case(
         "SteeringKeysReloadFailed",
         "a bad key file stays",
         {gauge("steering_keys_last_reload_successful"): "1x5 0x15"},
