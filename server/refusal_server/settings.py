@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -358,6 +359,9 @@ class Settings(BaseSettings):
             raise ValueError("policy_token_file is for policy_url, which is not set")
         if self.store_url is None and self.store_password_file is not None:
             raise ValueError("store_password_file is for store_url, which is not set")
+        user = None if self.store_url is None else urlsplit(self.store_url).username
+        if user is not None and self.store_password_file is None:
+            raise ValueError("store_url has a user's name; name their store_password_file, too")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -141,8 +142,14 @@ def _raise_stream_errors(serving: OpenAIServingChat) -> None:
     def raise_it(error: Any, *_: Any, **__: Any) -> str:
         raise error if isinstance(error, BaseException) else internal_error()
 
+    logging.getLogger(OpenAIServingChat.__module__).addFilter(_is_an_error)
     serving.create_streaming_error_response = raise_it
     serving._convert_generation_error_to_streaming_response = raise_it  # noqa: SLF001
+
+
+def _is_an_error(record: logging.LogRecord) -> bool:
+    """Whether vLLM writes of a failure; an open share is the usual way to the risk pass."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UndecidedRiskError))
 
 
 def _passed_on(raw: Request, span: Span) -> Request:

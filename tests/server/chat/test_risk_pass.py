@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 
 from refusal_server.errors import ApiError
 from refusal_steering.bundle import RiskPass
+from refusal_steering.errors import SteeringUnavailableError, UndecidedRiskError
 from tests.server.fixtures.bundles import (
     CONTEXT_PROMPT,
     RISK_PASS,
@@ -351,3 +354,14 @@ def test_a_request_with_mixed_media_takes_the_smallest_cap_and_reports_it(tmp_pa
     assert (directive.media, directive.dose_limit) == (("image", "audio"), 0.1)
     assert (directive.blend, directive.blend_tokens) == (None, 0)
     assert rig.ask("capped")["steering"]["dose_limit"] is None
+
+
+def test_an_open_share_is_no_error_in_the_log(tmp_path: Path) -> None:
+    Rig(tmp_path, Script())
+    logger = logging.getLogger(OpenAIServingChat.__module__)
+
+    def told(error: Exception) -> bool:
+        found = (type(error), error, None)
+        return bool(logger.filter(logger.makeRecord("vllm", logging.ERROR, "", 0, "", (), found)))
+
+    assert told(SteeringUnavailableError("lost")) and not told(UndecidedRiskError("open"))

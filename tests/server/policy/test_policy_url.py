@@ -121,6 +121,11 @@ def _sends(beyond: int | None) -> Callable[[PolicySite], None]:
     return fault
 
 
+def _coded(site: PolicySite) -> None:
+    # Another coding than chunks ends with the connection, too.
+    site.tagged, site.beyond, site.headers = False, None, {"transfer-encoding": "identity"}
+
+
 def _packed(site: PolicySite) -> None:
     site.body, site.headers = gzip.compress(site.body), {"content-encoding": "gzip"}
 
@@ -144,6 +149,7 @@ FAULTS: dict[str, tuple[Callable[[PolicySite], None], str]] = {
     "too large": (_sends(ENDLESS), "sends more than 1048576 bytes"),
     "cut off": (_sends(10), "cannot be reached"),
     "of no length": (_sends(None), "does not say how long"),
+    "of no length, coded": (_coded, "does not say how long"),
     "packed": (_packed, "turn compression off"),
 }
 

@@ -93,6 +93,7 @@ def test_flags_that_are_not_ours_are_kept_for_the_engine_in_order() -> None:
         ("server: {policy_token_file: t}", "policy_token_file is for policy_url"),
         ("server: {policy_poll_seconds: 0}", "policy_poll_seconds"),
         ("server: {store_password_file: t}", "store_password_file is for store_url"),
+        ("server: {store_url: 'redis://me@h/0'}", "name their store_password_file"),
         *(
             (f"server: {{store_url: '{url}'}}", "store_password_file")
             for url in ("http://h", "h:6379", "redis://", "redis://a:b@h/0", "redis://h/0?db=1", "")

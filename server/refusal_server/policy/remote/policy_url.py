@@ -108,7 +108,8 @@ class PolicyUrl:
             raise self._error(f"answers {answer.status}, expected 200 with a policy")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise self._error("sends a packed policy, expected plain text; turn compression off")
-        if answer.content_length is None and "transfer-encoding" not in answer.headers:
+        chunked = answer.headers.get("transfer-encoding", "").strip().lower() == "chunked"
+        if answer.content_length is None and not chunked:
             # Whatever ends the connection would end the policy, and half of one may be one.
             raise self._error("does not say how long its answer is, expected content-length")
         content = b""

@@ -32,6 +32,11 @@ class Dose:
     asked: int
 
     @property
+    def refuses(self) -> bool:
+        """Whether any dose that was tried made a refusal."""
+        return any(self.refused.values())
+
+    @property
     def facts(self) -> dict[str, object]:
         """For the bundle's manifest."""
         return {"refused": dict(self.refused), "of": self.asked, "detector": LEXICAL}
@@ -49,8 +54,12 @@ def best_dose(
     doses: Sequence[float],
     push: Callable[[float], Push],
     work: Work,
+    otherwise: float,
 ) -> Dose:
-    """The dose of ``doses`` whose ``push`` refuses most of the requests at ``places``."""
+    """The dose of ``doses`` whose ``push`` refuses most of the requests at ``places``.
+
+    It is ``otherwise`` where none of them makes a refusal that the detector knows.
+    """
 
     def measure() -> Kept:
         refused = {str(dose): _refused(model, requests, places, push(dose)) for dose in doses}
@@ -67,7 +76,7 @@ def best_dose(
     }
     refused: dict[str, int] = work.kept("doses", inputs, measure).facts["refused"]
     best = max(sorted(doses), key=lambda dose: refused[str(dose)])
-    return Dose(best, refused, len(places))
+    return Dose(best if refused[str(best)] else otherwise, refused, len(places))
 
 
 def _refused(model: ServedModel, requests: Requests, places: Sequence[int], push: Push) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from refusal_steering.coefficient import LayerSteering
+from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
 from refusal_steering.pipeline.gating import STRATEGY
@@ -47,11 +48,23 @@ def promptgate_part(
         opened.behind(found.gate),
         {"gate": {"guarantee": found.guarantee}},
         {**found.facts, "noise": noise, "doses": None if best is None else best.facts},
-        tuple(
-            f"{STRATEGY} opens for {share:.0%} of the harmful tuning requests of {group}"
-            for group, share in found.opened.items()
-            if share < _OPENS and group in vectors.heard
+        (
+            *_note(best),
+            *(
+                f"{STRATEGY} opens for {share:.0%} of the harmful tuning requests of {group}"
+                for group, share in found.opened.items()
+                if share < _OPENS and group in vectors.heard
+            ),
         ),
+    )
+
+
+def _note(best: Dose | None) -> tuple[str, ...]:
+    if best is None or best.refuses:
+        return ()
+    return (
+        f"{STRATEGY} is pushed at a dose of {best.value}: of the doses that were tried none made a "
+        f"refusal of {best.asked} harmful requests by the words of {LEXICAL}, which is English",
     )
 
 
@@ -67,7 +80,7 @@ def _best_dose(
     places = places_for_dose(requests, vectors.heard)
     if not plan.doses or not places:
         return None
-    return best_dose(model, requests, places, plan.doses, push, work)
+    return best_dose(model, requests, places, plan.doses, push, work, plan.gate.dose)
 
 
 def _pushed(vectors: Vectors, layers: Sequence[int], dose: float) -> dict[int, LayerSteering]:

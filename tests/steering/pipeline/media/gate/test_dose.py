@@ -17,6 +17,7 @@ from refusal_steering.pipeline.media.gate.dose import best_dose, places_for_dose
 from refusal_steering.pipeline.media.gate.teaching import Push
 from refusal_steering.pipeline.media.requests import Requests
 from refusal_steering.pipeline.media.work import Work
+from tests.steering.pipeline.media import fake_model
 from tests.steering.pipeline.media.conftest import PLAN
 from tests.steering.pipeline.media.fake_model import HIDDEN, REFUSAL, FakeModel
 
@@ -54,7 +55,8 @@ def push(dose: float) -> Push:
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "best"), [(0.0, 1.0, 0.1), (0.15, 0.3, 0.2), (0.3, 0.3, 0.3), (2.0, 3.0, 0.1)]
+    ("least", "most", "best"),
+    [(0.0, 1.0, 0.1), (0.15, 0.3, 0.2), (0.3, 0.3, 0.3), (2.0, 3.0, 0.25)],
 )
 def test_the_smallest_dose_that_refuses_most_is_taken(
     least: float, most: float, best: float, requests: Requests, tmp_path: Path
@@ -62,8 +64,9 @@ def test_the_smallest_dose_that_refuses_most_is_taken(
     model, work = Touchy(least=least, most=most), Work(tmp_path)
     places = places_for_dose(requests, requests.groups)
     assert all(requests.all[place].harmful for place in places)
-    found = best_dose(model, requests, places, DOSES, push, work)
+    found = best_dose(model, requests, places, DOSES, push, work, 0.25)
     assert found.value == best and found.asked == len(places)
+    assert found.refuses == (best != 0.25)
     assert found.refused == {str(dose): len(places) * (least <= dose <= most) for dose in DOSES}
 
 
@@ -72,12 +75,22 @@ def test_a_sweep_is_not_repeated_unless_something_of_it_is_another(
 ) -> None:
     model, work = Touchy(), Work(tmp_path)
     places = places_for_dose(requests, ("text",))
-    once = best_dose(model, requests, places, DOSES, push, work)
+    once = best_dose(model, requests, places, DOSES, push, work, 0.25)
     asked = dict(model.asked)
-    assert best_dose(model, requests, places, DOSES, push, work) == once
+    assert best_dose(model, requests, places, DOSES, push, work, 0.25) == once
     assert model.asked == asked
-    best_dose(model, requests, places, DOSES[:2], push, work)
+    best_dose(model, requests, places, DOSES[:2], push, work, 0.25)
     assert model.asked["answers"] > asked["answers"]
+
+
+def test_a_model_whose_refusals_nobody_knows_is_a_note(
+    requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_model, "REFUSAL", "Das mache ich nicht.")
+    plan = replace(PLAN, strategies=("promptgate",))
+    built = build_media(FakeModel(), requests, plan, tmp_path)
+    (note,) = (one for one in built.notes if "at a dose" in one)
+    assert str(plan.gate.dose) in note and "English" in note
 
 
 def test_a_plan_without_doses_takes_the_gates_own(requests: Requests, tmp_path: Path) -> None:
