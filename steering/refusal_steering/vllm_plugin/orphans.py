@@ -9,6 +9,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+# What vLLM calls the processes of its workers.
+_WORKER = "VllmWorker-"
 
 
 def die_with_parent() -> None:
@@ -23,3 +25,12 @@ def die_with_parent() -> None:
     if os.getppid() != parent.pid:
         # The parent was gone before the kernel knew.
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_interrupts() -> None:
+    """Have a worker's process leave Ctrl-C, which a terminal sends to all, to those that end it.
+
+    A worker that ended by itself would be a fatal error to an engine in the middle of a step.
+    """
+    if multiprocessing.current_process().name.startswith(_WORKER):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

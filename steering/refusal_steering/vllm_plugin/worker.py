@@ -33,6 +33,7 @@ from refusal_steering.vllm_plugin import DISABLE, OPERATOR, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
 from refusal_steering.vllm_plugin.limits import check_config, check_first
+from refusal_steering.vllm_plugin.orphans import leave_interrupts
 from refusal_steering.vllm_plugin.protocols import (
     KVCacheConfig,
     ModelRunner,
@@ -70,6 +71,7 @@ class SteeringMixin:
 
     def load_model(self, *args: object, **kwargs: object) -> object:
         """Load as vLLM does, then attach steering; any doubt stops the start."""
+        leave_interrupts()
         options = EngineOptions.read(self.vllm_config.additional_config)
         if options.layers:
             _check(self.vllm_config)

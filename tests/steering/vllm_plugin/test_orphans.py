@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,6 +30,21 @@ def child() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     time.sleep(600)
+
+
+def interrupted() -> None:
+    from refusal_steering.vllm_plugin.orphans import leave_interrupts
+
+    leave_interrupts()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("name", "status"), [("VllmWorker-0", 0), ("EngineCore", 1)])
+def test_workers_alone_leave_an_interrupt_to_others(name: str, status: int) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=interrupted, name=name)
+    process.start()
+    process.join(60)
+    assert process.exitcode == status
 
 
 def _alive(pid: int) -> bool:
