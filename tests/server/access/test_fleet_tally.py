@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from refusal_server.access.budget import Budgets
 from refusal_server.access.fleet_store import FleetStore
 from refusal_server.access.fleet_tally import FleetTally
 from refusal_server.access.places import Places
 from refusal_server.access.tally import LocalTally
 from refusal_server.caller import Caller
 from refusal_server.errors import ApiError
+from tests.server.fixtures.spending import spend
 from tests.server.fixtures.states import halted
 from tests.server.fixtures.store import Store, storing
 
@@ -76,29 +77,15 @@ def run(script: Callable[[], Any]) -> None:
 
 def test_eight_clients_over_two_replicas_spend_exactly_one_budget(running: Store) -> None:
     caller = Caller("eight", requests_per_minute=RATE, tokens_per_minute=TOKENS)
-    passed = {"requests": 0, "tokens": 0, "places": 0}
 
     async def script() -> None:
         async with tallies(running, 2) as replicas, AsyncExitStack() as held:
             began = time.monotonic()
-
-            async def client(number: int) -> None:
-                tally = replicas[number % 2]
-                budgets, places = Budgets(tally), Places("things", "things_exceeded", tally)
-                for _ in range(RATE):
-                    spending = {
-                        "requests": budgets.spend_request(caller),
-                        "tokens": budgets.spend_tokens(caller, COST),
-                        "places": held.enter_async_context(places.of_key(caller, PLACES)),
-                    }
-                    for name, spent in spending.items():
-                        try:
-                            await spent
-                            passed[name] += 1
-                        except ApiError as error:
-                            assert error.status == 429, error
-
-            await asyncio.gather(*map(client, range(CLIENTS)))
+            clients = [
+                spend(replicas[number % 2], caller, RATE, COST, PLACES, held)
+                for number in range(CLIENTS)
+            ]
+            passed = sum(await asyncio.gather(*clients), Counter[str]())
             minutes = (time.monotonic() - began) / 60
             # What a bucket earns meanwhile, and the last part of a request that it had at first.
             assert RATE <= passed["requests"] <= RATE + RATE * minutes + 1

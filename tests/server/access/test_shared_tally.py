@@ -6,7 +6,8 @@ import asyncio
 import json
 import multiprocessing
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusal_server.access.budget import Budgets
 from refusal_server.access.denials import Denials, Reason
-from refusal_server.access.places import Places
 from refusal_server.access.shared_tally import SharedTally
 from refusal_server.access.tally import LocalTally, Tally, uncounted
 from refusal_server.caller import Caller, Origin
 from refusal_server.errors import ApiError
 from refusal_server.events import NoEvents
 from refusal_server.shared.database import Database
+from tests.server.fixtures.spending import spend
 
 CLIENTS = 8
 RATE = 100
@@ -47,31 +47,16 @@ def entered(tally: Tally, room: str, most: int, times: int) -> list[bool]:
 
 
 def _spend(folder: Path, start: Any, out: Any) -> None:
-    tally = shared(folder, lambda: 0.0)
-    budgets = Budgets(tally)
     caller = Caller("k", requests_per_minute=RATE, tokens_per_minute=RATE)
-    places = Places("things", "things_exceeded", tally)
-    passed = {"requests": 0, "tokens": 0, "places": 0}
 
-    async def spend() -> None:
+    async def all_of_it() -> Counter[str]:
         async with AsyncExitStack() as held:
-            for _ in range(RATE):
-                spending: dict[str, Awaitable[None]] = {
-                    "requests": budgets.spend_request(caller),
-                    "tokens": budgets.spend_tokens(caller, 3),
-                    "places": held.enter_async_context(places.of_key(caller, PLACES)),
-                }
-                for name, spent in spending.items():
-                    try:
-                        await spent
-                        passed[name] += 1
-                    except ApiError as error:
-                        assert error.status == 429, error
+            passed = await spend(shared(folder, lambda: 0.0), caller, RATE, 3, PLACES, held)
             start.wait()
+        return passed
 
     start.wait()
-    asyncio.run(spend())
-    out.put(passed)
+    out.put(asyncio.run(all_of_it()))
 
 
 def test_eight_processes_at_once_spend_exactly_one_budget(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A policy by HTTP: what is new and sound comes into force, everything else leaves what is."""
+"""A policy by HTTP: what is new and valid comes into force, everything else leaves what is."""
 
 from __future__ import annotations
 
