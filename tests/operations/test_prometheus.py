@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.deploy.promtool import ROOT
 from tests.operations.prometheus import Prometheus, drawable, names_in, watching
-from tests.operations.site import FIRST, RELOADED, Site, policy
+from tests.operations.site import FIRST, POLICY, RELOADED, Site, policy
 from tests.server.fixtures.media import image_part, message
 from tests.server.fixtures.states import eventually
 
@@ -32,6 +32,7 @@ ABSENT = {
     "policy:steering_arm_shift:zscore1h": "needs refusals, and this model's words are noise",
     "model:steering_broken:ratio1h": "needs fifty judged answers of one mode",
     "model:steering_risk_drift:ks6h": "needs a week of risks",
+    "steering_policy_source_last_success_timestamp_seconds": "the policy is a file, not a URL",
 }
 # There while an alert is pending or fires, which load decides.
 SOMETIMES = {"ALERTS"}
@@ -68,6 +69,8 @@ def traffic(site: Site) -> None:
     streamed = site.callers.chat(stream=True, steering={"policy": "off"})
     assert streamed.status_code == 200
     assert site.callers.chat(steering={"strength": 0.1}).status_code == 400
+    wrong = {"authorization": "Bearer wrong"}
+    assert site.admin("GET", POLICY, headers=wrong).status_code == 401
     with site.callers.client() as client:
         assert client.post("/v1/moderations", json=SCORED).status_code == 200
 
