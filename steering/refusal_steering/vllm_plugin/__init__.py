@@ -17,10 +17,10 @@ def register() -> None:
     """
     if os.environ.get(DISABLE) == "1":
         return
-    from refusal_steering.vllm_plugin import cache_keys, orphans, results, waiting
+    from refusal_steering.vllm_plugin import cache_keys, processes, results, waiting
 
-    orphans.die_with_parent()
-
+    processes.die_with_parent()
+    processes.start_afresh()
     cache_keys.install()
     results.install()
     waiting.install()

@@ -1,4 +1,4 @@
-"""Engine processes end with the process that started them, however it ends."""
+"""The engine's processes: they start afresh, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 # What vLLM calls the processes of its workers.
 _WORKER = "VllmWorker-"
+
+
+def start_afresh() -> None:
+    """Have vLLM start processes that have no copy of this one's state, unless asked otherwise.
+
+    On a GPU vLLM forks them. Whoever has loaded a bundle has threads for arithmetic, which a fork
+    lacks and waits for without end.
+    """
+    os.environ.setdefault(_START_METHOD, "spawn")
 
 
 def die_with_parent() -> None:

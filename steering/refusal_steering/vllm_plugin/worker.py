@@ -33,7 +33,7 @@ from refusal_steering.vllm_plugin import DISABLE, OPERATOR, results
 from refusal_steering.vllm_plugin.engine_args import EngineOptions
 from refusal_steering.vllm_plugin.kv_blocks import full_attention_group, note_blocks
 from refusal_steering.vllm_plugin.limits import check_config, check_first
-from refusal_steering.vllm_plugin.orphans import leave_interrupts
+from refusal_steering.vllm_plugin.processes import leave_interrupts
 from refusal_steering.vllm_plugin.protocols import (
     KVCacheConfig,
     ModelRunner,

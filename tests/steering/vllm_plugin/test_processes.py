@@ -1,4 +1,4 @@
-"""A child process ends when the process that started it is killed."""
+"""The engine's processes start afresh, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 PARENT = """
 import multiprocessing, sys, time
-from tests.steering.vllm_plugin.test_orphans import child
+from tests.steering.vllm_plugin.test_processes import child
 if __name__ == "__main__":
     process = multiprocessing.get_context("spawn").Process(target=child)
     process.start()
@@ -24,7 +25,7 @@ if __name__ == "__main__":
 
 
 def child() -> None:
-    from refusal_steering.vllm_plugin.orphans import die_with_parent
+    from refusal_steering.vllm_plugin.processes import die_with_parent
 
     die_with_parent()
     sys.stdout.write("ready\n")
@@ -33,7 +34,7 @@ def child() -> None:
 
 
 def interrupted() -> None:
-    from refusal_steering.vllm_plugin.orphans import leave_interrupts
+    from refusal_steering.vllm_plugin.processes import leave_interrupts
 
     leave_interrupts()
     os.kill(os.getpid(), signal.SIGINT)
@@ -45,6 +46,24 @@ def test_workers_alone_leave_an_interrupt_to_others(name: str, status: int) -> N
     process.start()
     process.join(60)
     assert process.exitcode == status
+
+
+@pytest.mark.parametrize(("wish", "method"), [(None, "spawn"), ("fork", "fork")])
+def test_the_plugin_has_processes_start_afresh(wish: str | None, method: str) -> None:
+    # vLLM's own default on a GPU is fork, whose child waits for ever once a bundle was loaded.
+    script = (
+        "from refusal_steering import vllm_plugin; vllm_plugin.register();"
+        "from vllm import envs; print(envs.VLLM_WORKER_MULTIPROC_METHOD)"
+    )
+    others = {name: text for name, text in os.environ.items() if name != METHOD}
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=others | ({} if wish is None else {METHOD: wish}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split()[-1] == method
 
 
 def _alive(pid: int) -> bool:

@@ -22,7 +22,7 @@ from refusal_server.settings import Settings
 from refusal_server.shared.member import Member
 from refusal_server.telemetry import logs
 from refusal_steering.errors import SteeringError
-from refusal_steering.vllm_plugin.orphans import die_with_parent
+from refusal_steering.vllm_plugin.processes import die_with_parent
 
 UNUSABLE = 2
 
