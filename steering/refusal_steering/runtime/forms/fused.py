@@ -7,9 +7,26 @@ from torch import Tensor
 from refusal_steering.runtime.forms import kernels
 from refusal_steering.runtime.forms.layer import Rows, Tables
 
-# Numbers of a tile of weights that keep a program of so many warps below 64 registers.
-_TILE, _WARPS = 2048, 8
-_ROOM_BLOCK, _PUSH_BLOCK = 256, 1024
+# The shapes that took least on an H100 (docs/design/engine.md): large tiles keep more loads in
+# flight, and a row that is pushed by one program costs an idle step the fewest programs.
+EARN_WARPS, PUSH_WARPS = 4, 8
+_TILE, _WIDEST, _ROOM_BLOCK, _PUSH_BLOCK = 8192, 1024, 256, 4096
+
+
+def earn_shape(units: int) -> dict[str, int]:
+    """The constants of ``earn`` for adapters of at most ``units`` hidden units."""
+    block = _power_of_two(units)
+    return {
+        "UNITS": units,
+        "UNIT_BLOCK": block,
+        "BLOCK": min(max(_TILE // block, 16), _WIDEST),
+        "ROOM_BLOCK": _ROOM_BLOCK,
+    }
+
+
+def push_block(size: int) -> int:
+    """How many numbers of a row of ``size`` one program of ``push`` moves."""
+    return min(_PUSH_BLOCK, _power_of_two(size))
 
 
 def steer(rows: Rows, tables: Tables, entries: Tensor) -> None:
@@ -17,8 +34,6 @@ def steer(rows: Rows, tables: Tables, entries: Tensor) -> None:
     hidden, residual, state = rows.hidden, rows.residual, tables.state
     count, size = entries.shape[0], hidden.shape[1]
     _check(hidden, state, entries, *(() if residual is None else (residual,)))
-    units = tables.output.shape[1]
-    block = _power_of_two(units)
     gate, floor, ball, radius = tables.gate, tables.floor, tables.ball, tables.radius
     kernels.earn[(count,)](
         hidden,
@@ -39,16 +54,13 @@ def steer(rows: Rows, tables: Tables, entries: Tensor) -> None:
         state.stride(0),
         0 if gate is None else gate.stride(0),
         size,
-        UNITS=units,
-        UNIT_BLOCK=block,
-        BLOCK=max(_TILE // block, 16),
-        ROOM_BLOCK=_ROOM_BLOCK,
+        **earn_shape(tables.output.shape[1]),
         HAS_RESIDUAL=residual is not None,
         HAS_GATE=gate is not None and floor is not None,
         HAS_BALL=ball is not None and radius is not None,
-        num_warps=_WARPS,
+        num_warps=EARN_WARPS,
     )
-    push = min(_PUSH_BLOCK, _power_of_two(size))
+    push = push_block(size)
     kernels.push[(count, -(-size // push))](
         hidden,
         state,
@@ -58,7 +70,7 @@ def steer(rows: Rows, tables: Tables, entries: Tensor) -> None:
         state.stride(0),
         size,
         BLOCK=push,
-        num_warps=4,
+        num_warps=PUSH_WARPS,
     )
 
 

@@ -13,7 +13,7 @@ import triton.backends.nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from refusal_steering.runtime.forms import kernels
+from refusal_steering.runtime.forms import fused, kernels
 from refusal_steering.runtime.gate import kernels as gate_kernels
 
 ARCHITECTURES = (80, 90, 100, 120)
@@ -48,22 +48,14 @@ class Kernel:
 
 
 def earning(units: int) -> Kernel:
-    constants = {
-        "UNITS": units,
-        "UNIT_BLOCK": units,
-        "BLOCK": 2048 // units,
-        "ROOM_BLOCK": 256,
-        "HAS_RESIDUAL": True,
-        "HAS_GATE": True,
-        "HAS_BALL": True,
-    }
-    return Kernel(kernels.earn, constants, 8)
+    has = {"HAS_RESIDUAL": True, "HAS_GATE": True, "HAS_BALL": True}
+    return Kernel(kernels.earn, {**fused.earn_shape(units), **has}, fused.EARN_WARPS)
 
 
 KERNELS = (
     earning(64),
     earning(128),
-    Kernel(kernels.push, {"BLOCK": 1024}, 4),
+    Kernel(kernels.push, {"BLOCK": fused.push_block(3584)}, fused.PUSH_WARPS),
     Kernel(
         gate_kernels.probe,
         {"PROBES": 6, "PROBE_BLOCK": 8, "BLOCK": 256, "HAS_RESIDUAL": True},

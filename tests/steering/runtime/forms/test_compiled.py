@@ -8,8 +8,10 @@ import pytest
 
 compiled = pytest.importorskip("tests.steering.runtime.forms.compiled")
 
-# With 64 registers a thread, a multiprocessor has room for 1,024 threads.
-MOST_REGISTERS = 64
+# What a multiprocessor has, which two programs of a kernel are to share.
+REGISTERS, LANES = 65_536, 32
+# Two numbers that are kept in memory outside of every loop cost nothing that was measured.
+MOST_SPILLED = 8
 
 
 @pytest.fixture(autouse=True)
@@ -24,4 +26,6 @@ def test_every_kernel_fits_into_registers(architecture: int, tmp_path: Path) -> 
     dtype = {80: "bf16", 90: "bf16", 100: "fp16", 120: "fp32"}[architecture]
     for kernel in compiled.KERNELS:
         used = compiled.usage(kernel, dtype, architecture, tmp_path)
-        assert used.registers <= MOST_REGISTERS and not used.spilled, (kernel.name, used)
+        # The hardware hands them out in groups of eight.
+        taken = -(-used.registers // 8) * 8 * LANES * kernel.warps
+        assert 2 * taken <= REGISTERS and used.spilled <= MOST_SPILLED, (kernel.name, used)
