@@ -16,11 +16,11 @@ from tests.engine.spec import Call
 
 
 class Reference:
-    """The tiny model in HF transformers, float32, one request at a time."""
+    """The tiny model in HF transformers, by default in float32, one request at a time."""
 
-    def __init__(self, engine_fixture: EngineFixture):
+    def __init__(self, engine_fixture: EngineFixture, dtype: torch.dtype = torch.float32):
         self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            engine_fixture.model, dtype=torch.float32
+            engine_fixture.model, dtype=dtype
         ).eval()
         self.processor = AutoProcessor.from_pretrained(engine_fixture.model)
         self.bundles = {name: load_bundle(path) for name, path in engine_fixture.bundles.items()}

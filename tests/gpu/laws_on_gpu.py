@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.gpu import report
-from tests.gpu.case_engines import TOLERANCES, CaseEngines, make_engine_fixture, reference_answers
+from tests.gpu.case_engines import DTYPES, CaseEngines, make_engine_fixture, reference_answers
 from tests.gpu.laws import judge
 from tests.gpu.machine import CPU, CUDA, Case, NoGpuError, describe, register_plugin, require
 from tests.gpu.overhead import measure
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "overhead" in arguments.part:
         for state in measure(arguments.device, work / "overhead", arguments.rounds, until):
             found.set_overhead(state)
-        _say(report.overhead_table(found.content["overhead"]) + "\n")
+            _say(".")
+        _say("\n" + report.overhead_table(found.content["overhead"]) + "\n")
     for broken in found.broken:
         _say(f"BROKEN {broken}\n")
     _say(f"{found.path}\n")
@@ -68,7 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=(CUDA, CPU), default=CUDA)
     parser.add_argument("--part", nargs="+", choices=("laws", "overhead"), default=["laws"])
     parser.add_argument("--runners", nargs="+", type=int, choices=(0, 1), default=[0, 1])
-    parser.add_argument("--dtypes", nargs="+", choices=TOLERANCES, default=list(TOLERANCES))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--rounds", type=int, default=5, help="of the overhead, after one warm-up")
     parser.add_argument("--seconds", type=float, default=540, help="start nothing new after these")
     parser.add_argument("--work", type=Path, help="folder for engine logs (default: a new one)")

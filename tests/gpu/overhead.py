@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -79,27 +79,42 @@ class Engine:
 
 
 def measure(device: str, folder: Path, rounds: int, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the report after every round; the first round only warms up."""
+    """Yield the report after every turn; the first round only warms up."""
     size = REAL if device == CUDA else REHEARSAL
     taken: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in VARIANTS}
     with one_engine(), ExitStack() as stack:
-        engines = {}
-        for name, spec in _specs(size, folder).items():
-            disabled = {"REFUSAL_STEERING_DISABLE": "1"} if name == STOCK else {}
-            place = folder / name.replace(" ", "-")
-            engines[name] = Engine(spec, place, {**size.environment, **disabled})
-            stack.callback(engines[name].close)
+        engines = _start(size, folder, stack)
         facts = {name: engine.answer() for name, engine in engines.items()}
+        yield _summary(size, facts, taken)
         for number in range(rounds + 1):
-            turn = number % len(VARIANTS)
-            for variant in VARIANTS[turn:] + VARIANTS[:turn]:
+            for variant in _turns(number):
                 result = engines[variant.engine].ask(_order(variant, size))
                 if number:
                     taken[variant.name].append(result)
-            if number:
-                yield _summary(size, facts, taken)
+                    yield _summary(size, facts, taken)
             if time.monotonic() > until:
                 break
+
+
+def _start(size: Size, folder: Path, stack: ExitStack) -> dict[str, Engine]:
+    engines = {}
+    for name, spec in _specs(size, folder).items():
+        disabled = {"REFUSAL_STEERING_DISABLE": "1"} if name == STOCK else {}
+        place = folder / name.replace(" ", "-")
+        engines[name] = Engine(spec, place, {**size.environment, **disabled})
+        stack.callback(engines[name].close)
+    return engines
+
+
+def _turns(number: int) -> Sequence[Variant]:
+    """The variants of a round, each round beginning with another, but with stock's first.
+
+    A round that is cut short then has what its ratios compare with.
+    """
+    stock = [variant for variant in VARIANTS if variant.engine == STOCK and not variant.again]
+    others = [variant for variant in VARIANTS if variant not in stock]
+    turn = number % len(others)
+    return [*stock, *others[turn:], *others[:turn]]
 
 
 def _specs(size: Size, folder: Path) -> dict[str, dict[str, Any]]:
@@ -157,6 +172,8 @@ def _summary(
     variants = {}
     for variant in VARIANTS:
         mine, stock = taken[variant.name], taken[Variant(STOCK, single=variant.single).name]
+        if not mine:
+            continue
         variants[variant.name] = {
             "decode": statistics.median(each["decode"] for each in mine),
             "ttft": statistics.median(each["ttft"] for each in mine),
@@ -170,5 +187,5 @@ def _summary(
 def _ratio(
     mine: list[dict[str, float]], stock: list[dict[str, float]], figure: str
 ) -> dict[str, float]:
-    ratios = [a[figure] / b[figure] for a, b in zip(mine, stock, strict=True)]
+    ratios = [a[figure] / b[figure] for a, b in zip(mine, stock, strict=False)]
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}

@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from tests.engine.conftest import EngineFixture
-from tests.engine.spec import Answer
-from tests.gpu.case_engines import TOLERANCES, CaseEngines, make_engine_fixture, reference_answers
+from tests.gpu.case_engines import (
+    DTYPES,
+    CaseEngines,
+    ReferenceAnswers,
+    make_engine_fixture,
+    reference_answers,
+)
 from tests.gpu.laws import LAWS, Law
 from tests.gpu.machine import CUDA, Case, register_plugin
 
@@ -33,13 +38,15 @@ def engine_fixture(tmp_path_factory: pytest.TempPathFactory) -> EngineFixture:
 
 
 @pytest.fixture(scope="module")
-def answers(engine_fixture: EngineFixture) -> list[Answer]:
+def answers(engine_fixture: EngineFixture) -> ReferenceAnswers:
     return reference_answers(engine_fixture)
 
 
 @pytest.fixture(scope="module")
 def engines(
-    engine_fixture: EngineFixture, answers: list[Answer], tmp_path_factory: pytest.TempPathFactory
+    engine_fixture: EngineFixture,
+    answers: ReferenceAnswers,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> EnginesOf:
     @cache
     def of(runner: int, dtype: str) -> CaseEngines:
@@ -52,7 +59,7 @@ def engines(
 
 @pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize("runner", [0, 1])
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_law_holds(engines: EnginesOf, runner: int, dtype: str, law: Law) -> None:
     verdict = law(engines(runner, dtype))
