@@ -20,7 +20,6 @@ def register() -> None:
     from refusal_steering.vllm_plugin import cache_keys, processes, results, waiting
 
     processes.die_with_parent()
-    processes.start_afresh()
     cache_keys.install()
     results.install()
     waiting.install()

@@ -11,6 +11,7 @@ from typing import Any
 from refusal_steering.bundle import SteeringBundle
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import UnsupportedEngineError
+from refusal_steering.vllm_plugin.processes import start_afresh
 from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
@@ -78,12 +79,16 @@ class EngineOptions:
 
 
 def worker_class() -> str:
-    """The steered worker's qualified name for the current platform."""
+    """The steered worker's qualified name for the current platform.
+
+    On CUDA it also has vLLM spawn the engine's processes, unless asked otherwise.
+    """
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
         return "refusal_steering.vllm_plugin.cpu_worker.CPUSteeringWorker"
     if current_platform.is_cuda():
+        start_afresh()
         return "refusal_steering.vllm_plugin.worker.GPUSteeringWorker"
     raise UnsupportedEngineError(
         f"steering runs on CPU and CUDA, this vLLM runs on {current_platform.device_name}"

@@ -49,21 +49,22 @@ def test_workers_alone_leave_an_interrupt_to_others(name: str, status: int) -> N
 
 
 @pytest.mark.parametrize(("wish", "method"), [(None, "spawn"), ("fork", "fork")])
-def test_the_plugin_has_processes_start_afresh(wish: str | None, method: str) -> None:
-    # vLLM's own default on a GPU is fork, whose child waits for ever once a bundle was loaded.
-    script = (
-        "from refusal_steering import vllm_plugin; vllm_plugin.register();"
-        "from vllm import envs; print(envs.VLLM_WORKER_MULTIPROC_METHOD)"
-    )
-    others = {name: text for name, text in os.environ.items() if name != METHOD}
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        env=others | ({} if wish is None else {METHOD: wish}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout.split()[-1] == method
+def test_a_steered_engine_on_a_gpu_is_spawned(
+    wish: str | None, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # vLLM's own default there is fork, whose child waits for ever once a bundle was loaded.
+    from vllm import envs, platforms
+
+    from refusal_steering.vllm_plugin.engine_args import EngineOptions
+
+    # First, so that what is set is unset at the end.
+    monkeypatch.setenv(METHOD, wish or "fork")
+    if wish is None:
+        monkeypatch.delenv(METHOD)
+    monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: False)
+    monkeypatch.setattr(platforms.current_platform, "is_cuda", lambda: True)
+    assert "GPUSteeringWorker" in EngineOptions(layers=(0,)).to_engine()["worker_cls"]
+    assert envs.VLLM_WORKER_MULTIPROC_METHOD == method
 
 
 def _alive(pid: int) -> bool:
