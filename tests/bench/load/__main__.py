@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ DEMO = {"off": "off", "promptgate": "promptgate"}
 TINY = {"off": "off", "static": "static", "omnisteer": None}
 WHO: tuple[Who, ...] = ("stock", "ours")
 REQUESTS, EVENT_STREAMS, EVENT_TOKENS, WAVE_TOKENS = 400, 8, 1000, 16
+# Of one arm one turn differs from the next by a third.
+TURNS = 5
 
 
 def main() -> None:
@@ -74,16 +77,25 @@ def _cpu(site: Site, rounds: int, folder: Path) -> Iterator[dict[str, Cpu]]:
 
 
 async def _spent(server: Server, policy: str | None) -> Cpu:
-    """What one arm costs, after a warm-up of both kinds."""
+    """What one arm costs, after a warm-up of both kinds: medians of several turns."""
     await whole_answers(server, policy, 32, 8)
     await streams(server, policy, EVENT_STREAMS, 32)
+    requests = [await _request_seconds(server, policy) for _ in range(TURNS)]
+    request = statistics.median(requests)
+    events = [await _event_seconds(server, policy, request) for _ in range(TURNS)]
+    return Cpu(1e6 * request, 1e6 * statistics.median(events))
+
+
+async def _request_seconds(server: Server, policy: str | None) -> float:
     before = cpu_seconds(server.pid)
     await whole_answers(server, policy, REQUESTS, 8)
-    request = (cpu_seconds(server.pid) - before) / REQUESTS
+    return (cpu_seconds(server.pid) - before) / REQUESTS
+
+
+async def _event_seconds(server: Server, policy: str | None, request: float) -> float:
     before = cpu_seconds(server.pid)
     arrived = await streams(server, policy, EVENT_STREAMS, EVENT_TOKENS)
-    spent = cpu_seconds(server.pid) - before - EVENT_STREAMS * request
-    return Cpu(1e6 * request, 1e6 * spent / arrived.events)
+    return (cpu_seconds(server.pid) - before - EVENT_STREAMS * request) / arrived.events
 
 
 async def _waves(server: Server, count: int, waves: int) -> list[Wave]:
