@@ -53,7 +53,7 @@ def test_a_steered_engine_on_a_gpu_is_spawned(
     wish: str | None, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # vLLM's own default there is fork, whose child waits for ever once a bundle was loaded.
-    from vllm import envs, platforms
+    from vllm import platforms
 
     from refusal_steering.vllm_plugin.engine_args import EngineOptions
 
@@ -64,7 +64,7 @@ def test_a_steered_engine_on_a_gpu_is_spawned(
     monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: False)
     monkeypatch.setattr(platforms.current_platform, "is_cuda", lambda: True)
     assert "GPUSteeringWorker" in EngineOptions(layers=(0,)).to_engine()["worker_cls"]
-    assert envs.VLLM_WORKER_MULTIPROC_METHOD == method
+    assert os.environ[METHOD] == method
 
 
 def _alive(pid: int) -> bool:
