@@ -108,6 +108,7 @@ bench: install-dev ## Measure what steering costs
 	@$(BIN)/python -m tests.bench.overhead $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.latency $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.checks $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.application $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.host $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.operator $(call or_else,read the error above)
 
