@@ -9,7 +9,7 @@ before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from refusal_steering.errors import DirectiveError
@@ -83,7 +83,8 @@ class Directive(SteeringTerms):
 
     def to_wire(self) -> dict[str, Any]:
         """The form that rides in ``extra_args``."""
-        return asdict(self)
+        # Every value is immutable; asdict would copy each of them.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def from_wire(cls, value: Mapping[str, Any]) -> Directive:

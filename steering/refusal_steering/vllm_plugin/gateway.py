@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -271,7 +272,8 @@ def _stamped(
             raise DirectiveError("a streamed prompt cannot be steered: its end is not known")
         extra[EXTRA_KEY] = context.directive.to_wire()
     if extra != (params.extra_args or {}):
-        params = params.clone()
+        # What is shared with the caller's stays untouched: one field is replaced.
+        params = copy(params)
         params.extra_args = extra or None
     return params
 
