@@ -4,7 +4,7 @@
 
 Both applications stand before the same scripted serving object, each behind its own uvicorn on a
 uvloop in a thread of its own; they take turns. The figures are processor time of that thread, so
-neither an engine nor the client is in them, and what else the machine does hardly is.
+no client is in them, of an engine only the script, and of what else the machine does hardly any.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def _stamped(
             raise DirectiveError("a streamed prompt cannot be steered: its end is not known")
         extra[EXTRA_KEY] = context.directive.to_wire()
     if extra != (params.extra_args or {}):
-        # What is shared with the caller's stays untouched: one field is replaced.
+        # As vLLM's clone copies what it has made for a request; it clones again before it runs.
         params = copy(params)
         params.extra_args = extra or None
     return params
