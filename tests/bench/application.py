@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import http.client
 import json
+import logging
 import statistics
 import sys
 import tempfile
@@ -99,7 +100,11 @@ async def _awaited(work: Awaitable[Any]) -> Any:
 async def open_stock() -> tuple[int, Close]:
     """vLLM's application as its command line builds it, with every default."""
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    root = logging.getLogger()
+    level = root.level
     app = build_app(args, ("generate",))
+    # One of its libraries silences every logger of the process.
+    root.setLevel(level)
     app.state.openai_serving_chat = Serving(PacedEngine(), Tracer())
     listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)

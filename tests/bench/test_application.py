@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_both_applications_answer_every_arm(
 ) -> None:
     monkeypatch.setattr(application, "REQUESTS", 3)
     monkeypatch.setattr(application, "EVENTS", 20)
+    level = logging.getLogger().level
     with threaded(application.open_stock) as stock, threaded(opener(tmp_path)) as ours:
         for arm, policy in ARMS.items():
             found = cost(stock if arm == STOCK else ours, policy)
@@ -32,3 +34,4 @@ def test_both_applications_answer_every_arm(
         # Stock vLLM drops what it does not know; ours refuses a policy that is not there.
         with pytest.raises(SystemExit, match="400"):
             cost(ours, "no such policy")
+    assert logging.getLogger().level == level
