@@ -37,7 +37,7 @@ from refusal_server.settings import Settings
 from refusal_steering.vllm_plugin.gateway import SteeringGateway
 from refusal_steering.vllm_plugin.protocols import EngineClient
 from tests.server.fixtures.live import CHAT
-from tests.server.fixtures.request_path import Engine, Serving, Tracer, application
+from tests.server.fixtures.scripted_application import Engine, Serving, application
 
 STOCK = "stock"
 # The row of the table, and the policy that it asks for.
@@ -105,7 +105,7 @@ async def open_stock() -> tuple[int, Close]:
     app = build_app(args, ("generate",))
     # One of its libraries silences every logger of the process.
     root.setLevel(level)
-    app.state.openai_serving_chat = Serving(PacedEngine(), Tracer())
+    app.state.openai_serving_chat = Serving(PacedEngine())
     listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
@@ -126,7 +126,7 @@ def opener(folder: Path) -> Callable[[], Awaitable[tuple[int, Close]]]:
     async def opened() -> tuple[int, Close]:
         engine = PacedEngine()
         SteeringGateway(cast(EngineClient, engine))
-        app, audit = application(folder, Serving(engine, Tracer()))
+        app, audit = application(folder, Serving(engine))
         front = Front(app, Settings(), bind("127.0.0.1", 0))
         await front.open()
 
