@@ -36,6 +36,8 @@ def child() -> None:
 def interrupted() -> None:
     from refusal_steering.vllm_plugin.processes import leave_interrupts
 
+    # What a shell starts in the background ignores interrupts, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     leave_interrupts()
     os.kill(os.getpid(), signal.SIGINT)
 
