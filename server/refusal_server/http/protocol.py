@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum, auto
 from typing import Any, ClassVar
 
-import h11
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from refusal_server.errors import ApiError, header_too_large
 
@@ -14,6 +19,15 @@ _LINGER_SECONDS = 1.0
 # A deadline is counted in slices: a stall of the event loop, in which nothing that has arrived
 # was read, then costs a slice and not the time.
 _SLICE_SECONDS = 0.25
+_BODY_HEADERS = (b"content-length", b"transfer-encoding")
+
+
+class _Place(Enum):
+    """Where in the client's requests the parser stands."""
+
+    BETWEEN = auto()
+    HEADER = auto()
+    BODY = auto()
 
 
 class _Transport:
@@ -23,6 +37,8 @@ class _Transport:
         self._transport = transport
         self._protocol = protocol
         self._lingers = False
+        # Found at once for every event of every stream.
+        self.write = transport.write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -31,8 +47,7 @@ class _Transport:
         return self._lingers or self._transport.is_closing()
 
     def close(self) -> None:
-        unread = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
-        if self.is_closing() or not unread or not self._transport.can_write_eof():
+        if self.is_closing() or not self._protocol.unread or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._lingers = True
@@ -41,19 +56,29 @@ class _Transport:
         self._protocol.loop.call_later(_LINGER_SECONDS, self._transport.abort)
 
 
-class DeadlineProtocol(H11Protocol):
+class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose headers, or whose reading of our answer, take too long.
 
-    Subclass with :func:`deadline_protocol`; uvicorn constructs protocols by itself.
+    What a client sends ahead of its answers is parsed at once and answered in turn; bytes that are
+    not HTTP are told after the answers before them. Subclass with :func:`deadline_protocol`;
+    uvicorn constructs protocols by itself.
     """
 
     header_seconds: ClassVar[float] = 15.0
     write_seconds: ClassVar[float] = 60.0
+    header_bytes: ClassVar[int] = 2**14
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._place = _Place.BETWEEN
+        # Bytes since the parser has last handed over a header, a piece of a body or its end.
+        self._unparsed = 0
+        self._moved = False
+        self._read_again = False
+        self._answered: RequestResponseCycle | None = None
+        self._broken: ApiError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first header must arrive in time."""
@@ -62,20 +87,94 @@ class DeadlineProtocol(H11Protocol):
         self._await_header()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes arrived; a header that has begun must end in time."""
-        if self.transport.is_closing():
+        """Bytes arrived; a header that has begun must end in time and within its size."""
+        if self.transport.is_closing() or self._broken is not None:
             return
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._cancel_header_timer()
-        elif self._header_timer is None and self.conn.trailing_data[0]:
+        self._unset_keepalive_if_required()
+        self._moved = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._fail(ApiError(400, "Invalid HTTP request received."))
+            return
+        self._unparsed = 0 if self._moved else self._unparsed + len(data)
+        if self._unparsed > self.header_bytes:
+            self._fail(header_too_large())
+        elif self._awaits_header and self._header_timer is None and not self._answering:
             self._await_header()
 
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                # No other is spoken here: what follows is the request's body, or the next request.
+                data = data[wish.args[0] :]
+                if self._place is _Place.BODY:
+                    self._read_body()
+            else:
+                return
+
+    def _read_body(self) -> None:
+        """Have a new parser read the body that the old one takes for another protocol's."""
+        framing = b"".join(b"%b: %b\r\n" % each for each in self._body_headers())
+        self.parser = httptools.HttpRequestParser(self)
+        self._read_again = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+        self._read_again = False
+
+    def _body_headers(self) -> list[tuple[bytes, bytes]]:
+        return [each for each in self.headers if each[0] in _BODY_HEADERS]
+
+    def on_message_begin(self) -> None:
+        """The parser meets the first byte of a request."""
+        if self._read_again:
+            return
+        self._place = _Place.HEADER
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header; one behind the body is nobody's."""
+        if self._place is _Place.HEADER:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The parser has read all headers of a request."""
+        if self._read_again:
+            return
+        self._place, self._moved = _Place.BODY, True
+        self._cancel_header_timer()
+        waits = self._answering
+        super().on_headers_complete()
+        if not waits:
+            self._answered = self.cycle
+
+    def on_chunk_header(self) -> None:
+        """The parser has read the length of a piece of the body."""
+        self._moved = True
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of the body."""
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The parser has read a request to its end, or leaves it for another protocol."""
+        if self.parser.should_upgrade() and self._body_headers():
+            return
+        self._place, self._moved = _Place.BETWEEN, True
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
-        """The answer is out; the start of a pipelined request may be here already."""
+        """The answer is out; the next request may be here already, or its start."""
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
-        waiting = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
-        if waiting and self._header_timer is None and not self.transport.is_closing():
+        if self._answering or self.transport.is_closing():
+            return
+        if self._broken is not None:
+            self._refuse(self._broken)
+        elif self._awaits_header and self._header_timer is None:
             self._await_header()
 
     def pause_writing(self) -> None:
@@ -89,41 +188,59 @@ class DeadlineProtocol(H11Protocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, and its timers with it."""
+        """The connection is gone, and with it its timers and whoever waits for its requests."""
         self._cancel_header_timer()
         self._cancel_write_timer()
+        # uvicorn tells the last request only, which may wait behind the one that is answered.
+        self._leave()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not HTTP, or a header that is too large, with an error object."""
-        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self.transport.close()
-            return
-        oversized = len(self.conn.trailing_data[0]) >= self._header_limit
-        if oversized:
-            self._refuse(header_too_large())
-        else:
-            self._refuse(ApiError(400, msg))
+    @property
+    def unread(self) -> bool:
+        """Whether the client is in the middle of a request, or of something else."""
+        return self._place is not _Place.BETWEEN or self._broken is not None
 
     @property
-    def _header_limit(self) -> int:
-        return self.config.h11_max_incomplete_event_size or 2**14
+    def _awaits_header(self) -> bool:
+        """Whether a header has begun; empty lines before one count."""
+        begun = self._place is _Place.BETWEEN and self._unparsed > 0
+        return begun or self._place is _Place.HEADER
+
+    @property
+    def _answering(self) -> bool:
+        return self._answered is not None and not self._answered.response_complete
+
+    def _fail(self, error: ApiError) -> None:
+        """Refuse what has arrived, once the requests before it have their answers."""
+        self._broken = error
+        if not self._answering:
+            self._refuse(error)
+        elif self.cycle is not self._answered:
+            if self.cycle.more_body:
+                self.pipeline.popleft()
+        elif self.cycle.more_body and self.cycle.response_started:
+            self._leave()
+            self.transport.close()
+        elif self.cycle.more_body:
+            self._refuse(error)
 
     def _refuse(self, error: ApiError) -> None:
-        body = error.response().body
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        reason = STATUS_PHRASES.get(error.status, b"Request Header Fields Too Large")
-        for event in (
-            h11.Response(status_code=error.status, headers=headers, reason=reason),
-            h11.Data(data=bytes(body)),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        self._leave()
+        body = bytes(error.response().body)
+        length = str(len(body)).encode()
+        self.transport.write(
+            STATUS_LINE[error.status]
+            + b"content-type: application/json\r\ncontent-length: %b\r\nconnection: close\r\n\r\n"
+            % length
+            + body
+        )
         self.transport.close()
+
+    def _leave(self) -> None:
+        """Tell whoever answers that the client will not read it."""
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
     def _await_header(self) -> None:
         self._wait_on(max(1, round(self.header_seconds / _SLICE_SECONDS)))
@@ -132,14 +249,8 @@ class DeadlineProtocol(H11Protocol):
         if slices:
             self._header_timer = self.loop.call_later(_SLICE_SECONDS, self._wait_on, slices - 1)
         else:
-            self._header_late()
-
-    def _header_late(self) -> None:
-        self._header_timer = None
-        if self.conn.our_state is h11.IDLE:
+            self._header_timer = None
             self._refuse(ApiError(408, "The request header did not arrive in time."))
-        else:
-            self.transport.close()
 
     def _cancel_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -152,7 +263,13 @@ class DeadlineProtocol(H11Protocol):
             self._write_timer = None
 
 
-def deadline_protocol(header_seconds: float, write_seconds: float) -> type[DeadlineProtocol]:
-    """The protocol class with these deadlines."""
-    deadlines = {"header_seconds": header_seconds, "write_seconds": write_seconds}
-    return type("ConfiguredProtocol", (DeadlineProtocol,), deadlines)
+def deadline_protocol(
+    header_seconds: float, write_seconds: float, header_bytes: int
+) -> type[DeadlineProtocol]:
+    """The protocol class with these deadlines, and a size that a header may have."""
+    limits = {
+        "header_seconds": header_seconds,
+        "write_seconds": write_seconds,
+        "header_bytes": header_bytes,
+    }
+    return type("ConfiguredProtocol", (DeadlineProtocol,), limits)

@@ -79,7 +79,9 @@ class OpsFront(Front):
 
 def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     limits = settings.limits
-    protocol: Any = deadline_protocol(limits.header_seconds, limits.write_seconds)
+    protocol: Any = deadline_protocol(
+        limits.header_seconds, limits.write_seconds, limits.header_bytes
+    )
     return uvicorn.Config(
         app,
         http=protocol,
@@ -88,7 +90,6 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=limits.header_bytes,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
     )

@@ -42,8 +42,8 @@ class App:
             refusal = PlainTextResponse("too large", 413, {"connection": "close"})
             await refusal(scope, receive, send)
             return
-        await Request(scope, receive).body()
-        await PlainTextResponse("fine")(scope, receive, send)
+        body = await Request(scope, receive).body()
+        await PlainTextResponse(f"got {body.decode()};")(scope, receive, send)
 
     async def _flood(self) -> AsyncIterator[bytes]:
         try:
@@ -70,11 +70,10 @@ def port(app: App) -> Iterator[int]:
     config = uvicorn.Config(
         CatchAllMiddleware(FramingMiddleware(app, 8192)),
         port=0,
-        http=deadline_protocol(HEADER_SECONDS, WRITE_SECONDS),
+        http=deadline_protocol(HEADER_SECONDS, WRITE_SECONDS, 8192),
         ws="none",
         lifespan="off",
         log_config=None,
-        h11_max_incomplete_event_size=8192,
         timeout_graceful_shutdown=1,
     )
     server = Quiet(config)

@@ -34,6 +34,8 @@ def _problem(scope: Scope) -> str | None:
     if scope["http_version"] not in _VERSIONS:
         return "This server speaks HTTP/1.1."
     names = [name for name, _ in scope["headers"]]
+    if b"host" not in names and scope["http_version"] == "1.1":
+        return "The Host header is missing."
     if b"content-length" in names and b"transfer-encoding" in names:
         return "Content-Length and Transfer-Encoding exclude each other."
     if any(names.count(name) > 1 for name in _ONCE):

@@ -1,0 +1,212 @@
+"""What two servers in a row could read differently, and clients that send more than one request."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.http.test_http_protocol import (  # noqa: F401
+    GET,
+    HEADER_SECONDS,
+    App,
+    app,
+    code,
+    connect,
+    exchange,
+    port,
+)
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+LIMIT = 8192
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n",
+        POST + b"Content-Length: 3, 3\r\n",
+        POST + b"Content-Length: +3\r\n",
+        POST + b"Content-Length: 0x3\r\n",
+        POST + b"Content-Length: 3 3\r\n",
+        POST + b"Content-Length: 99999999999999999999\r\n",
+        POST + b"Content-Length : 3\r\n",
+        POST + b" Content-Length: 3\r\n",
+        POST + b"X: a\r\n Content-Length: 3\r\n",
+        POST + b"X: a\nContent-Length: 3\r\n",
+        POST + b"X: a\rContent-Length: 3\r\n",
+        POST + b"X: a\0b\r\n",
+        POST + b"Transfer-Encoding: chunked, identity\r\n",
+        POST + b"Transfer-Encoding: gzip\r\n",
+        POST + b"Transfer-Encoding: xchunked\r\n",
+        CHUNKED + b"Transfer-Encoding: chunked\r\n",
+        CHUNKED + b"Content-Length: 3\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n",
+        b"GET /\x80 HTTP/1.1\r\nHost: x\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: x\r\n",
+        b"PRI * HTTP/2.0\r\n",
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_read(
+    port: int,  # noqa: F811
+    data: bytes,
+) -> None:
+    answer = exchange(port, data + b"\r\nabc" + SMUGGLED)
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert code(answer) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"3\nabc\r\n",
+        b"3\r\nabcd\r\n",
+        b"3\r\nabc0\r\n\r\n",
+        b"fffffffffffffffff\r\n",
+        b"3 \r\nabc\r\n",
+    ],
+)
+def test_a_body_in_broken_pieces_is_refused(port: int, body: bytes) -> None:  # noqa: F811
+    answer = exchange(port, CHUNKED + b"\r\n" + body + b"\r\n" + SMUGGLED)
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("kept", [b"X-Trailer: ", b""])
+def test_what_stands_beside_a_body_is_bounded(port: int, kept: bytes) -> None:  # noqa: F811
+    start = b"0\r\n" + kept if kept else b"3;"
+    with connect(port) as link:
+        link.sendall(CHUNKED + b"\r\n" + start)
+        link.settimeout(30)
+        sent = 0
+        try:
+            while sent < 100 * LIMIT:
+                link.sendall(b"a" * 1024)
+                sent += 1024
+                time.sleep(0.001)
+        except OSError:
+            pass
+        answer = link.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert code(answer) == "header_too_large"
+
+
+def test_a_header_behind_the_body_is_nobodys(port: int) -> None:  # noqa: F811
+    data = CHUNKED + b"\r\n3\r\nabc\r\n0\r\nHost: y\r\nX: a\r\n\r\n"
+    answer = exchange(port, data + LAST)
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("wish", [b"websocket", b"h2c"])
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"", b""),
+        (b"Content-Length: 0\r\n", b""),
+        (b"Content-Length: 3\r\n", b"abc"),
+        (b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_wish_for_another_protocol_is_passed_over(
+    port: int,  # noqa: F811
+    wish: bytes,
+    body: bytes,
+    sent: bytes,
+) -> None:
+    # Java's client asks for HTTP/2 with every request, those with a body too.
+    data = POST + b"Connection: upgrade\r\nUpgrade: " + wish + b"\r\n" + body + b"\r\n"
+    answer = exchange(port, data + sent + POST + b"Content-Length: 1\r\n\r\nd" + LAST)
+    assert answer.count(b"HTTP/1.1 200") == 3
+    for number, line in enumerate((b"got " + (b"abc" if sent else b""), b"got d", b"got ")):
+        assert answer.split(b"\r\n\r\n")[number + 1].startswith(line + b";")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_the_bytes_are_cut_the_answers_are_the_same(
+    port: int,  # noqa: F811
+    seed: int,
+) -> None:
+    requests = [
+        GET + b"\r\n",
+        POST + b"Content-Length: 3\r\n\r\nabc",
+        CHUNKED + b"\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"\r\n" + GET + b"X: a\r\n\r\n",
+        POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc",
+    ]
+    pick = random.Random(seed)
+    some = [pick.choice(requests) for _ in range(pick.randint(0, 4))]
+    data = b"".join(some) + LAST
+    with connect(port) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while data:
+            size = pick.randint(1, len(data))
+            link.sendall(data[:size])
+            data = data[size:]
+            time.sleep(0.002)
+        answer = b""
+        while piece := link.recv(65_536):
+            answer += piece
+    assert answer.count(b"HTTP/1.1 200 OK") == len(some) + 1
+    assert answer.count(b"got ") == len(some) + 1
+    assert answer.count(b"got abc;") == sum(b"abc" in one for one in some)
+
+
+def test_garbage_is_told_behind_the_answer_that_is_on_its_way(port: int) -> None:  # noqa: F811
+    answer = exchange(port, GET + b"\r\n" + b"garbage\r\n\r\n")
+    first, _, second = answer.partition(b"got ;")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert second.startswith(b"HTTP/1.1 400")
+    assert code(second) == "invalid_request"
+
+
+def test_a_second_request_whose_body_breaks_is_told_behind_the_first(
+    port: int,  # noqa: F811
+) -> None:
+    answer = exchange(port, GET + b"\r\n" + CHUNKED + b"\r\nx\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 400" in answer
+
+
+def test_empty_lines_do_not_keep_a_connection(port: int) -> None:  # noqa: F811
+    with connect(port) as link:
+        link.sendall(GET + b"\r\n")
+        assert link.recv(65_536).startswith(b"HTTP/1.1 200")
+        started = time.monotonic()
+        link.settimeout(0.1)
+        while time.monotonic() < started + 60:
+            try:
+                link.sendall(b"\r\n")
+                if answer := link.recv(65_536):
+                    break
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - started < 60 * HEADER_SECONDS
+
+
+@pytest.fixture
+def flooded(app: App) -> Iterator[threading.Event]:  # noqa: F811
+    app.flood_ended.clear()
+    yield app.flood_ended
+
+
+def test_a_client_that_leaves_with_a_request_in_waiting_ends_the_one_before(
+    port: int,  # noqa: F811
+    flooded: threading.Event,
+) -> None:
+    with connect(port) as link:
+        link.sendall(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n")
+        assert link.recv(1024).startswith(b"HTTP/1.1 200")
+    # Sooner than the deadline of a client that does not read.
+    assert flooded.wait(60)
