@@ -6,8 +6,9 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,12 @@ MOST_READINGS = 1024
 """Readings that a trace keeps: those of the first tokens, and the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+@cache
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}f")
+
+
+class Reading(NamedTuple):
     """What one engine step measured for one request.
 
     ``position`` is the absolute position of the token; ``coefficients`` one number per steered
@@ -49,7 +54,7 @@ class Reading:
         """A compact form for the engine's own message queue."""
         return [
             self.position,
-            struct.pack(f"<{len(self.coefficients)}f", *self.coefficients),
+            _floats(len(self.coefficients)).pack(*self.coefficients),
             self.risk_logit,
             self.rows,
             self.dose,
@@ -64,7 +69,7 @@ class Reading:
         position, coefficients, risk_logit, rows, dose, blended, failure, gate = value
         return cls(
             position,
-            struct.unpack(f"<{len(coefficients) // _FLOATS.itemsize}f", coefficients),
+            _floats(len(coefficients) // _FLOATS.itemsize).unpack(coefficients),
             risk_logit,
             rows,
             dose,

@@ -147,17 +147,17 @@ def test_silent_directives_leave_the_cache_alone() -> None:
 def test_reading_survives_the_wire() -> None:
     assert Reading.from_wire(reading(4, 1).to_wire()) == reading(4, 1)
     for risks in (None, TokenRisks(3, 2, (0.5, -1.0))):
-        gated = replace(reading(4, 1), gate=replace(GATE, risks=risks))
+        gated = reading(4, 1)._replace(gate=replace(GATE, risks=risks))
         assert Reading.from_wire(gated.to_wire()) == gated
 
 
 def test_a_trace_has_the_gate_of_its_first_reading_and_the_risk_of_its_score() -> None:
     assert Trace(BASE).gate is None
     trace = Trace(BASE)
-    trace.add(replace(reading(9, 1), gate=GATE, risk_logit=GATE.score))
+    trace.add(reading(9, 1)._replace(gate=GATE, risk_logit=GATE.score))
     trace.add(reading(10, 2))
     # Recomputed after a preemption, perhaps in another batch.
-    trace.add(replace(reading(9, 1), gate=replace(GATE, score=5.0)))
+    trace.add(reading(9, 1)._replace(gate=replace(GATE, score=5.0)))
     assert trace.gate == GATE
     assert trace.risk == pytest.approx(1 / (1 + math.exp(-GATE.score)))
 

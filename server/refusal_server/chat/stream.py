@@ -48,14 +48,17 @@ async def _answered(
     last = _LastChunk(first)
     sent = failed = False
     try:
-        async for event in _chain(first, events):
-            if event == DONE:
-                break
+        event: str | None = first
+        while event is not None and event != DONE:
             with attempt.watch:
                 answer.add(event)
-            # The last chunk waits for the proof of the whole answer, and takes the report along.
-            for ready in last.push(event):
-                yield ready
+                # The last chunk waits for the proof of the whole answer, and takes the report.
+                held = last.push(event)
+            if held is not None:
+                yield held
+            if not last.holds:
+                yield event
+            event = await anext(events, None)
         sent = True
         with attempt.watch:
             attempt.prove(finished=True)
@@ -74,12 +77,6 @@ async def _answered(
         await events.aclose()
 
 
-async def _chain(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
-    yield first
-    async for event in events:
-        yield event
-
-
 class _LastChunk:
     """Holds back the chunk that ends an answer, so that the report can stand on it.
 
@@ -91,15 +88,18 @@ class _LastChunk:
         self._opening = opening
         self._held: str | None = None
 
-    def push(self, event: str) -> list[str]:
-        """The events that may be sent now that ``event`` has come."""
-        ready = [] if self._held is None else [self._held]
+    @property
+    def holds(self) -> bool:
+        """Whether the newest event is held back."""
+        return self._held is not None
+
+    def push(self, event: str) -> str | None:
+        """Take ``event`` in; the one that was held back until now, which is not the last."""
+        ready = self._held
         # vLLM writes compact JSON; inside texts every quote is escaped, so these marks are fields.
-        if '"finish_reason":"' in event or '"choices":[]' in event:
-            self._held = event
-            return ready
-        self._held = None
-        return [*ready, event]
+        ends = '"finish_reason":"' in event or '"choices":[]' in event
+        self._held = event if ends else None
+        return ready
 
     def close(self, steering: dict[str, Any] | None) -> list[str]:
         """The last events of an answer, ``steering`` on the very last of them."""

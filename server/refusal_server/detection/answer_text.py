@@ -16,7 +16,8 @@ from refusal_steering.detection.detector import HEAD
 
 _EVENT = "data: "
 # vLLM writes compact JSON; inside strings every quote is escaped, so these marks are fields.
-_SAYS = ('"content":"', '"refusal":"')
+_CONTENT, _REFUSAL = '"content":"', '"refusal":"'
+_NO_CONTENT, _NO_REFUSAL = f'{_CONTENT}"', f'{_REFUSAL}"'
 _CALLS = '"tool_calls":[{'
 _INDEX = re.compile(r'"choices":\[\{"index":(\d+)')
 # For each choice. Only log-probabilities make events so long, and a token is several characters.
@@ -66,7 +67,9 @@ class StreamedAnswer:
         """Look at one server-sent event: a few substring searches, no parsing."""
         if _CALLS in event:
             self._of(event).calls = True
-        if any(mark in event and f'{mark}"' not in event for mark in _SAYS):
+        if (_CONTENT in event and _NO_CONTENT not in event) or (
+            _REFUSAL in event and _NO_REFUSAL not in event
+        ):
             self._of(event).add(event)
 
     def said(self) -> list[Said]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,4 +75,4 @@ def _slice(places: Sequence[int]) -> slice | list[int]:
 def _gated(reading: Reading, gate: GateReading) -> Reading:
     if not math.isfinite(gate.score):
         return Reading.failed("its prompt was not read in full, so its gate has no score")
-    return replace(reading, risk_logit=gate.score, gate=gate)
+    return reading._replace(risk_logit=gate.score, gate=gate)

@@ -139,13 +139,15 @@ class SteeringGateway:
         self._live[own_id] = context
         stream = self._generate(prompt, params, own_id, **kwargs)
         watched = _watched(stream, context)
-        ended = False
+        ended = measured = False
         try:
             async for output in watched:
-                if context is not None and context.error is not None:
-                    raise context.error
-                if context is not None and not any(trace.readings for trace in context.traces):
-                    raise SteeringUnavailableError("an output came that no reading belongs to")
+                if context is not None:
+                    if context.error is not None:
+                        raise context.error
+                    measured = measured or any(trace.readings for trace in context.traces)
+                    if not measured:
+                        raise SteeringUnavailableError("an output came that no reading belongs to")
                 yield output
             ended = True
         finally:

@@ -38,7 +38,7 @@ class Caller:
             "method": "POST",
             "path": "/v1/chat/completions",
             "query_string": b"",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"host", b"x"), (b"content-type", b"application/json")],
             "client": ("127.0.0.1", 1),
         }
         messages = [{"type": "http.request", "body": self._body.encode(), "more_body": False}]

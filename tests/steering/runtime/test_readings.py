@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -65,4 +64,4 @@ def test_a_gate_is_read_for_its_own_request_and_one_without_a_score_fails_it(sco
     if math.isnan(score):
         assert reading.failure and "no score" in reading.failure
     else:
-        assert reading == replace(plain, gate=gate, risk_logit=score)
+        assert reading == plain._replace(gate=gate, risk_logit=score)

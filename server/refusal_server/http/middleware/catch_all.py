@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refusal_server.errors import ApiError, internal_error
+from refusal_server.http.middleware.sending import sending
 
 logger = logging.getLogger(__name__)
 
@@ -22,19 +23,13 @@ class CatchAllMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        sent, send = sending(scope, send)
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send)
         except Exception as error:
             if not isinstance(error, ApiError):
                 logger.exception("unhandled error on %s %s", scope["method"], scope["path"])
-            if started:
+            if sent.status is not None:
                 raise
             answer = error if isinstance(error, ApiError) else internal_error()
             await answer.response()(scope, receive, send)

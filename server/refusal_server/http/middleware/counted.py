@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from refusal_server.http.middleware.sending import sending
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _OTHER = "other"
@@ -51,16 +53,10 @@ class CountedMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = _LEFT
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        answer, send = sending(scope, send)
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send)
         finally:
+            status = _LEFT if answer.status is None else answer.status
             method = scope["method"] if scope["method"] in _METHODS else _OTHER
             self._counter.count_http(self._names.name(scope["path"]), method, status)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import uuid
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from refusal_server.http.middleware.sending import sending
 
 HEADER = b"x-request-id"
 _SAFE = re.compile(rb"[A-Za-z0-9_.\-]{1,128}")
@@ -27,11 +29,6 @@ class RequestIdMiddleware:
         request_id = given[0] if safe else uuid.uuid4().hex.encode()
         others = [pair for pair in scope["headers"] if pair[0] != HEADER]
         scope = {**scope, "headers": [*others, (HEADER, request_id)]}
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != HEADER]
-                message["headers"] = [*kept, (HEADER, request_id)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
+        answer, send = sending(scope, send)
+        answer.header = HEADER, request_id
+        await self.app(scope, receive, send)

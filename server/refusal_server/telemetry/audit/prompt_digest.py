@@ -6,7 +6,6 @@ trying likely ones.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
@@ -34,13 +33,13 @@ class PromptDigest:
 
     def of(self, messages: Sequence[dict[str, Any]]) -> str:
         """Hex HMAC-SHA256 over roles, texts and media, each with its length before it."""
-        digest = hmac.new(self._salt, digestmod=hashlib.sha256)
-        for message in messages:
-            for piece in _pieces(message):
-                data = piece.encode("utf-8", "surrogatepass")
-                digest.update(len(data).to_bytes(8, "big"))
-                digest.update(data)
-        return digest.hexdigest()
+        pieces = [
+            piece.encode("utf-8", "surrogatepass")
+            for message in messages
+            for piece in _pieces(message)
+        ]
+        told = b"".join(part for data in pieces for part in (len(data).to_bytes(8, "big"), data))
+        return hmac.digest(self._salt, told, "sha256").hex()
 
 
 def load_salt(path: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import queue
@@ -55,7 +54,8 @@ class AuditWriter:
         self._complained = -_COMPLAIN_SECONDS
         self._complaining = threading.Lock()
         self._closing = False
-        self._waiting: queue.Queue[Record | None] = queue.Queue(queue_size)
+        self._size = queue_size
+        self._waiting: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
 
@@ -64,20 +64,19 @@ class AuditWriter:
         if self._closing:
             self._drop(1, "the log is closed")
             return
-        try:
-            self._waiting.put_nowait(record)
-        except queue.Full:
+        if self._waiting.qsize() < self._size:
+            self._waiting.put(record)
+        else:
             self._drop(1, "the queue is full")
 
     def close(self, seconds: float) -> None:
         """Write what waits, for at most ``seconds``; blocks. What is left is counted as lost."""
         self._closing = True
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(queue.Full):
-            self._waiting.put(None, timeout=seconds)
-        self._thread.join(max(deadline - time.monotonic(), 0.0))
+        self._waiting.put(None)
+        self._thread.join(seconds)
         if self._thread.is_alive():
-            self._drop(self._waiting.qsize(), "the server stops")
+            # The mark that ends the thread is no line.
+            self._drop(self._waiting.qsize() - 1, "the server stops")
 
     def _work(self) -> None:
         open_ = True
