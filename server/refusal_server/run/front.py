@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from refusal_server.http.protocol import deadline_protocol
+from refusal_server.http.wire.protocol import deadline_protocol
 from refusal_server.run.ops_thread import OtherLoop, ServingThread
 from refusal_server.settings import Settings
 

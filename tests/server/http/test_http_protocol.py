@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from refusal_server.http.middleware.catch_all import CatchAllMiddleware
 from refusal_server.http.middleware.framing import FramingMiddleware
-from refusal_server.http.protocol import deadline_protocol
+from refusal_server.http.wire.protocol import deadline_protocol
 
 HEADER_SECONDS = 0.5
 WRITE_SECONDS = 0.5

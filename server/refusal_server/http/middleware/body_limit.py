@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Coroutine
-from typing import Any
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refusal_server.errors import ApiError, bad_request
+from refusal_server.http.wire.patience import patient
 
 _CLOSE = {"connection": "close"}
-_SLICE_SECONDS = 0.1
 
 
 class BodyLimitMiddleware:
@@ -32,7 +30,8 @@ class BodyLimitMiddleware:
             return
         try:
             self._check_headers(scope)
-            body = await self._in_time(self._read(receive))
+            async with patient(self._seconds):
+                body = await self._read(receive)
         except TimeoutError:
             refusal = ApiError(408, "The request body did not arrive in time.", headers=_CLOSE)
             await refusal.response()(scope, receive, send)
@@ -57,18 +56,6 @@ class BodyLimitMiddleware:
             if kind != b"application/json":
                 message = "Send the request body as `Content-Type: application/json`."
                 raise ApiError(415, message, headers=_CLOSE)
-
-    async def _in_time(self, reading: Coroutine[Any, Any, bytes | None]) -> bytes | None:
-        """Wait in slices, so that a stall of the event loop costs a slice and not the time."""
-        task = asyncio.ensure_future(reading)
-        try:
-            for _ in range(max(1, round(self._seconds / _SLICE_SECONDS))):
-                done, _ = await asyncio.wait({task}, timeout=_SLICE_SECONDS)
-                if done:
-                    return task.result()
-            raise TimeoutError
-        finally:
-            task.cancel()
 
     async def _read(self, receive: Receive) -> bytes | None:
         """The whole body, or ``None`` when the client went away."""

@@ -14,11 +14,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from refusal_server.errors import ApiError, header_too_large
+from refusal_server.http.wire.patience import Patience
 
 _LINGER_SECONDS = 1.0
-# A deadline is counted in slices: a stall of the event loop, in which nothing that has arrived
-# was read, then costs a slice and not the time.
-_SLICE_SECONDS = 0.25
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 
@@ -70,7 +68,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._header_timer: asyncio.TimerHandle | None = None
+        self._header = Patience(self.loop, self._header_late)
         self._write_timer: asyncio.TimerHandle | None = None
         self._place = _Place.BETWEEN
         # Bytes since the parser has last handed over a header, a piece of a body or its end.
@@ -84,7 +82,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         """A client connected: its first header must arrive in time."""
         lingering: Any = _Transport(transport, self)
         super().connection_made(lingering)
-        self._await_header()
+        self._header.begin(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived; a header that has begun must end in time and within its size."""
@@ -100,8 +98,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._unparsed = 0 if self._moved else self._unparsed + len(data)
         if self._unparsed > self.header_bytes:
             self._fail(header_too_large())
-        elif self._awaits_header and self._header_timer is None and not self._answering:
-            self._await_header()
+        elif self._awaits_header and not self._header.running and not self._answering:
+            self._header.begin(self.header_seconds)
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -143,7 +141,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._read_again:
             return
         self._place, self._moved = _Place.BODY, True
-        self._cancel_header_timer()
+        self._header.end()
         waits = self._answering
         super().on_headers_complete()
         if not waits:
@@ -174,8 +172,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         if self._broken is not None:
             self._refuse(self._broken)
-        elif self._awaits_header and self._header_timer is None:
-            self._await_header()
+        elif self._awaits_header and not self._header.running:
+            self._header.begin(self.header_seconds)
 
     def pause_writing(self) -> None:
         """The client does not read; it has a while to start."""
@@ -189,7 +187,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and with it its timers and whoever waits for its requests."""
-        self._cancel_header_timer()
+        self._header.end()
         self._cancel_write_timer()
         # uvicorn tells the last request only, which may wait behind the one that is answered.
         self._leave()
@@ -242,20 +240,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
 
-    def _await_header(self) -> None:
-        self._wait_on(max(1, round(self.header_seconds / _SLICE_SECONDS)))
-
-    def _wait_on(self, slices: int) -> None:
-        if slices:
-            self._header_timer = self.loop.call_later(_SLICE_SECONDS, self._wait_on, slices - 1)
-        else:
-            self._header_timer = None
-            self._refuse(ApiError(408, "The request header did not arrive in time."))
-
-    def _cancel_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+    def _header_late(self) -> None:
+        self._refuse(ApiError(408, "The request header did not arrive in time."))
 
     def _cancel_write_timer(self) -> None:
         if self._write_timer is not None:
