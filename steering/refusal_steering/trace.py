@@ -122,8 +122,11 @@ class Trace:
 
     def add(self, reading: Reading) -> None:
         """Append a reading; a position that preemption made the engine repeat keeps its first."""
-        self.rows = max(self.rows, reading.rows)
-        self.blended = max(self.blended, reading.blended)
+        # Compared, not by max(): this runs for every token of every steered request.
+        if reading.rows > self.rows:
+            self.rows = reading.rows
+        if reading.blended > self.blended:
+            self.blended = reading.blended
         last = self.readings[-1] if self.readings else None
         if reading.failure is not None:
             self.failure = self.failure or reading.failure

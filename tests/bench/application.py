@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,25 +141,30 @@ def opener(folder: Path) -> Callable[[], Awaitable[tuple[int, Close]]]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds of a request that is not streamed, and of an event of one that is."""
+    """Microseconds of a request that is not streamed, and of an event of one that is.
+
+    ``everywhere`` is the request's with what other threads than the client's do for it.
+    """
 
     request: float
+    everywhere: float
     event: float
 
 
 def cost(site: Site, policy: str | None) -> Cost:
     """What one arm costs now."""
     link = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
-    before = site.seconds()
+    before, others = site.seconds(), time.process_time() - time.thread_time()
     for _ in range(REQUESTS):
         _ask(link, policy, 1, stream=False)
     request = (site.seconds() - before) / REQUESTS
+    everywhere = (time.process_time() - time.thread_time() - others) / REQUESTS
     before = site.seconds()
     _ask(link, policy, EVENTS, stream=True)
     # A stream begins like any request.
     event = (site.seconds() - before - request) / EVENTS
     link.close()
-    return Cost(1e6 * request, 1e6 * event)
+    return Cost(1e6 * request, 1e6 * everywhere, 1e6 * event)
 
 
 def _ask(
@@ -183,11 +188,13 @@ def _ask(
 
 def table(found: list[dict[str, Cost]]) -> str:
     """Medians, and the medians of what an arm costs more than stock in the same round."""
-    lines = ["| arm | request, us | more | event, us | more |", "|---|---:|---:|---:|---:|"]
+    figures = [field.name for field in fields(Cost)]
+    heads = " | ".join(f"{figure}, us | more" for figure in figures)
+    lines = [f"| arm | {heads} |", "|---" + "|---:" * 2 * len(figures) + "|"]
     for arm in ARMS:
         mine, stock = [one[arm] for one in found], [one[STOCK] for one in found]
         cells = []
-        for figure in ("request", "event"):
+        for figure in figures:
             values = [getattr(one, figure) for one in mine]
             more = [a - getattr(b, figure) for a, b in zip(values, stock, strict=True)]
             cells += [f"{statistics.median(values):.1f}", f"{statistics.median(more):+.1f}"]

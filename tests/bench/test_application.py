@@ -14,7 +14,7 @@ from tests.bench.application import ARMS, STOCK, Cost, cost, opener, table, thre
 def test_more_is_by_round_and_not_by_median() -> None:
     # Of the differences 4, 1 and 1 the median is 1; that of the medians 5 and 2 would be 3.
     rounds = [
-        {arm: Cost(float(stock if arm == STOCK else other), 1.0) for arm in ARMS}
+        {arm: Cost(float(stock if arm == STOCK else other), 1.0, 1.0) for arm in ARMS}
         for stock, other in ((1, 5), (2, 3), (9, 10))
     ]
     rows = [line.split("|")[2:4] for line in table(rounds).splitlines()[2:]]

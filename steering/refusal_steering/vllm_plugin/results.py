@@ -90,7 +90,9 @@ def take(output: EngineCoreOutput) -> list[Any] | None:
     fields = output.kv_transfer_params
     if not fields or EXTRA_KEY not in fields:
         return None
-    rest = {name: value for name, value in fields.items() if name != EXTRA_KEY}
-    output.kv_transfer_params = rest or None
     reading: list[Any] = fields[EXTRA_KEY]
+    rest = None
+    if len(fields) > 1:
+        rest = {name: value for name, value in fields.items() if name != EXTRA_KEY}
+    output.kv_transfer_params = rest
     return reading
