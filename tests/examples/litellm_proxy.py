@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.examples.ports import free_port
 from tests.needs import ROOT, litellm
 
 CONFIG = ROOT / "deploy" / "integrations" / "litellm.yaml"
@@ -29,7 +29,7 @@ def proxy(folder: Path, url: str, model: str) -> Iterator[str]:
     assert program is not None
     config, log = folder / "litellm.yaml", folder / "litellm.log"
     config.write_text(CONFIG.read_text().replace(NAME, model))
-    port = _free_port()
+    port = free_port()
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -53,13 +53,6 @@ def _environment(url: str) -> dict[str, str]:
         # Prices that the package has, and not those of the internet.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
