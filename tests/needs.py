@@ -84,10 +84,21 @@ NEEDS = {
             "install it into the environment with pip; nothing but one example needs it",
         ),
         Need(
+            "litellm",
+            lambda: litellm() is not None,
+            "install litellm[proxy] with pip into an environment of its own, and name its program "
+            "litellm in REFUSAL_TESTS_LITELLM; nothing but one example needs it",
+        ),
+        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )
 }
+
+
+def litellm() -> str | None:
+    """The program that starts LiteLLM's proxy, if there is one."""
+    return shutil.which(os.environ.get("REFUSAL_TESTS_LITELLM") or "litellm")
 
 
 def demo_model() -> Path:

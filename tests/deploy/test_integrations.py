@@ -83,6 +83,7 @@ def test_litellm_sends_chat_and_moderation_to_our_server() -> None:
         assert parameters["api_base"] == "os.environ/REFUSAL_SERVER_URL"
         assert parameters["api_key"] == "os.environ/REFUSAL_SERVER_API_KEY"
     assert model["litellm_params"]["model"] == f"hosted_vllm/{guard['litellm_params']['model']}"
+    assert model["litellm_params"]["num_retries"] == 0
 
 
 def test_litellm_asks_before_every_call() -> None:

@@ -16,8 +16,8 @@ from tests.server.fixtures.console_rig import ConsoleRig
 class Served(Site):
     """The callers' application of a :class:`ConsoleRig`; ``url`` ends with ``/v1``."""
 
-    def __init__(self, folder: Path) -> None:
-        rig = ConsoleRig(folder)
+    def __init__(self, folder: Path, **options: Any) -> None:
+        rig = ConsoleRig(folder, **options)
         super().__init__(rig)
         app: Any = build_app(rig.service, Settings())
         config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none")
