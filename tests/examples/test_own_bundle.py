@@ -92,7 +92,7 @@ def test_the_bundle_is_built_and_in_the_policy(shown: Shown) -> None:
     bundle = load_bundle(shown.folder / "bundles" / "static")
     assert bundle.manifest.canary is not None
     assert bundle.digest in shown.parts["the bundle"]
-    assert "2 policies, 1 bundles, default off" in shown.parts["a policy that callers may name"]
+    assert "policies: 2; bundles: 1; default: off" in shown.parts["a policy that callers may name"]
 
 
 def test_the_answer_is_steered_and_only_where_asked(shown: Shown) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from traceback import walk_tb
+
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import (
@@ -19,6 +22,7 @@ from refusal_steering.errors import SteeringError
 
 # What vLLM's renderers and media readers raise for a request that they cannot use.
 _CLIENT_FAULTS = (ValueError, TypeError, OverflowError, NotImplementedError, RecursionError)
+_OURS = ("refusal_server", "refusal_steering")
 _CONTEXT = "maximum context length"
 
 
@@ -42,9 +46,20 @@ def translate(error: BaseException) -> ApiError | None:
     if isinstance(error, VLLMClientError):
         return _refused(_plain(error), getattr(error, "parameter", None))
     template_error = any(kind.__name__ == "TemplateError" for kind in type(error).__mro__)
-    if isinstance(error, _CLIENT_FAULTS) or template_error:
+    if (isinstance(error, _CLIENT_FAULTS) or template_error) and not _is_our_bug(error):
         return _refused(str(error), None)
     return None
+
+
+def _is_our_bug(error: BaseException) -> bool:
+    """Whether a ``TypeError`` comes from this project's code, which tells callers otherwise."""
+    if not isinstance(error, TypeError):
+        return False
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    rooms = (name.partition(".")[0] for name in frames)
+    # What the standard library raises is the fault of whoever has called it.
+    callers = [room for room in rooms if room not in sys.stdlib_module_names]
+    return bool(callers) and callers[-1] in _OURS
 
 
 def grammar_stuck(error: BaseException, request: ChatCompletionRequest) -> ApiError | None:

@@ -12,6 +12,7 @@ from refusal_steering.bundle import SteeringBundle
 from refusal_steering.directive import EXTRA_KEY
 from refusal_steering.errors import UnsupportedEngineError
 from refusal_steering.vllm_plugin.processes import start_afresh
+from refusal_steering.vllm_plugin.repeats import tell_once
 from refusal_steering.vllm_plugin.seams import check_engine
 
 # Part of the options on purpose: vLLM hashes them into its compile cache, so an artifact traced
@@ -81,10 +82,12 @@ class EngineOptions:
 def worker_class() -> str:
     """The steered worker's qualified name for the current platform.
 
-    On CUDA it also has vLLM spawn the engine's processes, unless asked otherwise.
+    What starts an engine asks for it: from here on vLLM tells repeated warnings once, and on CUDA
+    it spawns the engine's processes, unless asked otherwise.
     """
     from vllm.platforms import current_platform
 
+    tell_once()
     if current_platform.is_cpu():
         return "refusal_steering.vllm_plugin.cpu_worker.CPUSteeringWorker"
     if current_platform.is_cuda():

@@ -146,3 +146,15 @@ def test_a_grammar_without_a_next_token_is_the_callers_fault(form: dict[str, Any
 )
 def test_other_failures_stay_the_servers(error: Exception, form: dict[str, Any]) -> None:
     assert grammar_stuck(error, asked(**form)) is None
+
+
+def test_a_bug_of_ours_is_no_fault_of_the_caller() -> None:
+    with pytest.raises(TypeError) as theirs:
+        jinja2.Template("{{ 1 + 'a' }}").render()
+    answer = translate(theirs.value)
+    assert answer is not None and answer.status == 400
+    namespace: dict[str, Any] = {"__name__": "refusal_server.some.module"}
+    exec("import dataclasses\ndef broken(): dataclasses.replace(1)", namespace)
+    with pytest.raises(TypeError) as ours:
+        namespace["broken"]()
+    assert translate(ours.value) is None

@@ -102,7 +102,7 @@ def _check(path: Path, as_json: bool) -> int:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
         return 0
     sys.stdout.write(
-        f"ok: version {policies.version}, {len(policies.policies)} policies, "
-        f"{len(policies.bundles)} bundles, default {policies.default}\n"
+        f"ok: version {policies.version}; policies: {len(policies.policies)}; "
+        f"bundles: {len(policies.bundles)}; default: {policies.default}\n"
     )
     return 0
