@@ -90,6 +90,11 @@ NEEDS = {
             "litellm in REFUSAL_TESTS_LITELLM; nothing but one example needs it",
         ),
         Need(
+            "guidellm",
+            lambda: bool(os.environ.get("GUIDELLM") or shutil.which("guidellm")),
+            "install it into an environment of its own, and name its program in GUIDELLM",
+        ),
+        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )

@@ -2,10 +2,11 @@
 
     python -m tests.bench.load [--rounds 3] [--demo PATH] [--streams 500] [--waves 6] [--skip PART]
 
-Three parts. ``bench``: ``vllm bench serve`` on the demo model, ratios to stock vLLM of the same
-round. ``cpu``: what the process that speaks HTTP spends for a request and for a streamed event, on
-the tiny model, whose engine is fast. ``streams``: many streams at once on the tiny model, how many
-came whole, and the memory of that process after each wave.
+Three parts. ``bench``: ``vllm bench serve`` on the demo model, and guidellm where that is found (in
+PATH, or by the variable ``GUIDELLM``), ratios to stock vLLM of the same round. ``cpu``: what the
+process that speaks HTTP spends for a request and for a streamed event, on the tiny model, whose
+engine is fast. ``streams``: many streams at once on the tiny model, how many came whole, and the
+memory of that process after each wave.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench.load.clients import bench, streams, whole_answers
+from tests.bench.load import guide
+from tests.bench.load.clients import AT_ONCE, OUTPUT, bench, prompts, streams, whole_answers
 from tests.bench.load.figures import STOCK, Benched, Cpu, Wave, bench_lines, cpu_lines, wave_lines
 from tests.bench.load.process import cpu_seconds, resident_mib
 from tests.bench.load.servers import Server, Site, Who
 from tests.server.fixtures.live import ROOT
 
+Client = Callable[[Server, str | None, Path], dict[str, float]]
 PARTS = ("bench", "cpu", "streams")
 # The arm of a table, and the policy that it asks for.
 DEMO = {"off": "off", "promptgate": "promptgate"}
@@ -40,7 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "bench" not in arguments.skip:
-            _say("vllm bench serve", bench_lines([*_benched(arguments, folder)]))
+            for client, rounds in _benched(arguments, folder).items():
+                _say(client, bench_lines(rounds))
         site = Site.tiny(folder / "tiny")
         if "cpu" not in arguments.skip:
             _say("process that speaks HTTP", cpu_lines([*_cpu(site, arguments.rounds, folder)]))
@@ -50,18 +54,34 @@ def main() -> None:
             _say("streams at once", wave_lines(waves))
 
 
-def _benched(arguments: argparse.Namespace, folder: Path) -> Iterator[Benched]:
-    """Every arm once a round; servers change places from round to round."""
+def _benched(arguments: argparse.Namespace, folder: Path) -> dict[str, list[Benched]]:
+    """Rounds by client, every arm once a round; servers change places from round to round."""
     config = ROOT / "deploy" / "demo" / "server.yaml"
     site = Site.of(config, model=str(arguments.demo), served_model_name=[arguments.demo.name])
+    clients = _clients()
+    rounds: dict[str, list[Benched]] = {client: [] for client in clients}
     for number in range(arguments.rounds):
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, dict[str, dict[str, float]]] = {client: {} for client in clients}
         for who in WHO[:: 1 - 2 * (number % 2)]:
             with site.serving(who, folder) as server:
-                arms = {STOCK: None} if who == "stock" else DEMO
-                found |= {arm: bench(server, policy, folder) for arm, policy in arms.items()}
-        _note(f"bench, round {number + 1} of {arguments.rounds}: {found}")
-        yield {arm: found[arm] for arm in (STOCK, *DEMO)}
+                for arm, policy in ({STOCK: None} if who == "stock" else DEMO).items():
+                    for client, measured in clients.items():
+                        found[client][arm] = measured(server, policy, folder)
+        for client, arms in found.items():
+            _note(f"{client}, round {number + 1} of {arguments.rounds}: {arms}")
+            rounds[client].append({arm: arms[arm] for arm in (STOCK, *DEMO)})
+    return rounds
+
+
+def _clients() -> dict[str, Client]:
+    if guide.program() is None:
+        _note("guidellm is missing: install it into an environment of its own; left out")
+        return {"vllm bench serve": bench}
+    return {"vllm bench serve": bench, "guidellm": _guided}
+
+
+def _guided(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
+    return guide.guided(server, policy, folder, prompts(), tokens=OUTPUT, at_once=AT_ONCE)
 
 
 def _cpu(site: Site, rounds: int, folder: Path) -> Iterator[dict[str, Cpu]]:

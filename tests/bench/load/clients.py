@@ -17,7 +17,7 @@ from refusal_steering.prompts.contrast_set import load_items, render
 from tests.bench.load.servers import Server
 from tests.server.fixtures.live import CHAT, KEY
 
-_OUTPUT, _REQUESTS, _AT_ONCE = 32, 48, 8
+OUTPUT, _REQUESTS, AT_ONCE = 32, 48, 8
 BENCHED = ("request_throughput", "output_throughput", "mean_ttft_ms", "mean_tpot_ms")
 
 
@@ -34,8 +34,8 @@ def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
         *("--backend", "openai-chat", "--base-url", server.url, "--endpoint", CHAT),
         *("--model", server.model, "--tokenizer", server.tokenizer, "--disable-tqdm"),
         *("--dataset-name", "sharegpt", "--dataset-path", str(_prompts(folder))),
-        *("--sharegpt-output-len", str(_OUTPUT), "--num-prompts", str(_REQUESTS)),
-        *("--max-concurrency", str(_AT_ONCE), "--temperature", "0", "--num-warmups", "8"),
+        *("--sharegpt-output-len", str(OUTPUT), "--num-prompts", str(_REQUESTS)),
+        *("--max-concurrency", str(AT_ONCE), "--temperature", "0", "--num-warmups", "8"),
         *("--save-result", "--result-dir", str(folder), "--result-filename", "bench.json"),
         *("--extra-body", json.dumps(body)),
     ]
@@ -49,11 +49,16 @@ def bench(server: Server, policy: str | None, folder: Path) -> dict[str, float]:
     return {name: float(found[name]) for name in BENCHED}
 
 
-def _prompts(folder: Path) -> Path:
-    """Harmless lists to fill in, held out by the contrast set, as the benchmark reads them."""
+def prompts() -> list[str]:
+    """Harmless lists to fill in, held out by the contrast set."""
     items = [one for one in load_items() if one.split == "held" and one.label == "harmless"]
+    return [render(one, "list", 0) for one in items[:_REQUESTS]]
+
+
+def _prompts(folder: Path) -> Path:
+    """The same as the benchmark reads them."""
     path = folder / "prompts.json"
-    turns = [[render(one, "list", 0), "Here it is."] for one in items[:_REQUESTS]]
+    turns = [[prompt, "Here it is."] for prompt in prompts()]
     path.write_text(
         json.dumps([{"conversations": [{"value": value} for value in one]} for one in turns])
     )
