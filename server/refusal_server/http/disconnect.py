@@ -23,10 +23,14 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
-        for task in (working, leaving):
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        unfinished = [task for task in (working, leaving) if not task.done()]
+        for task in unfinished:
+            task.cancel()
+        if working.done() and not working.cancelled():
+            # Seen here, or told to nobody where this was cancelled in the same turn.
+            working.exception()
+        if unfinished:
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
 
 async def _left(request: Request) -> None:

@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import uvicorn
 
 from tests.server.http.test_http_protocol import (  # noqa: F401
     GET,
@@ -19,6 +21,7 @@ from tests.server.http.test_http_protocol import (  # noqa: F401
     connect,
     exchange,
     port,
+    server,
 )
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -193,6 +196,95 @@ def test_empty_lines_do_not_keep_a_connection(port: int) -> None:  # noqa: F811
                 continue
     assert answer.startswith(b"HTTP/1.1 408")
     assert time.monotonic() - started < 60 * HEADER_SECONDS
+
+
+def test_what_is_sent_ahead_waits_as_bytes(
+    port: int,  # noqa: F811
+    server: uvicorn.Server,  # noqa: F811
+) -> None:
+    with connect(port) as link:
+        link.settimeout(0.2)
+        link.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        # More than the kernel keeps: it is no longer read from.
+        with pytest.raises(TimeoutError):
+            for _ in range(1000):
+                link.sendall((GET + b"\r\n") * 2000)
+        known: Any = [*server.server_state.connections]
+        (mine,) = [one for one in known if one.ahead]
+        # One read of the loop is up to 256 KiB.
+        assert len(mine.pipeline) < 40 and len(mine.ahead) < 2**19
+
+
+def test_an_answer_to_each_of_thousands_that_were_sent_at_once(port: int) -> None:  # noqa: F811
+    answer = exchange(port, (GET + b"\r\n") * 3000 + LAST)
+    assert answer.count(b"HTTP/1.1 200 OK") == 3001
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_client_that_says_close_behind_the_body_is_closed(
+    port: int,  # noqa: F811
+    together: bool,
+) -> None:
+    data = CHUNKED + b"\r\n3\r\nabc\r\n0\r\nConnection: close\r\n\r\n"
+    with connect(port) as link:
+        link.sendall(data + (SMUGGLED if together else b""))
+        answer = b""
+        while piece := link.recv(65_536):
+            answer += piece
+    # What follows would never be read: it must not look as if it were waited for.
+    assert answer.count(b"HTTP/1.1 200") == 1 and answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_garbage_shortly_before_the_deadline_is_answered_once(
+    port: int,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with connect(port) as link:
+        time.sleep(HEADER_SECONDS * 0.7)
+        link.sendall(b"garbage\r\n\r\n")
+        assert link.recv(65_536).startswith(b"HTTP/1.1 400")
+        time.sleep(HEADER_SECONDS)
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@pytest.mark.parametrize("rest", [b"x", b"", b"xx"])
+def test_the_rest_of_a_body_keeps_no_connection(port: int, rest: bytes) -> None:  # noqa: F811
+    with connect(port) as link:
+        link.sendall(b"GET /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        started = time.monotonic()
+        assert link.recv(65_536).startswith(b"HTTP/1.1 404")
+        link.sendall(rest)
+        while link.recv(65_536):
+            pass
+    assert time.monotonic() - started < 30
+
+
+def test_a_body_that_breaks_behind_its_answer_ends_the_connection_without_a_word(
+    port: int,  # noqa: F811
+) -> None:
+    with connect(port) as link:
+        link.sendall(
+            b"GET /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+        )
+        answer = link.recv(65_536)
+        link.sendall(b"zz\r\n")
+        while piece := link.recv(65_536):
+            answer += piece
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_http_1_0_gets_neither_pieces_nor_leave_to_go_on(port: int) -> None:  # noqa: F811
+    ask = b"POST /some HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
+    answer = exchange(port, ask)
+    assert answer.startswith(b"HTTP/1.1 200")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower() and b"connection: close" in head.lower()
+    assert body == b"one two three"
+
+
+def test_blanks_around_a_value_are_none_of_it(port: int) -> None:  # noqa: F811
+    answer = exchange(port, POST + b"Content-Length: \t 3 \t\r\nConnection: close \r\n\r\nabc")
+    assert answer.startswith(b"HTTP/1.1 200") and b"got abc;" in answer
 
 
 @pytest.fixture

@@ -42,6 +42,14 @@ class App:
             refusal = PlainTextResponse("too large", 413, {"connection": "close"})
             await refusal(scope, receive, send)
             return
+        if scope["path"] == "/unread":
+            await PlainTextResponse("nobody", 404)(scope, receive, send)
+            return
+        if scope["path"] == "/slow":
+            await asyncio.sleep(2)
+        if scope["path"] == "/some":
+            await StreamingResponse(iter((b"one ", b"two ", b"three")))(scope, receive, send)
+            return
         body = await Request(scope, receive).body()
         await PlainTextResponse(f"got {body.decode()};")(scope, receive, send)
 
@@ -66,7 +74,7 @@ def app() -> App:
 
 
 @pytest.fixture(scope="module")
-def port(app: App) -> Iterator[int]:
+def server(app: App) -> Iterator[uvicorn.Server]:
     config = uvicorn.Config(
         CatchAllMiddleware(FramingMiddleware(app, 8192)),
         port=0,
@@ -75,15 +83,21 @@ def port(app: App) -> Iterator[int]:
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=2,
     )
     server = Quiet(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def port(server: uvicorn.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
 
 
 def exchange(port: int, data: bytes) -> bytes:

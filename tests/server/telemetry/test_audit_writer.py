@@ -132,6 +132,17 @@ def test_the_writer_outlives_what_nobody_has_thought_of() -> None:
     assert (counts.written, counts.dropped) == (1, 1)
 
 
+def test_a_log_that_closes_on_a_stuck_disk_ends_in_time() -> None:
+    disk, counts = Disk(), Counts()
+    disk.open.clear()
+    log = writer(disk, counts)
+    log.put({"n": 1})
+    # The thread has taken the mark that ends it, and stands before the disk.
+    log.close(0.5)
+    assert counts.dropped >= 0
+    disk.open.set()
+
+
 def test_closing_writes_everything_that_waits(tmp_path: Path) -> None:
     counts = Counts()
     path = tmp_path / "audit.jsonl"

@@ -77,8 +77,8 @@ class AuditWriter:
         self._waiting.put(None)
         self._thread.join(seconds)
         if self._thread.is_alive():
-            # The mark that ends the thread is no line.
-            self._drop(self._waiting.qsize() - 1, "the server stops")
+            # The mark that ends the thread is no line, and may be taken already.
+            self._drop(max(self._waiting.qsize() - 1, 0), "the server stops")
 
     def _work(self) -> None:
         open_ = True
