@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -213,6 +214,26 @@ def test_what_is_sent_ahead_waits_as_bytes(
         (mine,) = [one for one in known if one.ahead]
         # One read of the loop is up to 256 KiB.
         assert len(mine.pipeline) < 40 and len(mine.ahead) < 2**19
+
+
+def test_many_answers_let_in_no_more_than_is_read(
+    port: int,  # noqa: F811
+    server: uvicorn.Server,  # noqa: F811
+) -> None:
+    most = answers = 0
+    with connect(port) as link:
+        link.setblocking(False)
+        waiting = (GET + b"\r\n") * 20_000
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                waiting = waiting[link.send(waiting) :] or (GET + b"\r\n") * 20_000
+            with contextlib.suppress(BlockingIOError):
+                answers += link.recv(2**20).count(b"HTTP/1.1 200")
+            known: Any = [*server.server_state.connections]
+            most = max([most, *(len(one.ahead) for one in known)])
+    assert answers > 100
+    assert most < 2**19
 
 
 def test_an_answer_to_each_of_thousands_that_were_sent_at_once(port: int) -> None:  # noqa: F811

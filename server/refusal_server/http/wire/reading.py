@@ -72,7 +72,7 @@ class ReadingProtocol(HttpToolsProtocol):
 
     def read_on(self) -> None:
         """Parse what has arrived, up to the end of a request that is not answered yet."""
-        data, at = self.ahead, 0
+        was_full, data, at = self.full, self.ahead, 0
         while at < len(data) and not self.ended and not self._holds:
             piece = data[at : at + max(_PIECE, self._left)]
             at += len(piece)
@@ -80,9 +80,16 @@ class ReadingProtocol(HttpToolsProtocol):
                 self.fail(error)
                 return
         self.ahead = data[at:]
-        if len(self.ahead) > _MOST_AHEAD:
-            self.flow.pause_reading()
+        if self.full:
+            self.transport.pause_reading()
+        elif was_full and not self.flow.read_paused:
+            self.transport.resume_reading()
         self.watch()
+
+    @property
+    def full(self) -> bool:
+        """Whether more was sent ahead than waits here: uvicorn would read on after each answer."""
+        return len(self.ahead) > _MOST_AHEAD
 
     @property
     def _holds(self) -> bool:

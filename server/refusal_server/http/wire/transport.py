@@ -18,6 +18,10 @@ class Owner(Protocol):
     def unread(self) -> bool:
         """Whether the client is still sending what nobody will read."""
 
+    @property
+    def full(self) -> bool:
+        """Whether no more is to be read now, whoever asks for it."""
+
     def closes(self) -> None:
         """The connection will end; deadlines have no meaning any more."""
 
@@ -41,6 +45,11 @@ class LingeringTransport:
     def is_closing(self) -> bool:
         """Whether nothing more may be written."""
         return self._lingers or self._transport.is_closing()
+
+    def resume_reading(self) -> None:
+        """Read on, unless the owner has enough."""
+        if not self._owner.full:
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """End the connection once what was written is out; the last ``close`` does at once."""
