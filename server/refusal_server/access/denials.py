@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from typing import Any, Literal, Protocol
 
 from refusal_server.access.tally import UNCOUNTED
@@ -47,20 +46,34 @@ class Denials:
         self._counter = counter
         self._events = events
 
-    @contextmanager
-    def noted(
-        self, origin: Origin, asked: Any = None, known: Container[str] = ()
-    ) -> Iterator[None]:
+    def noted(self, origin: Origin, asked: Any = None, known: Container[str] = ()) -> Noted:
         """Note an :class:`ApiError` that the block raises; ``asked`` is the steering field."""
-        try:
-            yield
-        except ApiError as refusal:
-            if refusal.code == UNCOUNTED:
-                # Nobody has asked for too much; the server cannot count.
-                raise
-            self._counter.count_denied(reason_of(refusal.code), origin.caller.tenant)
-            self._events.denied(_event(origin, asked, known, refusal))
-            raise
+        return Noted(self, origin, asked, known)
+
+    def note(self, refusal: ApiError, origin: Origin, asked: Any, known: Container[str]) -> None:
+        """Count a refusal and tell of it."""
+        if refusal.code == UNCOUNTED:
+            # Nobody has asked for too much; the server cannot count.
+            return
+        self._counter.count_denied(reason_of(refusal.code), origin.caller.tenant)
+        self._events.denied(_event(origin, asked, known, refusal))
+
+
+class Noted:
+    """A block whose refusals are noted; every request enters several."""
+
+    __slots__ = ("_asked", "_denials", "_known", "_origin")
+
+    def __init__(self, denials: Denials, origin: Origin, asked: Any, known: Container[str]) -> None:
+        self._denials, self._origin, self._asked, self._known = denials, origin, asked, known
+
+    def __enter__(self) -> None:
+        """Enter the block."""
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Note the error that ends it, if it is a refusal."""
+        if isinstance(error, ApiError):
+            self._denials.note(error, self._origin, self._asked, self._known)
 
 
 def _event(origin: Origin, asked: Any, known: Container[str], refusal: ApiError) -> Denied:

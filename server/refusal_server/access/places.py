@@ -24,12 +24,13 @@ class Places:
         self._code = code
         self._tally = LocalTally() if tally is None else tally
 
+    def unlimited(self, caller: Caller, most: int | None) -> bool:
+        """Whether the caller has no limit of its own: without a name it cannot be told apart."""
+        return caller.name is None or most is None
+
     @asynccontextmanager
     async def of_key(self, caller: Caller, most: int | None) -> AsyncIterator[None]:
-        """Hold one of the key's ``most`` places during the block; raises a 429 if none is left.
-
-        Callers without a name cannot be told apart and have no limit of their own.
-        """
+        """Hold one of the key's ``most`` places during the block; raises a 429 if none is left."""
         if caller.name is None or most is None:
             yield
             return

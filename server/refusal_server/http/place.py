@@ -14,6 +14,9 @@ from refusal_server.http.service import Service
 async def _placed(request: Request) -> AsyncIterator[None]:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
+    if service.concurrency.unlimited(caller, caller.concurrent_requests):
+        yield
+        return
     origin = Origin(caller, request.headers.get("x-request-id", ""))
     async with AsyncExitStack() as held:
         with service.denials.noted(origin):

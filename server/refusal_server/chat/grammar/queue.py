@@ -25,10 +25,12 @@ class GrammarQueue:
     @asynccontextmanager
     async def entered(self, call: ChatCall) -> AsyncIterator[None]:
         """Hold a place during the block for a call with a grammar; raises a 429 or a 503."""
+        if not shapes_tokens(call.request):
+            yield
+            return
         async with AsyncExitStack() as held:
-            if shapes_tokens(call.request):
-                caller, most = call.origin.caller, self._limits.grammars_per_key
-                with self._denials.noted(call.origin):
-                    await held.enter_async_context(self._places.of_key(caller, most))
-                await held.enter_async_context(self._places.of_all(self._limits.grammars))
+            caller, most = call.origin.caller, self._limits.grammars_per_key
+            with self._denials.noted(call.origin):
+                await held.enter_async_context(self._places.of_key(caller, most))
+            await held.enter_async_context(self._places.of_all(self._limits.grammars))
             yield
