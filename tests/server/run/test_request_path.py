@@ -41,7 +41,7 @@ def test_a_chat_passes_the_rooms_in_this_order(tmp_path: Path) -> None:
     before, after = " ".join(way_of(tmp_path).visits).split(" ENGINE ")
     assert before.split() == [
         *("http", "access", "policy", "routes", "http", "access"),
-        *("chat", "access", "policy", "media"),
+        *("chat", "access", "policy", "access", "media"),
         *("access", "policy", "access", "chat", "http"),
         *("chat", "telemetry", "policy", "telemetry", "policy", "library"),
     ]
