@@ -60,11 +60,12 @@ class DeadlineProtocol(ReadingProtocol):
     def on_response_complete(self) -> None:
         """The answer is out; what was sent ahead of it is read."""
         super().on_response_complete()
-        if self.answering or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._broken is not None:
+        if self._broken is not None and not self.answering:
             self._refuse(self._broken)
         elif self.ahead:
+            # Also where the next request is being answered: the rest of its body may be here.
             self._unset_keepalive_if_required()
             self.read_on()
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import Any
 
@@ -26,7 +27,7 @@ class Place(Enum):
     BODY = auto()
 
 
-class ReadingProtocol(HttpToolsProtocol):
+class ReadingProtocol(HttpToolsProtocol, ABC):
     """What a client sends ahead of its answers waits as bytes until they are out.
 
     Whoever extends it says what becomes of bytes that cannot be read, and of a client that is
@@ -49,13 +50,13 @@ class ReadingProtocol(HttpToolsProtocol):
         self._moved = False
         self._read_again = False
 
+    @abstractmethod
     def fail(self, error: ApiError) -> None:
         """What has arrived cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def watch(self) -> None:
         """Everything that has arrived is read, as far as it is its turn."""
-        raise NotImplementedError
 
     @property
     def answering(self) -> bool:
