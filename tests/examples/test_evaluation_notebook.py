@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.examples.said import said
 from tests.examples.served import Served
 from tests.needs import ROOT
 from tests.server.fixtures.console_rig import Talker
@@ -49,17 +48,7 @@ def run(served: Served, folder: Path, policies: str = f"{POLICY} static") -> str
         "POLICIES": policies,
         "SUITE": f"file:{rows}?forms=plain,list",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN],
-        input=json.dumps(sources),
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return said(sys.executable, "-c", RUN, given=json.dumps(sources), **variables)
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.examples.said import said
 from tests.examples.served import Served
 from tests.needs import ROOT, need
 from tests.server.fixtures.console_rig import REFUSAL
@@ -24,19 +23,6 @@ ROWS = 14
 def served(tmp_path: Path) -> Iterator[Served]:
     with Served(tmp_path) as found:
         yield found
-
-
-def said(*command: str | Path, **variables: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in command],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_curl(served: Served) -> None:

@@ -14,8 +14,9 @@ from openai import APIStatusError, OpenAI
 from examples import litellm_chat
 from refusal_steering.errors import SteeringUnavailableError
 from tests.examples.litellm_proxy import KEY, proxy
+from tests.examples.said import said
 from tests.examples.served import Served
-from tests.examples.test_examples import ROWS, said
+from tests.examples.test_examples import ROWS
 from tests.needs import ROOT, need
 from tests.server.fixtures.console_rig import REFUSAL, Talker
 from tests.server.fixtures.media import image_part

@@ -89,7 +89,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
 
     @property
     def full(self) -> bool:
-        """Whether more was sent ahead than waits here: uvicorn would read on after each answer."""
+        """Whether the client has sent so much ahead that nothing more is read from it for now."""
         return len(self.ahead) > _MOST_AHEAD
 
     @property
