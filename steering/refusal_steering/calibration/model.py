@@ -69,22 +69,33 @@ class CalibrationModel:
 
     def batches(self, prompts: Sequence[str], size: int) -> Iterator[Batch]:
         """Batches of at most ``size`` prompts of like length."""
-        encoded = [self.encode(prompt) for prompt in prompts]
+        yield from self.encoded_batches([self.encode(prompt) for prompt in prompts], size)
+
+    def encoded_batches(self, encoded: Sequence[Sequence[int]], size: int) -> Iterator[Batch]:
+        """Batches of at most ``size`` prompts of like length, given as token ids."""
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        # The system prompt and the template's opening are computed once. Not where layers see a
-        # window of tokens: the padding behind that opening would take places in it.
-        shared = [] if _slides(self.model.config.get_text_config()) else _common_start(encoded)
-        cache = self._prefix_cache(shared)
+        # The system prompt and the template's opening are computed once.
+        shared = _common_start(encoded) if self.shares_openings else []
+        cache = self.prefix_cache(shared)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            own = [encoded[row][len(shared) :] for row in rows]
+            own = [list(encoded[row][len(shared) :]) for row in rows]
             yield _pad_left(rows, own, self.tokenizer.pad_token_id or 0, len(shared), cache)
 
+    @property
+    def shares_openings(self) -> bool:
+        """Whether what prompts begin with may be computed once for all of them.
+
+        Not where layers see a window of tokens: padding behind an opening would take places in it.
+        """
+        return not _slides(self.model.config.get_text_config())
+
     @torch.no_grad()
-    def _prefix_cache(self, ids: list[int]) -> Any:
+    def prefix_cache(self, ids: Sequence[int]) -> Any:
+        """Cached keys and values of the tokens ``ids``, for one prompt; a copy grows, not this."""
         if not ids:
             return DynamicCache()
-        return self.model(input_ids=torch.tensor([ids]), use_cache=True).past_key_values
+        return self.model(input_ids=torch.tensor([list(ids)]), use_cache=True).past_key_values
 
 
 def _slides(config: Any) -> bool:
@@ -95,14 +106,14 @@ def _slides(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None))
 
 
-def _common_start(sequences: Sequence[list[int]]) -> list[int]:
+def _common_start(sequences: Sequence[Sequence[int]]) -> list[int]:
     """What all sequences begin with; two tokens of each stay its own, one before its last."""
     if not sequences:
         return []
-    first, last = min(sequences), max(sequences)
+    first, last = min(sequences, key=list), max(sequences, key=list)
     limit = max(0, min(map(len, sequences)) - 2)
     pairs = enumerate(zip(first[:limit], last[:limit], strict=False))
-    return first[: next((place for place, (a, b) in pairs if a != b), limit)]
+    return list(first[: next((place for place, (a, b) in pairs if a != b), limit)])
 
 
 def _pad_left(

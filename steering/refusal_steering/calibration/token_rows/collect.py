@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.calibration.token_rows.prompts import TokenPrompts
 from refusal_steering.calibration.token_rows.row_files import (
     INDEX,
     TokenIndex,
@@ -21,8 +26,10 @@ from refusal_steering.calibration.token_rows.row_files import (
 from refusal_steering.decoder_hooks import after_layers
 
 _log = logging.getLogger(__name__)
-# Tokens of one forward pass, padding included.
-_BATCH_TOKENS = 8192
+# Tokens of one forward pass, padding included: what a core's cache holds is read fastest.
+_BATCH_TOKENS = 2048
+# An index is written so often, and at the end: it grows with every prompt.
+_SECONDS = 10.0
 
 
 class _DeepestLayerReachedError(Exception):
@@ -35,22 +42,41 @@ def collect_tokens(target: CalibrationModel, wanted: TokenIndex, folder: Path) -
     A folder where a collection of the same was interrupted is gone on with. Raises
     :class:`TokenRowsError` for one that holds something else.
     """
-    index = _begun(wanted, folder)
-    rows, read = index.writable(folder), index.read.clone()
-    left = [place for place, done in enumerate(read.tolist()) if not done]
-    for batch in length_batches(index.prompts.token_ids, left):
-        _read(target, index, batch, rows)
-        read[batch] = True
-        index = replace(index, read=read)
+    index, saved = _begun(wanted, folder), time.monotonic()
+    try:
+        for read in _reading(target, index, index.writable(folder)):
+            index = replace(index, read=read)
+            if time.monotonic() - saved > _SECONDS:
+                index.save(folder)
+                saved = time.monotonic()
+            _log.info("token rows: %d of %d conversations", int(read.sum()), len(read))
+    finally:
         index.save(folder)
-        _log.info("token rows: %d of %d conversations", int(read.sum()), len(read))
     return index
 
 
+def _reading(target: CalibrationModel, index: TokenIndex, rows: TokenRows) -> Iterator[Tensor]:
+    """Read what is left of ``index``, batch by batch; what has been read [N], after each."""
+    read = index.read.clone()
+    left = (~read).nonzero().flatten().tolist()
+    for opening, begun in _openings(target, index.prompts, left):
+        cache = target.prefix_cache(opening)
+        for batch in length_batches(index.prompts.token_ids, begun):
+            _read(target, index, batch, rows, len(opening), cache)
+            read[batch] = True
+            yield read.clone()
+
+
 def pass_rows(
-    target: CalibrationModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]
+    target: CalibrationModel,
+    prompts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    opening: Any = None,
 ) -> Mapping[int, Tensor]:
-    """Rows [B, T, H] of ``layers`` in one forward pass over prompts padded on the right."""
+    """Rows [B, T, H] of ``layers`` in one forward pass over prompts padded on the right.
+
+    ``opening`` holds the cached keys and values of what stands before every prompt.
+    """
     # Padding stands behind the prompt, where causal attention does not look.
     ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.int64)
     for line, prompt in enumerate(prompts):
@@ -68,7 +94,8 @@ def pass_rows(
         suppress(_DeepestLayerReachedError),
         after_layers(target.decoder_layers, layers, keep),
     ):
-        target.model(input_ids=ids, use_cache=False)
+        past = _for_each(opening, len(prompts))
+        target.model(input_ids=ids, past_key_values=past, use_cache=past is not None)
     return found
 
 
@@ -95,11 +122,45 @@ def _begun(wanted: TokenIndex, folder: Path) -> TokenIndex:
     return known
 
 
-def _read(target: CalibrationModel, index: TokenIndex, places: list[int], rows: TokenRows) -> None:
+def _openings(
+    target: CalibrationModel, prompts: TokenPrompts, places: Sequence[int]
+) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    """What stands before the counted tokens, and the places of the prompts that begin with it.
+
+    A system prompt is one of a few, and none of its rows is kept.
+    """
+    found: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place in places:
+        first = prompts.count_from[place] if target.shares_openings else 0
+        # One token at least is left to read.
+        first = min(first, len(prompts.token_ids[place]) - 1)
+        found[prompts.token_ids[place][:first]].append(place)
+    yield from found.items()
+
+
+def _for_each(opening: Any, count: int) -> Any:
+    """A copy of the cache ``opening`` that ``count`` prompts may grow; nothing of an empty one."""
+    if opening is None or not opening.get_seq_length():
+        return None
+    own = copy.deepcopy(opening)
+    own.batch_repeat_interleave(count)
+    return own
+
+
+def _read(
+    target: CalibrationModel,
+    index: TokenIndex,
+    places: list[int],
+    rows: TokenRows,
+    opened: int,
+    opening: Any,
+) -> None:
+    """Read the prompts at ``places``, whose first ``opened`` tokens are in the cache."""
     prompts = index.prompts
-    found = pass_rows(target, [prompts.token_ids[place] for place in places], index.layers)
+    given = [prompts.token_ids[place][opened:] for place in places]
+    found = pass_rows(target, given, index.layers, opening)
     for layer, hidden in found.items():
         for line, place in enumerate(places):
-            counted = hidden[line, prompts.count_from[place] : len(prompts.token_ids[place])]
+            counted = hidden[line, prompts.count_from[place] - opened : len(given[line])]
             start, end = rows.starts[place : place + 2].tolist()
             rows.layers[layer][start:end] = counted.bfloat16()
