@@ -17,6 +17,7 @@ from refusal_steering.calibration.token_rows.row_files import (
     TokenRowsError,
     layer_file,
 )
+from refusal_steering.prompts.families.conversation import Turn
 from tests.steering.calibration.token_rows.indices import CONVERSATIONS, LAYERS, index_of
 
 
@@ -95,3 +96,25 @@ def test_damaged_rows_are_told(chat: CalibrationModel, tmp_path: Path, damage: s
     with pytest.raises(TokenRowsError):
         TokenIndex.load(tmp_path).rows(tmp_path, (3,) if damage == "layer" else ())
     assert index.layers == LAYERS
+
+
+def test_what_stands_before_counted_tokens_is_computed_once_for_all_that_share_it(
+    chat: CalibrationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = tuple(
+        (Turn("system", f"be {manner}"), Turn("user", f"tell me {word}"))
+        for manner in ("brief", "kind")
+        for word in ("alpha", "beta", "gamma")
+    )
+    index = index_of(chat, conversations)
+    given: list[int] = []
+
+    def counted(model: object, prompts: list[list[int]], *rest: object) -> object:
+        given.extend(map(len, prompts))
+        return pass_rows(model, prompts, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(collect, "pass_rows", counted)
+    collect_tokens(chat, index, tmp_path)
+    counted_tokens = index.prompts.starts.diff().tolist()
+    assert sorted(given) == sorted(counted_tokens)
+    assert min(index.prompts.count_from) > 0
