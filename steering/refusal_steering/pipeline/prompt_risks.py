@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.token_rows.collect import pass_rows
 from refusal_steering.calibration.token_rows.prompts import encode
-from refusal_steering.evaluation.suites.unseen.half import unseen_cases
 from refusal_steering.evaluation.suites.unseen.open_half import LONG_PREAMBLE
+from refusal_steering.evaluation.suites.unseen.part import unseen_cases
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.gate.token_texts import TokenTexts
 from refusal_steering.prompts.contrast_set import Item, Label

@@ -276,7 +276,7 @@ def test_figstep_images_are_found_by_topic_and_task(tmp_path: Path) -> None:
     assert [part["type"] for part in suite.cases[0].messages[0]["content"]] == ["image_url", "text"]
 
 
-@pytest.mark.parametrize("half", ["open", "closed"])
+@pytest.mark.parametrize("half", ["open", "closed", "sealed"])
 def test_unseen_families_are_asked_as_the_conversations_that_they_are(half: str) -> None:
     suite = load(f"unseen:{half}")
     assert suite.name == f"unseen:{half}" and suite.cases == load(f"unseen:{half}").cases
@@ -303,5 +303,5 @@ def test_a_limit_of_an_unseen_half_is_even_over_families() -> None:
 
 @pytest.mark.parametrize("text", ["unseen", "unseen:both", "unseen:open?forms=plain"])
 def test_an_unseen_half_has_a_name_and_no_options(text: str) -> None:
-    with pytest.raises(EvaluationError, match="unseen:open or unseen:closed"):
+    with pytest.raises(EvaluationError, match="unseen:open, unseen:closed and unseen:sealed"):
         load(text)

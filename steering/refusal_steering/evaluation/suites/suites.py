@@ -30,7 +30,7 @@ from refusal_steering.evaluation.suites.rendered import rendered_drafts, rendere
 from refusal_steering.evaluation.suites.requested import requested_drafts
 from refusal_steering.evaluation.suites.rows import Row, read_rows
 from refusal_steering.evaluation.suites.suite_spec import SuiteSpec
-from refusal_steering.evaluation.suites.unseen.half import Half, UnseenCase, unseen_cases
+from refusal_steering.evaluation.suites.unseen.part import Part, UnseenCase, unseen_cases
 from refusal_steering.prompts import contrast_set
 from refusal_steering.prompts.contrast_set import (
     FORMS,
@@ -126,17 +126,18 @@ def _contrast_drafts(item: Item, forms: tuple[contrast_set.AttackForm, ...]) -> 
 
 
 def _unseen(spec: SuiteSpec, limit: int | None) -> Suite:
-    half = next((half for half in get_args(Half) if str(spec.path) == half), None)
-    if half is None or spec.forms or spec.label:
+    part = next((part for part in get_args(Part) if str(spec.path) == part), None)
+    if part is None or spec.forms or spec.label:
         raise EvaluationError(
-            f"suite {spec.text!r} is unseen:open or unseen:closed, and takes no options"
+            f"suite {spec.text!r} is not one of unseen:open, unseen:closed and unseen:sealed, "
+            "which take no options"
         )
     drafts = [
         Draft(case.id, case.family, case.label, partial(_messages, case))
-        for case in unseen_cases(half)
+        for case in unseen_cases(part)
     ]
-    source = SourceFile(f"unseen:{half}", contrast_set.digest(), "as known")
-    return replace(_suite(f"unseen:{half}", spec, drafts, (source,), limit), in_languages=True)
+    source = SourceFile(f"unseen:{part}", contrast_set.digest(), "as known")
+    return replace(_suite(f"unseen:{part}", spec, drafts, (source,), limit), in_languages=True)
 
 
 def _messages(case: UnseenCase) -> tuple[Message, ...]:

@@ -1,22 +1,27 @@
-"""The cases of one half: families, held-out items, and requests in another language."""
+"""The cases of one part: families, held-out items, and requests in another language."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
 from refusal_steering.evaluation.case import Label, Message
-from refusal_steering.evaluation.suites.unseen import closed_half, open_half
+from refusal_steering.evaluation.suites.unseen import closed_half, open_half, sealed_part
 from refusal_steering.prompts.contrast_set import Item, load_items
 from refusal_steering.prompts.families.conversation import Conversation, Family, Request, Turn
 from refusal_steering.prompts.json_lines import parse_json_lines
 
-Half = Literal["open", "closed"]
+Part = Literal["open", "closed", "sealed"]
 _FRAMES = 8
+_FAMILIES: Mapping[Part, tuple[tuple[Family, ...], str]] = {
+    "open": (open_half.OPEN, open_half.LANGUAGE),
+    "closed": (closed_half.CLOSED, closed_half.LANGUAGE),
+    "sealed": (sealed_part.SEALED, sealed_part.LANGUAGE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +46,16 @@ class UnseenCase:
         return tuple({"role": turn.role, "content": turn.content} for turn in self.conversation)
 
 
-def unseen_cases(half: Half, rows: int = 32) -> list[UnseenCase]:
+def unseen_cases(part: Part, rows: int = 32) -> list[UnseenCase]:
     """At most ``rows`` harmful and ``rows`` everyday requests a family, the same ones every time.
 
     Borderline requests stand plainly in a family of their own.
     """
-    module = open_half if half == "open" else closed_half
-    families: tuple[Family, ...] = module.OPEN if half == "open" else module.CLOSED
+    families, language = _FAMILIES[part]
+    half = "open" if part == "open" else "closed"
     items = [item for item in load_items() if item.split == "held" and _half_of(item) == half]
     found = [case for family in families for case in _wrapped(family, items, rows)]
-    found += _plain("language", _language(module.LANGUAGE), rows)
+    found += _plain("language", _language(language), rows)
     found += _plain("borderline", [i for i in items if i.domain == "borderline"], rows)
     return found
 
@@ -80,7 +85,7 @@ def _drawn(items: list[Item], key: str, rows: int) -> list[Item]:
     return [item for item in items if item.id in chosen]
 
 
-def _half_of(item: Item) -> Half:
+def _half_of(item: Item) -> str:
     return "open" if hashlib.sha256(item.id.encode()).digest()[1] % 2 else "closed"
 
 
