@@ -50,28 +50,31 @@ class Refinement:
 
 def refined(
     target: CalibrationModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
     directions: Mapping[int, Direction],
     window: Window,
     how: Refinement,
     dose_limit: float | None = None,
 ) -> dict[int, Direction]:
-    """New unit directions for ``directions``, from harmful ``prompts``; the scales stay.
+    """New unit directions for ``directions``, from token ids of harmful ``prompts``.
 
-    Each step steers in ``window`` and under ``dose_limit`` as a served bundle would.
+    The scales stay. Each step steers in ``window`` and under ``dose_limit`` as a served bundle
+    would.
     """
     refusal = answer_ids(target, how.refusal)
-    primed = [prime(target, batch) for batch in target.batches(prompts, how.batch_size)]
+    primed = [prime(target, batch) for batch in target.encoded_batches(prompts, how.batch_size)]
     turning = {at: d.unit.clone().requires_grad_() for at, d in directions.items()}
     optimiser = torch.optim.Adam(turning.values(), lr=how.learning_rate)
     rng = random.Random(how.seed)
+    # Batches are of like length; in that order, the last steps would see long prompts alone.
+    order = rng.sample(range(len(primed)), len(primed))
     with _frozen(target.model):
         for step in range(how.steps):
             drawn = {at: _coefficient(d, how, rng) for at, d in directions.items()}
             units = {at: vector / vector.norm() for at, vector in turning.items()}
             layers = {at: LayerSteering.static(units[at], drawn[at]) for at in units}
             spec = SteeringSpec.of_parts(layers, window, dose_limit=dose_limit)
-            loss = surprise(target, primed[step % len(primed)], refusal, spec)
+            loss = surprise(target, primed[order[step % len(order)]], refusal, spec)
             drift = torch.stack([(units[at] - directions[at].unit).square().sum() for at in units])
             optimiser.zero_grad()
             (loss + how.loyalty * drift.sum()).backward()

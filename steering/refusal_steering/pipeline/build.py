@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from refusal_steering.methods.ras import (
     risk_pass,
     similarities,
 )
-from refusal_steering.pipeline.gating import STRATEGY, FittedGate, collected_gate, token_index
+from refusal_steering.pipeline.gate.gating import STRATEGY, FittedGate, collected_gate, token_index
+from refusal_steering.pipeline.gate.push import push_directions
 from refusal_steering.pipeline.parts import LeftOut, Part, adding, blending, gated
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.requests import refuse_swapped
@@ -113,7 +114,10 @@ def build(
             layers = plan.gate.read_layers(depth, min(adaptive.layers))
             wanted = token_index(target, corpus, plan.gate, layers, name, plan.seed)
             gate = collected_gate(target, wanted, plan.gate, token_rows)
-            parts.append(gated(adaptive, gate, plan, plan.gate.dose))
+            push = push_directions(
+                target, wanted, adaptive.directions, plan.window, plan.gate, plan.dose_limit
+            )
+            parts.append(gated(replace(adaptive, directions=push), gate, plan, plan.gate.dose))
     if offsets:
         parts = [part.recentred(offsets) for part in parts]
     bundles = {}

@@ -15,7 +15,7 @@ from refusal_steering.calibration.activations import collect
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.pipeline.build import Built
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.measured import Tried, listed_cases
 from refusal_steering.pipeline.prompt_risks import prompt_risks
 from refusal_steering.pipeline.trial import Case, Outcome, by_cell

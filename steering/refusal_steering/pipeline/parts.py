@@ -12,7 +12,7 @@ from refusal_steering.bundle import GreyZone, RiskPass, Window
 from refusal_steering.calibration.recentring import Offsets, recentred
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import SteeringError
-from refusal_steering.pipeline.gating import STRATEGY, FittedGate
+from refusal_steering.pipeline.gate.gating import STRATEGY, FittedGate
 from refusal_steering.pipeline.plan import BuildPlan
 from refusal_steering.pipeline.strategies import Adaptive, silent, static_layers
 from refusal_steering.prototypes import RefusalPrototypes

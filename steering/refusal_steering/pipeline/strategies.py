@@ -49,7 +49,8 @@ def refusal_directions(
         for layer, hidden in rows.items()
     }
     prompts = examples.harmful_sample(plan.refinement.prompts, plan.refinement.seed)
-    directions = refined(target, prompts, means, plan.window, plan.refinement, plan.dose_limit)
+    ids = [target.encode(prompt) for prompt in prompts]
+    directions = refined(target, ids, means, plan.window, plan.refinement, plan.dose_limit)
     for layer, mean in means.items():
         cosine = float(mean.unit @ directions[layer].unit)
         _log.info("layer %d: direction at cosine %.2f of the difference of means", layer, cosine)

@@ -177,7 +177,7 @@ def build(
             mars=region,
             mars_offset=mars_offset,
             ras=ras,
-            gate=_gate_plan(gate_layers, gate_budget, gate_dose, seed),
+            gate=_gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed),
             doses=MediaPlan().doses if gate_dose is None else (),
             # Fewer requests, and fewer wordings in proportion.
             texts=min(1.0, rows / _ROWS),
@@ -190,7 +190,7 @@ def build(
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
     plan = _plan(layers, budget, without_form or [], refusal, seed)
-    taught = _gate_plan(gate_layers, gate_budget, gate_dose, seed) if gate else None
+    taught = _gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed) if gate else None
     plan = replace(plan, gate=taught, mars=region, ras=ras)
     called = model_name(model.resolve().name if name is None else name)
     for made in get_args(Strategy):
@@ -275,12 +275,18 @@ def _ras_plan(base: RasBase, budget: float, tokens: int | None) -> RasPlan:
     return RasPlan(budget=budget if base == "budget" else None, compared=tokens)
 
 
-def _gate_plan(layers: str | None, budget: float, dose: float | None, seed: int) -> GatePlan:
+def _gate_plan(
+    layers: str | None, budget: float, dose: float | None, refusal: str, seed: int
+) -> GatePlan:
     base = GatePlan()
-    recipe = replace(base.recipe, seed=seed)
-    read = layer_numbers(layers)
-    pushed = base.dose if dose is None else dose
-    return replace(base, layers=read, recipe=recipe, budget=budget, dose=pushed)
+    return replace(
+        base,
+        layers=layer_numbers(layers),
+        recipe=replace(base.recipe, seed=seed),
+        budget=budget,
+        dose=base.dose if dose is None else dose,
+        push=replace(base.push, refusal=refusal, seed=seed),
+    )
 
 
 def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:

@@ -15,13 +15,14 @@ from refusal_steering.calibration.token_rows.collect import collect_tokens
 from refusal_steering.calibration.token_rows.row_files import INDEX, TokenIndex
 from refusal_steering.errors import BundleMismatchError
 from refusal_steering.gate.prompt_gate import Pooling
-from refusal_steering.pipeline.gating import (
+from refusal_steering.pipeline.gate.gating import (
     check_gateable,
     gate_of_rows,
     gated,
     gated_manifest,
     token_index,
 )
+from refusal_steering.pipeline.gate.push import pushed_layers
 from refusal_steering.pipeline.media.gate.renewal import Renewal
 from refusal_steering.pipeline.plan import GatePlan
 from refusal_steering.prompts.corpus import Corpus
@@ -69,6 +70,13 @@ def gate(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="open the bundle's own coefficients instead")
     ] = False,
+    keep_directions: Annotated[
+        bool,
+        typer.Option(
+            "--keep-directions",
+            help="push along the bundle's directions as they are; --served-by always does",
+        ),
+    ] = False,
     decode_tokens: Annotated[
         int | None, typer.Option(min=0, help="answer tokens to steer (the bundle's)")
     ] = None,
@@ -87,10 +95,16 @@ def gate(
 
     Raises ``SteeringError`` where bundle, rows and model do not belong together.
     """
-    recipe = replace(_RECIPE, pooling=pooling, seed=seed)
+    recipe, push = replace(_RECIPE, pooling=pooling, seed=seed), replace(_PLAN.push, seed=seed)
     chosen = layer_numbers(layers)
     plan = replace(
-        _PLAN, layers=chosen, recipe=recipe, budget=budget, media_budget=media_budget, dose=dose
+        _PLAN,
+        layers=chosen,
+        recipe=recipe,
+        budget=budget,
+        media_budget=media_budget,
+        dose=dose,
+        push=push,
     )
     bundle_out(out, force=force)
     folder_out(rows)
@@ -123,7 +137,12 @@ def gate(
     fitted = gate_of_rows(target, index, rows, plan, read)
     if width is not None:
         fitted = fitted.widened(width)
-    spec = gated(target, known, fitted, None if adapters else dose, decode_tokens)
+    layers_pushed = (
+        known.layers
+        if adapters
+        else pushed_layers(target, known, index, plan, turn=not keep_directions)
+    )
+    spec = gated(known, layers_pushed, fitted, decode_tokens)
     facts = {"prompt_gate": dict(fitted.facts)}
     manifest = {
         **gated_manifest(known, spec, facts, fitted.section["guarantee"], name),

@@ -12,7 +12,7 @@ import typer
 from refusal_steering.calibration.engine_arguments import served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.build import build_media
 from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.estimate import cost_lines

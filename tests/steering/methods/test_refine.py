@@ -22,6 +22,10 @@ HOW = Refinement(
 )
 
 
+def ids(target: CalibrationModel) -> list[list[int]]:
+    return [target.encode(prompt) for prompt in PROMPTS]
+
+
 def start() -> dict[int, Direction]:
     generator = torch.Generator().manual_seed(0)
     units = {at: torch.randn(32, generator=generator) for at in (1, 2)}
@@ -34,14 +38,13 @@ def likelihood(target: CalibrationModel, directions: Mapping[int, Direction]) ->
     token = target.tokenizer(HOW.refusal)["input_ids"][0]
     total = 0.0
     for prompt in PROMPTS:
-        ids = target.encode(prompt)
-        inputs = {"input_ids": torch.tensor([ids])}
+        inputs = {"input_ids": torch.tensor([target.encode(prompt)])}
         total += float(greedy(target.model, inputs, 1, SteeringSpec(layers)).logprobs[0][token])
     return total
 
 
 def test_refusal_becomes_likelier_along_unit_vectors(target: CalibrationModel) -> None:
-    better = refined(target, PROMPTS, start(), Window(decode_tokens=1), HOW)
+    better = refined(target, ids(target), start(), Window(decode_tokens=1), HOW)
     assert likelihood(target, better) > likelihood(target, start()) + 1.0
     for at, direction in better.items():
         assert float(direction.unit.norm()) == pytest.approx(1.0, abs=1e-5)
@@ -50,6 +53,6 @@ def test_refusal_becomes_likelier_along_unit_vectors(target: CalibrationModel) -
 
 def test_loyalty_keeps_the_direction_near_its_start(target: CalibrationModel) -> None:
     window = Window(decode_tokens=1)
-    free = refined(target, PROMPTS, start(), window, HOW)
-    loyal = refined(target, PROMPTS, start(), window, replace(HOW, loyalty=1000.0))
+    free = refined(target, ids(target), start(), window, HOW)
+    loyal = refined(target, ids(target), start(), window, replace(HOW, loyalty=1000.0))
     assert loyal[1].unit @ start()[1].unit > free[1].unit @ start()[1].unit

@@ -19,7 +19,7 @@ from refusal_steering.calibration.token_rows.prompts import TokenPrompts
 from refusal_steering.calibration.token_rows.row_files import TokenIndex
 from refusal_steering.coefficient import LayerSteering
 from refusal_steering.errors import BundleError, BundleMismatchError
-from refusal_steering.pipeline import gating
+from refusal_steering.pipeline.gate import gating
 from refusal_steering.pipeline.plan import GatePlan
 from refusal_steering.prompts import contrast_set
 from refusal_steering.prompts.contrast_set import Item

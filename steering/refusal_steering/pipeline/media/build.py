@@ -19,7 +19,7 @@ from refusal_steering.bundle import (
     save_measured,
 )
 from refusal_steering.engine import ServedModel
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
 from refusal_steering.pipeline.media.bundles.canaries import engine_canary
 from refusal_steering.pipeline.media.bundles.finished import (

@@ -14,7 +14,7 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.methods.mars import OffsetKind, TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.vectors import TOLD_APART
 from refusal_steering.pipeline.plan import BuildPlan, GatePlan, RasPlan

@@ -8,7 +8,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.detection.detector import LEXICAL
 from refusal_steering.engine import ServedModel
 from refusal_steering.errors import SteeringError
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.gate.dose import Dose, best_dose, places_for_dose
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
 from refusal_steering.pipeline.media.gate.teaching import Push, taught_gate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.engine import Messages, ServedModel, every_row
-from refusal_steering.pipeline.gating import constant, gated_manifest
+from refusal_steering.pipeline.gate.gating import constant, gated_manifest
 from refusal_steering.pipeline.media.bundles.canaries import engine_canary
 from refusal_steering.pipeline.media.gate.examples import MediaExamples
 from refusal_steering.pipeline.media.gate.fitting import FittedMediaGate

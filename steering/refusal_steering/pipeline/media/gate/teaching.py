@@ -13,7 +13,7 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.engine import ServedModel, Steered, in_batches
 from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate
-from refusal_steering.pipeline.gating import STRATEGY
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.gate.examples import MediaExamples
 from refusal_steering.pipeline.media.gate.fitting import Budgets, FittedMediaGate, fitted_gate
 from refusal_steering.pipeline.media.gate.token_rows import Turns, stored_tokens

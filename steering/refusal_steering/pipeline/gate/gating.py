@@ -99,21 +99,15 @@ def gate_of_rows(
 
 
 def gated(
-    target: CalibrationModel,
     bundle: SteeringBundle,
+    layers: Mapping[int, LayerSteering],
     fitted: FittedGate,
-    dose: float | None,
     decode_tokens: int | None,
 ) -> SteeringSpec:
-    """The steering of ``bundle`` opened by a gate.
+    """``layers`` in the window of ``bundle``, opened by a gate.
 
-    An open gate gives ``dose`` at every layer, as a share of the stream's length; ``None`` keeps
-    the bundle's own coefficients. ``decode_tokens`` replaces the bundle's, where it is given.
+    ``decode_tokens`` replaces the bundle's, where it is given.
     """
-    layers = dict(bundle.layers)
-    if dose is not None:
-        lengths = stream_lengths(target, tuple(layers))
-        layers = {at: constant(layer, dose * lengths[at]) for at, layer in layers.items()}
     window = bundle.manifest.window
     if decode_tokens is not None:
         window = window.model_copy(update={"decode_tokens": decode_tokens})
