@@ -52,15 +52,20 @@ class GatePlan:
     ``layers`` are the probed ones; ``None`` takes four by depth. ``budget`` is the share of
     everyday harmless requests that may open it at all, ``media_budget`` that of those with media;
     ``None`` is the same. ``dose`` is what an open gate adds, as a share of the residual stream's
-    length. ``families`` is how many families of wording each request
-    is put into.
+    length, and ``push`` how its directions are turned. ``families`` is how many families of wording
+    each request is put into.
     """
 
     layers: tuple[int, ...] | None = None
     recipe: GateRecipe = field(default_factory=GateRecipe)
-    budget: float = 0.075
+    budget: float = 0.055
     media_budget: float | None = None
     dose: float = 0.3
+    push: Refinement = field(
+        default_factory=lambda: Refinement(
+            dose=0.3, prompts=480, spread=(0.6, 1.1), steps=60, batch_size=16
+        )
+    )
     families: int = 3
 
     @property

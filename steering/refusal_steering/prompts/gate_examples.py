@@ -14,6 +14,7 @@ from refusal_steering.prompts.families.conversation import Conversation, Family,
 from refusal_steering.prompts.families.genres import GENRES
 from refusal_steering.prompts.families.long_texts import long_tasks
 from refusal_steering.prompts.families.operators import SYSTEM_PROMPTS
+from refusal_steering.prompts.families.pointing import Pointed, pointed
 from refusal_steering.prompts.families.several_turns import SEVERAL_TURNS
 from refusal_steering.prompts.families.wrapped import SINGLE_TURN
 from refusal_steering.prompts.gate_labels import GateLabel, GateLabels
@@ -24,6 +25,8 @@ FAMILIES: tuple[Family, ...] = (*SINGLE_TURN, *SEVERAL_TURNS)
 _FRAMES = 8
 # A system prompt stands before this share of the conversations.
 _WITH_SYSTEM = 0.2
+# Families that each further borderline request stands in, beside its plain and an attack form.
+_FAMILIES_OF_FURTHER = 1
 # This share of the requests in other languages stands in a family.
 _WRAPPED = 0.4
 
@@ -47,8 +50,9 @@ class GateExamples:
         """Every train and tune item plainly, in an attack form, a genre and ``families`` families.
 
         Harmful items also stand in one task about harm each, which is harmless. Requests in other
-        languages and long harmless texts come with it. Held-out items are left out. Twins train
-        only: so many of them would set the threshold alone.
+        languages and long harmless texts come with it. Held-out items are left out. Twins,
+        requests that point, and further borderline ones train only: so many of them would set the
+        threshold alone.
         """
         rng = random.Random(seed)
         usable = [item for item in items if item.split != "held"]
@@ -70,6 +74,12 @@ class GateExamples:
         for item in borderline_twins():
             taught = [*_of_item(item, families, rng), _in_genre(item, rng)]
             drawn += [_with_system(_trains(example), rng) for example in taught]
+        drawn += [_with_system(_of_pointed(one), rng) for one in pointed(rng)]
+        for item in further_borderline():
+            taught = _of_item(item, _FAMILIES_OF_FURTHER, rng)
+            drawn += [_with_system(_trains(example), rng) for example in taught]
+        taught = [_spoken(item, rng) for item in language_items("further_languages.jsonl")]
+        drawn += [_with_system(_trains(example), rng) for example in taught]
         return cls(tuple(drawn))
 
     @property
@@ -89,7 +99,7 @@ class GateExamples:
 
 
 def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
-    """Requests in other languages than English, of one of three files.
+    """Requests in other languages than English, of one of four files.
 
     A hash of the id splits them as it does the contrast set; what would be held out there trains.
     """
@@ -99,6 +109,11 @@ def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
 def borderline_twins() -> tuple[Item, ...]:
     """Harmless requests that sound like the contrast set's harmful training items, one for each."""
     return _items("borderline_twins.jsonl")
+
+
+def further_borderline() -> tuple[Item, ...]:
+    """Harmless requests that sound harmful, of many kinds; they train and set no threshold."""
+    return _items("more_borderline.jsonl")
 
 
 def _items(name: str) -> tuple[Item, ...]:
@@ -135,6 +150,12 @@ def _spoken(item: Item, rng: random.Random) -> GateExample:
     if rng.random() < _WRAPPED:
         conversation = rng.choice(FAMILIES).wrap(request, rng)
     return _example(item, item.domain, conversation)
+
+
+def _of_pointed(one: Pointed) -> GateExample:
+    name = f"pointing at {one.thing}"
+    label = GateLabel(name, f"pointing, {one.kind}", one.harmful, False, one.borderline)
+    return GateExample(label, one.conversation)
 
 
 def _example(item: Item, family: str, conversation: Sequence[Turn]) -> GateExample:

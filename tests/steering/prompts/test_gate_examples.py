@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import combinations
 
 import pytest
 
-from refusal_steering.evaluation.suites.unseen.half import unseen_cases
+from refusal_steering.evaluation.suites.unseen.part import unseen_cases
 from refusal_steering.prompts.contrast_set import load_items
 from refusal_steering.prompts.gate_examples import (
     FAMILIES,
@@ -50,7 +51,7 @@ def test_no_held_out_row_is_among_them(examples: GateExamples) -> None:
             assert f" {words(item.text)} " not in spoken or len(item.text) < 20, item.text
 
 
-@pytest.mark.parametrize("half", ["open", "closed"])
+@pytest.mark.parametrize("half", ["open", "closed", "sealed"])
 def test_no_unseen_family_and_no_unseen_request_is_learned(
     examples: GateExamples, half: str
 ) -> None:
@@ -64,11 +65,12 @@ def test_no_unseen_family_and_no_unseen_request_is_learned(
         assert asked and not {words(turn) for turn in asked} & learned
 
 
-def test_halves_share_no_family_and_no_request() -> None:
-    halves = [unseen_cases("open"), unseen_cases("closed")]
-    ids, families = ([{f(c) for c in half} for half in halves] for f in (_item, _family))
-    assert not ids[0] & ids[1]
-    assert families[0] & families[1] == {"language", "borderline"}
+def test_parts_share_no_family_and_halves_no_request() -> None:
+    parts = [unseen_cases("open"), unseen_cases("closed"), unseen_cases("sealed")]
+    ids, families = ([{f(c) for c in part} for part in parts] for f in (_item, _family))
+    assert not ids[0] & (ids[1] | ids[2])
+    for one, other in combinations(families, 2):
+        assert one & other == {"language", "borderline"}
 
 
 def _item(case: object) -> str:
@@ -84,7 +86,7 @@ def test_harmless_rows_stand_in_the_same_wrappers(examples: GateExamples) -> Non
     for label in examples.labels.all:
         kinds[label.family].add(label.harmful)
     for family, found in kinds.items():
-        harmless = family.startswith(ABOUT) or family == "long text"
+        harmless = family.startswith(ABOUT) or family in {"long text", "pointing, talk"}
         assert found == ({False} if harmless else {True, False}), family
     assert {family.name for family in FAMILIES} <= set(kinds)
 

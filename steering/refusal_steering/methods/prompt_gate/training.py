@@ -60,7 +60,7 @@ class GateRecipe:
 
     pooling: Pooling = "both"
     maximum: PartRecipe = field(
-        default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 1.2, 1.0, 1.0)
+        default_factory=lambda: PartRecipe(900, 5e-3, 0.005, 0.1, 1.2, 2.0, 1.0)
     )
     attention: PartRecipe = field(
         default_factory=lambda: PartRecipe(600, 3e-3, 0.005, 1.0, 0.6, 1.5, 0.0)
