@@ -78,8 +78,6 @@ class GateExamples:
         for item in further_borderline():
             taught = _of_item(item, _FAMILIES_OF_FURTHER, rng)
             drawn += [_with_system(_trains(example), rng) for example in taught]
-        taught = [_spoken(item, rng) for item in language_items("further_languages.jsonl")]
-        drawn += [_with_system(_trains(example), rng) for example in taught]
         return cls(tuple(drawn))
 
     @property
@@ -99,7 +97,7 @@ class GateExamples:
 
 
 def language_items(name: str = "languages.jsonl") -> tuple[Item, ...]:
-    """Requests in other languages than English, of one of four files.
+    """Requests in other languages than English, of one of three files.
 
     A hash of the id splits them as it does the contrast set; what would be held out there trains.
     """
