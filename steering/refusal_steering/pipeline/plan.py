@@ -113,7 +113,7 @@ class BuildPlan:
     window: Window = field(default_factory=lambda: Window(decode_tokens=3, hold=True))
     recipe: Recipe = field(default_factory=lambda: Recipe(members=4))
     refinement: Refinement = field(default_factory=Refinement)
-    budget: float = 0.075
+    budget: float = 0.06
     saturated: float = 0.8
     dose_limit: float = 0.5
     static_dose: float = 0.1

@@ -125,8 +125,10 @@ def test_the_groups_keep_the_budget_on_their_harmless_requests_together(
     assert thresholds["image"]["count"] == len(tuning["image"])
     assert thresholds[TEXT] == thresholds[TEXTS]
     told = bundle.manifest.calibration["prompt_gate"]["opened_harmless"]
+    # The threshold is one request's score, and rounding moves an opening by a twentieth at most.
     for group, opened in tuning.items():
-        assert told[group] == pytest.approx(float((opened > 0.0).float().mean()), abs=1e-3)
+        clearly, at_all = (float((opened > least).float().mean()) for least in (0.05, 0.0))
+        assert clearly - 1e-3 <= told[group] <= at_all + 1e-3
 
 
 def test_no_harm_is_learnt_from_a_medium_that_is_noise(
