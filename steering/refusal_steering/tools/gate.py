@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -143,7 +143,8 @@ def gate(
         else pushed_layers(target, known, index, plan, turn=not keep_directions)
     )
     spec = gated(known, layers_pushed, fitted, decode_tokens)
-    facts = {"prompt_gate": dict(fitted.facts)}
+    turned = None if adapters or keep_directions else asdict(plan.push)
+    facts = {"prompt_gate": {**fitted.facts, "push": turned}}
     manifest = {
         **gated_manifest(known, spec, facts, fitted.section["guarantee"], name),
         "canary": measured_canary(target, spec),

@@ -213,3 +213,19 @@ def test_layers_are_read_by_depth_up_to_the_first_steered_one() -> None:
     assert GatePlan().read_layers(24, 14) == (8, 10, 12, 14)
     assert GatePlan().read_layers(24, 11) == (8, 10, 11)
     assert GatePlan(layers=(5, 3)).read_layers(24, 14) == (3, 5)
+
+
+def test_directions_are_turned_unless_they_are_to_be_kept(
+    chat: CalibrationModel, model: Path, tmp_path: Path
+) -> None:
+    known = load_bundle(saved(tmp_path / "omnisteer"))
+    rows_of(chat, tmp_path / "rows")
+    given = (tmp_path / "omnisteer", tmp_path / "rows", "--model", model, "--dose", 0.5, *SHORT)
+    run(*given, "-o", tmp_path / "turned")
+    run(*given, "-o", tmp_path / "kept", "--keep-directions")
+    turned, kept = load_bundle(tmp_path / "turned"), load_bundle(tmp_path / "kept")
+    for at, layer in known.layers.items():
+        assert torch.equal(kept.layers[at].direction, layer.direction)
+        assert float(turned.layers[at].direction @ layer.direction) < 0.999
+    told = [one.manifest.calibration["prompt_gate"]["push"] for one in (turned, kept)]
+    assert told[0]["steps"] > 0 and told[1] is None

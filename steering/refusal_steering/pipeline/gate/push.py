@@ -1,7 +1,7 @@
-"""What an open gate adds: directions turned towards refusals in every family that it is taught.
+"""What an open gate adds: directions that call up a refusal in every family that it is taught.
 
-Directions that were turned on a few plain forms call up a refusal there, and broken words in other
-languages and shapes. An open gate is met by all of them.
+Directions that were turned on a few forms call up a refusal there, and broken words in other
+languages. A gate opens in all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sealed part: written after the gate's data were fixed; asked once."""
+"""The sealed part: written when the data of the second gate were fixed; asked once, at its end."""
 
 from __future__ import annotations
 
