@@ -89,9 +89,12 @@ class Crowd:
     def busy(self, *asked: tuple[str, dict[str, Any]]) -> Iterator[None]:
         """Hold one request for each of ``asked``, a key and fields; all must end well."""
         self.chat.go.clear()
-        held = [self._pool.submit(self.server.ask, key, **fields) for key, fields in asked]
-        eventually(lambda: self.chat.running == len(asked))
+        held: list[Future[Any]] = []
         try:
+            # One behind the other: streams that begin at once may need more places than there are.
+            for key, fields in asked:
+                held.append(self._pool.submit(self.server.ask, key, **fields))
+                eventually(lambda: self.chat.running == len(held))
             yield
         finally:
             self.chat.go.set()
