@@ -92,7 +92,7 @@ def ended(engine_fixture: EngineFixture, tmp_path_factory: pytest.TempPathFactor
     command = [sys.executable, "-m", "refusal_steering.tools.cli", "build"]
     command += ["--model", str(engine_fixture.model), "--served-by", str(folder / "server.yaml")]
     command += ["--data", str(data), "-o", str(folder / "out"), "--rows", str(SHARE["train"])]
-    command += ["--budget", "0.1", "--gate-budget", "0.1"]
+    command += ["--budget", "0.1", "--gate-budget", "0.1", "--refine"]
     command += ["--engine-args", json.dumps(ENGINE)]
     marked = environment({MARK: str(folder)})
     with one_engine(), (folder / "said").open("w") as said:

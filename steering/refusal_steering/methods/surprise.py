@@ -27,13 +27,13 @@ class Primed:
 @torch.no_grad()
 def prime(target: CalibrationModel, batch: Batch) -> Primed:
     """Read all prompts of ``batch`` but their last tokens."""
-    output = target.model(
+    # The decoder alone: not every class can leave out the logits.
+    output = target.model.get_decoder()(
         input_ids=batch.input_ids[:, :-1],
         attention_mask=batch.attention_mask[:, :-1],
         position_ids=batch.positions[:, :-1],
         past_key_values=batch.take_prefix(),
         use_cache=True,
-        logits_to_keep=1,
     )
     return Primed(batch, output.past_key_values)
 

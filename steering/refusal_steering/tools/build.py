@@ -19,6 +19,7 @@ from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
+from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.measured import keep_measured, try_out
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.plan import RAS_BUDGET, BuildPlan, GatePlan, RasBase, RasPlan
@@ -139,6 +140,14 @@ def build(
     engine_args: Annotated[
         str, typer.Option(help="with --served-by: more arguments of vllm.LLM, as JSON")
     ] = "{}",
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="with --served-by: turn what the gate opens towards --refusal by gradients, in "
+            "transformers, on a GPU if there is one",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with --served-by: print the plan and end")
     ] = False,
@@ -181,11 +190,15 @@ def build(
             doses=MediaPlan().doses if gate_dose is None else (),
             # Fewer requests, and fewer wordings in proportion.
             texts=min(1.0, rows / _ROWS),
+            refine=refine,
         )
+        if refine and STRATEGY not in how.strategies:
+            raise typer.BadParameter(f"--refine turns what {STRATEGY} opens; make that strategy")
         raise typer.Exit(build_served(asked, how))
-    if data or modalities or strategy or dry_run:
+    if data or modalities or strategy or dry_run or refine:
         raise typer.BadParameter(
-            "--data, --modalities, --strategy and --dry-run are for a build with --served-by"
+            "--data, --modalities, --strategy, --refine and --dry-run are for a build with "
+            "--served-by; a build of text refines its directions anyway"
         )
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")

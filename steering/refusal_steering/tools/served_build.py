@@ -9,17 +9,19 @@ from pathlib import Path
 
 import typer
 
-from refusal_steering.calibration.engine_arguments import served_settings
+from refusal_steering.calibration.engine_arguments import ServedSettings, served_settings
 from refusal_steering.engine import EngineFacts
 from refusal_steering.omnibench.speech import PROGRAM
 from refusal_steering.pipeline.gate.gating import STRATEGY
-from refusal_steering.pipeline.media.build import build_media
+from refusal_steering.pipeline.media.build import build_media, turning_of
 from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.estimate import cost_lines
 from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
+from refusal_steering.pipeline.media.refinement.transformers_model import TransformersModel
 from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
-from refusal_steering.pipeline.media.work import FOLDER
+from refusal_steering.pipeline.media.work import FOLDER, Work
+from refusal_steering.pipeline.stages import Stages
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.page import PAGE_FILE, write_page
 from refusal_steering.tools.checks import bundle_out, file_out
@@ -65,6 +67,10 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     drawn = None if asked.data else _rendering(asked, plan, media)
     requests = _own(asked, media) if drawn is None else drawn.requests
     plan.check(requests, facts)
+    whole = None
+    if plan.refine:
+        whole = TransformersModel.of(asked.model, settings.engine, facts.identity)
+        notes.append(f"the engine starts twice; between, {whole.kind} is refined on {whole.device}")
     planned = (*lines(plan, requests, facts), *cost_lines(plan, requests, facts))
     for line in (*planned, *(f"note       {note}" for note in notes)):
         typer.echo(line)
@@ -73,9 +79,12 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if drawn is not None:
         drawn.make()
+    stages = Stages()
+    if whole is not None:
+        _refine(whole, facts, settings, requests, plan, asked.out, stages)
     read = plan.gate_layers(facts.identity.num_layers)
     with running(facts, settings, steered=True, gate_layers=read) as model:
-        built = build_media(model, requests, plan, asked.out)
+        built = build_media(model, requests, plan, asked.out, stages)
     if built.measured is not None:
         write_page(built.measured, asked.out / PAGE_FILE)
         typer.echo(f"report     {asked.out / PAGE_FILE}")
@@ -91,6 +100,24 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     for name, reason in built.left_out.reasons.items():
         typer.echo(f"{name} is left out: {reason}", err=True)
     return 1 if built.left_out.reasons else 0
+
+
+def _refine(
+    whole: TransformersModel,
+    facts: EngineFacts,
+    settings: ServedSettings,
+    requests: Requests,
+    plan: MediaPlan,
+    out: Path,
+    stages: Stages,
+) -> None:
+    """Turn the directions that the gate opens, and keep them for the build that follows."""
+    with running(facts, settings, steered=False) as model:
+        turning, tokenizer = turning_of(model, requests, plan, out, stages), model.tokenizer
+    with stages.stage("refinement"):
+        turning.turned(
+            Work(out / FOLDER), lambda: whole.load(tokenizer, settings.template_arguments)
+        )
 
 
 def strategies_of(names: Sequence[str] | None, *, gate: bool) -> tuple[Made, ...]:

@@ -9,14 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.engine_arguments import ServedSettings
 from refusal_steering.engine import EngineFacts
+from refusal_steering.pipeline.media.build import MediaBuilt
+from refusal_steering.pipeline.media.plan import MediaPlan
+from refusal_steering.pipeline.stages import Stages
 from refusal_steering.report import load_measurements, render
 from refusal_steering.tools import served_build
 from tests.steering.pipeline.media.conftest import data
-from tests.steering.pipeline.media.fake_model import FACTS, FakeModel
+from tests.steering.pipeline.media.fake_model import FACTS, HIDDEN, LAYERS, FakeModel
 from tests.steering.tools.command_line import CommandLine
 
 __all__ = ["data"]
@@ -43,9 +47,9 @@ class Engines:
         settings: ServedSettings,
         *,
         steered: bool,
-        gate_layers: tuple[int, ...],
+        gate_layers: tuple[int, ...] = (),
     ) -> Iterator[FakeModel]:
-        assert facts is FACTS and settings is self.settings and steered
+        assert facts is FACTS and settings is self.settings
         self.gate_layers = gate_layers
         self.started += 1
         yield self.model
@@ -120,6 +124,41 @@ def test_the_engine_has_room_for_the_gate_and_the_build_recommends_it(
     assert json.loads((out / "build.json").read_text())["recommended"] == "promptgate"
 
 
+def test_refined_directions_take_a_second_start_of_the_engine(
+    command: CommandLine,
+    engines: Engines,
+    server: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = LlamaConfig(
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        intermediate_size=48,
+        num_attention_heads=4,
+        vocab_size=260,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    asked = ("build", "--model", tmp_path / "model", "--served-by", server, "--data", data)
+    options = ("--budget", 0.1, "--gate-budget", 0.1, "--rows", 60, "--strategy", "promptgate")
+    ended = command(*asked, "-o", out, *options, "--refine", "--dry-run")
+    assert ended.status == 0 and engines.started == 0
+    assert any("starts twice; between, LlamaForCausalLM" in line for line in ended.out)
+    before, built = engines.started, dict[str, float]()
+
+    def build(_: object, __: object, plan: MediaPlan, ___: Path, stages: Stages) -> MediaBuilt:
+        assert plan.refine
+        built.update(stages.seconds)
+        return MediaBuilt(stages=stages)
+
+    monkeypatch.setattr(served_build, "build_media", build)
+    ended = command(*asked, "-o", out, *options, "--refine")
+    assert ended.status == 0 and engines.started == before + 2
+    assert list(built) == ["rows", "vectors", "refinement"]
+
+
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +211,8 @@ def test_silent_videos_are_not_rendered_for_a_model_that_hears_videos(
         (("--strategy", "promptgate", "--no-gate"), "promptgate needs a gate"),
         (("--budget", 0.1, "--gate-budget", 0.01), "cannot guarantee a budget of 0.01"),
         (("--budget", 0.1, "--gate-budget", 0.1, "--gate-layers", 5), "cannot read layer 5"),
+        (("--strategy", "static", "--refine"), "--refine turns what promptgate opens"),
+        (("--refine", "--budget", 0.1, "--gate-budget", 0.1), "directions cannot be refined"),
         (("--strategy", "cascade"), "'cascade' is not made through the engine"),
         (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
         (("--offsets", "x"), "for a build of text"),

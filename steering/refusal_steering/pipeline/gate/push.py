@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from refusal_steering.bundle import SteeringBundle, Window
@@ -19,9 +19,10 @@ from refusal_steering.coefficient import LayerSteering
 from refusal_steering.methods.refine import refined
 from refusal_steering.pipeline.gate.gating import constant, stream_lengths
 from refusal_steering.pipeline.plan import GatePlan
+from refusal_steering.prompts.gate_labels import GateLabels
 
 # Longer conversations cost more than they teach: the refusal begins behind their last token.
-_LONGEST = 256
+LONGEST = 256
 
 
 def push_directions(
@@ -61,12 +62,22 @@ def harmful_of_families(index: TokenIndex, count: int, seed: int) -> list[tuple[
 
     A family that has fewer gives all of its own.
     """
-    families: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
-    for label, ids in zip(index.labels.all, index.prompts.token_ids, strict=True):
-        if label.harmful and not label.tuning and len(ids) <= _LONGEST:
-            families[label.family].append(ids)
+    token_ids = index.prompts.token_ids
+    short = [place for place, ids in enumerate(token_ids) if len(ids) <= LONGEST]
+    return [token_ids[place] for place in harmful_places(index.labels, short, count, seed)]
+
+
+def harmful_places(labels: GateLabels, places: Iterable[int], count: int, seed: int) -> list[int]:
+    """About ``count`` of ``places``, harmful training conversations, as many of each family."""
+    families: defaultdict[str, list[int]] = defaultdict(list)
+    for place in places:
+        label = labels.all[place]
+        if label.harmful and not label.tuning:
+            families[label.family].append(place)
     each = -(-count // max(1, len(families)))
     rng = random.Random(seed)
     return [
-        ids for _, own in sorted(families.items()) for ids in rng.sample(own, min(each, len(own)))
+        place
+        for _, own in sorted(families.items())
+        for place in rng.sample(own, min(each, len(own)))
     ]

@@ -32,6 +32,7 @@ from refusal_steering.pipeline.media.collecting import StoredRows, collected
 from refusal_steering.pipeline.media.findings.page import Found, media_findings
 from refusal_steering.pipeline.media.gate.part import promptgate_part
 from refusal_steering.pipeline.media.plan import Made, MediaPlan
+from refusal_steering.pipeline.media.refinement.turning import Turning, not_turned
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.risk import ras_part
@@ -68,23 +69,39 @@ class MediaBuilt:
         return STRATEGY if STRATEGY in self.bundles else None
 
 
-def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Path) -> MediaBuilt:
+def turning_of(
+    model: ServedModel, requests: Requests, plan: MediaPlan, out: Path, stages: Stages
+) -> Turning:
+    """What a plan that refines turns between two runs of the engine, before :func:`build_media`."""
+    work = Work(out / FOLDER)
+    _, vectors = _found(model, requests, plan, work, stages)
+    return Turning.of(model, vectors, plan, work)
+
+
+def build_media(
+    model: ServedModel,
+    requests: Requests,
+    plan: MediaPlan,
+    out: Path,
+    stages: Stages | None = None,
+) -> MediaBuilt:
     """Make the strategies of ``plan`` for ``model`` and save each as a bundle below ``out``.
 
     What the stages find is kept in ``out/work`` and used again by a build that depends on the same.
     A strategy that cannot be made is left out with its reason. Held-out requests, if there are any,
     are then answered under every bundle, which keeps what it refused, and their rows are read for
-    the measurements of a report, which are saved beside the bundles. Raises ``SteeringError``
-    where no strategy can be: for requests that cannot be read, or that are not told apart.
+    the measurements of a report, which are saved beside the bundles. ``stages`` are those that
+    went before. Raises ``SteeringError`` where no strategy can be: for requests that cannot be
+    read, or that are not told apart.
     """
-    built, work = MediaBuilt(), Work(out / FOLDER)
-    with built.stages.stage("rows"):
-        rows = collected(model, requests.part("train", "tune"), work)
-    with built.stages.stage("vectors"):
-        vectors = vectors_of(rows, model.facts.identity.num_layers, plan, work)
+    built, work = MediaBuilt(stages=stages or Stages()), Work(out / FOLDER)
+    rows, vectors = _found(model, requests, plan, work, built.stages)
+    pushed = vectors
+    if plan.refine:
+        pushed = Turning.of(model, vectors, plan, work).turned(work, not_turned)
     built.notes += vectors.notes
-    makers = _makers(model, rows, vectors, plan, work)
-    inputs = {"vectors": vectors.digest, "plan": repr(replace(plan, strategies=()))}
+    makers = _makers(model, rows, vectors, pushed, plan, work)
+    inputs = {"vectors": pushed.digest, "plan": repr(replace(plan, strategies=()))}
     for strategy in plan.strategies:
         with built.stages.stage(strategy), built.left_out.unless(strategy):
             make = partial(_made, model, makers[strategy], rows, plan)
@@ -108,14 +125,28 @@ def build_media(model: ServedModel, requests: Requests, plan: MediaPlan, out: Pa
     return built
 
 
+def _found(
+    model: ServedModel, requests: Requests, plan: MediaPlan, work: Work, stages: Stages
+) -> tuple[StoredRows, Vectors]:
+    with stages.stage("rows"):
+        rows = collected(model, requests.part("train", "tune"), work)
+    with stages.stage("vectors"):
+        return rows, vectors_of(rows, model.facts.identity.num_layers, plan, work)
+
+
 def _makers(
-    model: ServedModel, rows: StoredRows, vectors: Vectors, plan: MediaPlan, work: Work
+    model: ServedModel,
+    rows: StoredRows,
+    vectors: Vectors,
+    pushed: Vectors,
+    plan: MediaPlan,
+    work: Work,
 ) -> Mapping[Made, Callable[[], Part]]:
     probe = cache(lambda: probe_of(rows, vectors))
     return {
         "static": lambda: static_part(vectors, probe(), plan),
         "omnisteer": lambda: omnisteer_part(rows, vectors, probe(), plan),
-        "promptgate": lambda: promptgate_part(model, rows.requests, vectors, plan, work),
+        "promptgate": lambda: promptgate_part(model, rows.requests, pushed, plan, work),
         "mars": lambda: mars_part(model, rows, plan, work),
         "ras": lambda: ras_part(model, rows, vectors, probe(), plan, work),
     }

@@ -38,7 +38,8 @@ class MediaPlan:
     under the ROC curve, on tuning rows, from which a group's own direction counts. ``mars_offset``
     says how neutral media are taken off. ``gate`` is that of ``promptgate``, opened at the one of
     ``doses`` that refuses most, or at its own dose without any; ``texts`` is the share of the
-    contrast set's wordings that it is taught beside the requests.
+    contrast set's wordings that it is taught beside the requests. With ``refine`` the directions
+    that the gate opens are turned by gradients, as its ``push`` says.
     """
 
     strategies: tuple[Made, ...] = MADE
@@ -57,6 +58,7 @@ class MediaPlan:
     gate: GatePlan = field(default_factory=GatePlan)
     doses: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
     texts: float = 1.0
+    refine: bool = False
     seed: int = 0
 
     def pushed_layers(self, num_layers: int) -> tuple[int, ...]:

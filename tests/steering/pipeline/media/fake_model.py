@@ -44,6 +44,7 @@ class FakeTokenizer:
     """Bytes, and two special tokens around turns."""
 
     added_tokens_decoder = {TURN: "<turn>", END: "<end>"}  # noqa: RUF012
+    eos_token_id, pad_token_id = END, 0
 
     def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
         ids = list(text.replace("<turn>", "\x01").replace("<end>", "\x02").encode())
@@ -52,6 +53,10 @@ class FakeTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         marks = {TURN: b"<turn>", END: b"<end>"}
         return b"".join(marks.get(one) or bytes([one]) for one in ids).decode()
+
+    def apply_chat_template(self, messages: Sequence[dict[str, str]], **_: object) -> str:
+        turns = (f"<turn>{one['role']}\n{one['content']}<end>" for one in messages)
+        return "".join(turns) + "<turn>assistant\n"
 
 
 @cache

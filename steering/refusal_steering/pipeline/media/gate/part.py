@@ -47,7 +47,12 @@ def promptgate_part(
         STRATEGY,
         opened.behind(found.gate),
         {"gate": {"guarantee": found.guarantee}},
-        {**found.facts, "noise": noise, "doses": None if best is None else best.facts},
+        {
+            **found.facts,
+            "noise": noise,
+            "doses": None if best is None else best.facts,
+            "push": vectors.facts.get("push", "golden"),
+        },
         (
             *_note(best),
             *(

@@ -1,0 +1,1 @@
+"""Directions of an open gate, refined by gradients in transformers."""
