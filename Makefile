@@ -55,6 +55,7 @@ help: ## Say what there is to make
 serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT)
 	@$(SERVED)
 	@export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" \
+		REFUSAL_STEERING_DEMO_DTYPE="$${REFUSAL_STEERING_DEMO_DTYPE:-$$($(BIN)/python deploy/local/demo_dtype.py)}" \
 		TRANSFORMERS_VERBOSITY="$${TRANSFORMERS_VERBOSITY:-error}" && \
 	exec $(BIN)/refusal-server --config deploy/demo/server.yaml --port $(PORT)
 

@@ -170,7 +170,6 @@ def _store(settings: Settings) -> Iterator[Finding]:
 def _model(settings: Settings, policies: PolicySet) -> Iterator[Finding]:
     prepare_environment(settings)
     # Not above: importing vLLM takes seconds and reads the environment just prepared.
-    from refusal_server.run.engine_plan import plan_engine
+    from refusal_server.run.engine_plan import model_findings
 
-    args = plan_engine(settings, policies)
-    yield Finding("model", "ok", f"{args.model}: every bundle fits its configuration")
+    yield from model_findings(settings, policies)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -19,6 +20,7 @@ from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.chat import Chat
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.errors import SteeringError, UnsupportedModelError
+from refusal_steering.runtime.precision import slow_on_this_cpu
 
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
 _INDEX = "model.safetensors.index.json"
@@ -74,10 +76,18 @@ class ModelFolder:
         self.chat.check_prompts(prompts, min(_LONGEST, context), self.config.vocab_size)
 
     def load(self) -> CalibrationModel:
-        """The model in its own precision; raises :class:`ModelFolderError`."""
+        """The model in its own precision, or in float32 where this CPU is slow in that.
+
+        Raises :class:`ModelFolderError`.
+        """
+        own = self.config.dtype
+        slow = own is not None and slow_on_this_cpu(own)
         with _telling("its weights", self.path):
             model, found = AutoModelForCausalLM.from_pretrained(
-                self.path, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
+                self.path,
+                dtype=torch.float32 if slow else "auto",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
         _check_complete(found, self.path)
         _check_depth(found["unexpected_keys"], self.config.num_hidden_layers, self.path)

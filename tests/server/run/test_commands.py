@@ -14,6 +14,7 @@ from refusal_server.access.key_file import new_key
 from refusal_server.files.yaml_file import FileError
 from refusal_server.policy.policy_file import PolicyFile
 from refusal_server.policy.policy_loader import load_policy_set
+from refusal_server.run import engine_plan
 from refusal_server.run.checkup import examine
 from refusal_server.run.cli import main
 from refusal_server.run.engine_plan import plan_engine
@@ -231,6 +232,23 @@ def test_doctor_and_server_judge_a_bundle_alike(
         plan_engine(settings, load_policy_set(settings.policy_file))
     assert says in str(refused.value)
     assert main(["policy", "check", str(settings.policy_file)]) == (2 if check == "policy" else 0)
+
+
+def test_a_precision_that_this_cpu_is_slow_in_is_told_before_the_start(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine_plan, "slow_on_this_cpu", lambda _: True)
+    arguments = ["--config", str(config)]
+    found = findings(*arguments)
+    assert failed(found) == set()
+    (told,) = found["precision"]
+    assert told.status == "warn" and "engine.dtype to float32" in told.fix
+    settings = load_settings(arguments)
+    assert settings.policy_file is not None
+    plan_engine(settings, load_policy_set(settings.policy_file))
+    assert any(told.message in line for line in caplog.messages)
+    monkeypatch.setattr(engine_plan, "slow_on_this_cpu", lambda _: False)
+    assert "precision" not in findings(*arguments)
 
 
 def test_ports_in_use_are_found(config: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from refusal_steering.calibration import model_folder
 from refusal_steering.calibration.model_folder import ModelFolder
 from refusal_steering.errors import SteeringError
 from tests.steering.tools.command_line import CommandLine
@@ -156,3 +157,15 @@ def test_a_good_folder_is_read_as_it_is(model: Path) -> None:
     assert target.identity("tiny") == folder.identity("tiny")
     assert target.encode("words") == folder.chat.encode("words")
     assert not folder.chat.thinks
+
+
+def test_a_cpu_that_is_slow_in_half_precision_reads_in_float32(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "half"
+    loaded = ModelFolder.open(model).load()
+    loaded.model.to(torch.bfloat16).save_pretrained(half)
+    loaded.tokenizer.save_pretrained(half)
+    for slow, expected in ((True, torch.float32), (False, torch.bfloat16)):
+        monkeypatch.setattr(model_folder, "slow_on_this_cpu", lambda _, slow=slow: slow)
+        assert ModelFolder.open(half).load().model.dtype == expected

@@ -20,6 +20,7 @@ from refusal_steering.methods.refine import Refinement
 from refusal_steering.methods.surprise import answer_ids, prime, surprise
 from refusal_steering.pipeline.media.build import build_media, turning_of
 from refusal_steering.pipeline.media.plan import MediaPlan
+from refusal_steering.pipeline.media.refinement import transformers_model
 from refusal_steering.pipeline.media.refinement.transformers_model import TransformersModel
 from refusal_steering.pipeline.media.refinement.turning import Turning, not_turned
 from refusal_steering.pipeline.media.requests import Requests
@@ -177,3 +178,13 @@ def test_missing_weights_are_not_random_numbers(twin: CalibrationModel, tmp_path
     model = TransformersModel.of(str(tmp_path), {}, KNOWN)
     with pytest.raises(UnsupportedModelError, match="weights of LlamaForCausalLM are missing"):
         model.load(FakeTokenizer(), {})
+
+
+def test_a_cpu_that_is_slow_in_half_precision_refines_in_float32(
+    twin: CalibrationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin.model.save_pretrained(tmp_path)
+    model = TransformersModel.of(str(tmp_path), {"dtype": "bfloat16"}, KNOWN)
+    for slow, expected in ((True, torch.float32), (False, torch.bfloat16)):
+        monkeypatch.setattr(transformers_model, "slow_on_this_cpu", lambda _, slow=slow: slow)
+        assert model.load(FakeTokenizer(), {}).model.dtype == expected

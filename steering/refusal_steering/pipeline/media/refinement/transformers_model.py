@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.errors import UnsupportedModelError
+from refusal_steering.runtime.precision import slow_on_this_cpu
 
 # What vLLM calls them, where that is not torch's name.
 _DTYPES = {"half": "float16", "float": "float32"}
@@ -62,11 +63,16 @@ class TransformersModel:
 
     def load(self, tokenizer: Any, template_arguments: Mapping[str, Any]) -> CalibrationModel:
         """The model with the engine's ``tokenizer``; raises :class:`UnsupportedModelError`."""
+        dtype = self.dtype
+        if self.device == "cpu" and slow_on_this_cpu(
+            self.config.dtype if dtype == "auto" else dtype
+        ):
+            dtype = torch.float32
         with _telling(f"{self.kind} of {self.source}"):
             model, found = getattr(transformers, self.kind).from_pretrained(
                 self.source,
                 config=self.config,
-                dtype=self.dtype,
+                dtype=dtype,
                 output_loading_info=True,
                 **self.options,
             )
