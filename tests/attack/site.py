@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import yaml
 
+import demo_dtype
 from tests.server.fixtures.live import CHAT, KEY, ROOT, launched
 
 BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "promptgate"
@@ -67,7 +68,7 @@ def attacked(folder: Path, model: Path, *more: str) -> Iterator[Site]:
         port = probe.getsockname()[1]
     options = (
         *("--config", str(ROOT / "deploy" / "demo" / "server.yaml")),
-        *("--policy-file", str(policy), "--model", str(model)),
+        *("--policy-file", str(policy), "--model", str(model), "--dtype", demo_dtype.dtype()),
         *("--port", "0", "--ops-port", str(port)),
         *more,
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import transformers
 
-from tests.families.family import TinyFamily, known, text_settings
+from tests.engine.families import HEAD, LAYERS
+from tests.families.family import CONTEXT, TinyFamily, known, text_settings
 from tests.models.tiny_tokenizer import Vocabulary
 
 _SIDE, _PATCH = 56, 14
@@ -103,6 +104,91 @@ def _gemma3_processor(tokenizer: Any, template: str) -> Any:
     )
 
 
+def _gemma4(vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = vocabulary.special
+    return {
+        "text_config": text_settings(
+            vocabulary,
+            global_head_dim=HEAD,
+            hidden_size_per_layer_input=0,
+            vocab_size_per_layer_input=vocabulary.rows,
+            sliding_window=64,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        ),
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "patch_size": _PATCH,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 64,
+        },
+        "audio_config": None,
+        "tie_word_embeddings": False,
+        "image_token_id": ids["<|image|>"],
+        "video_token_id": ids["<|video|>"],
+        "audio_token_id": ids["<|audio|>"],
+        "boi_token_id": ids["<|image>"],
+        "eoi_token_id": ids["<image|>"],
+        "boa_token_id": ids["<|audio>"],
+        "eoa_token_index": ids["<audio|>"],
+    }
+
+
+def _gemma4_processor(tokenizer: Any, template: str) -> Any:
+    sizes = {"patch_size": _PATCH, "pooling_kernel_size": 2, "max_soft_tokens": 70}
+    return transformers.Gemma4Processor(
+        transformers.Gemma4AudioFeatureExtractor(),
+        transformers.Gemma4ImageProcessor(**sizes),
+        tokenizer,
+        transformers.Gemma4VideoProcessor(**sizes),
+        chat_template=template,
+        image_seq_length=70,
+    )
+
+
+def _llama4(vocabulary: Vocabulary) -> dict[str, Any]:
+    ids = vocabulary.special
+    return {
+        "text_config": text_settings(
+            vocabulary,
+            model_type="llama4_text",
+            intermediate_size=32,
+            intermediate_size_mlp=96,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            attention_chunk_size=CONTEXT,
+        ),
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 2,
+            "image_size": _SIDE,
+            "patch_size": _PATCH,
+            "vision_output_dim": 64,
+            "projector_input_dim": 64,
+            "projector_output_dim": 64,
+        },
+        "tie_word_embeddings": False,
+        "image_token_index": ids["<|patch|>"],
+        "boi_token_index": ids["<|image_start|>"],
+        "eoi_token_index": ids["<|image_end|>"],
+    }
+
+
+def _llama4_processor(tokenizer: Any, template: str) -> Any:
+    return transformers.Llama4Processor(
+        transformers.Llama4ImageProcessor(size=_SQUARE, max_patches=2),
+        tokenizer,
+        patch_size=_PATCH,
+        chat_template=template,
+    )
+
+
 def _mistral3(vocabulary: Vocabulary) -> dict[str, Any]:
     tower = known("Gemma3ForConditionalGeneration")["vision_config"]
     return {
@@ -184,6 +270,39 @@ VISION_MODELS = (
             "image_token": "<image_soft_token>",
         },
         published={"vision_tower.": "vision_tower.vision_model."},
+    ),
+    _family(
+        "Gemma 4",
+        "Gemma4ForConditionalGeneration",
+        "Gemma4Config",
+        _gemma4,
+        _gemma4_processor,
+        placeholders={"image": "<|image|>"},
+        special=(
+            *("<|image|>", "<|image>", "<image|>", "<|video|>"),
+            *("<|audio|>", "<|audio>", "<audio|>"),
+        ),
+        named={
+            "image_token": "<|image|>",
+            "boi_token": "<|image>",
+            "eoi_token": "<image|>",
+            "video_token": "<|video|>",
+            "audio_token": "<|audio|>",
+            "boa_token": "<|audio>",
+            "eoa_token": "<audio|>",
+        },
+    ),
+    _family(
+        "Llama 4",
+        "Llama4ForConditionalGeneration",
+        "Llama4Config",
+        _llama4,
+        _llama4_processor,
+        placeholders={"image": "<|image|>"},
+        special=(
+            *("<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"),
+            *("<|tile_x_separator|>", "<|tile_y_separator|>"),
+        ),
     ),
     _family(
         "Mistral 3",
