@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -112,6 +114,13 @@ def demo_model() -> Path:
     cache = Path(os.environ.get("REFUSAL_STEERING_CACHE") or cache)
     default = cache / "models" / "qwen2.5-coder-0.5b-instruct"
     return Path(os.environ.get("REFUSAL_STEERING_DEMO_MODEL") or default)
+
+
+def demo_dtype() -> str:
+    """The precision in which `make serve` serves the demo model on this machine."""
+    script = ROOT / "deploy" / "local" / "demo_dtype.py"
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 def need(name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import yaml
 
-import demo_dtype
+from tests.needs import demo_dtype
 from tests.server.fixtures.live import CHAT, KEY, ROOT, launched
 
 BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "promptgate"
@@ -68,7 +68,7 @@ def attacked(folder: Path, model: Path, *more: str) -> Iterator[Site]:
         port = probe.getsockname()[1]
     options = (
         *("--config", str(ROOT / "deploy" / "demo" / "server.yaml")),
-        *("--policy-file", str(policy), "--model", str(model), "--dtype", demo_dtype.dtype()),
+        *("--policy-file", str(policy), "--model", str(model), "--dtype", demo_dtype()),
         *("--port", "0", "--ops-port", str(port)),
         *more,
     )

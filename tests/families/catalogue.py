@@ -10,8 +10,6 @@ FAMILIES = (*VISION_MODELS, *QWEN, *TEXT_MODELS)
 # Families without a tiny checkpoint, with the reason.
 NOT_TRIED: dict[str, str] = {
     "MiniCPM-V and MiniCPM-o": "layers found; their processors are code of published checkpoints",
-    "Gemma 4": "layers found in the language model; no checkpoint with media was made",
-    "Qwen3.5, Llama 4": "no checkpoint was made; their layers were not looked for",
     "Molmo 2, Phi-4-multimodal": "their processors are code of published checkpoints",
 }
 # Families that vLLM has no class for, or whose layers cannot be steered.

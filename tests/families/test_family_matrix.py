@@ -24,7 +24,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @engine
-def test_every_strategy_without_a_gate_is_built_through_the_engine(found: Findings) -> None:
+def test_every_strategy_is_built_through_the_engine(found: Findings) -> None:
     assert (found.failure, found.left_out) == ("", {})
     assert set(found.bundles) == set(STRATEGIES)
 
