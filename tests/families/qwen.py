@@ -50,24 +50,6 @@ def _seeing(architecture: str, vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def _qwen3_5(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Two layers of linear attention before one that looks at every token."""
-    settings = _seeing("Qwen3VLForConditionalGeneration", vocabulary)
-    tower = {n: v for n, v in settings["vision_config"].items() if "deepstack" not in n}
-    return {
-        **settings,
-        "vision_config": tower,
-        "text_config": {
-            **settings["text_config"],
-            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
-            "linear_key_head_dim": 32,
-            "linear_value_head_dim": 32,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 2,
-        },
-    }
-
-
 def _qwen2_5_vl_processor(tokenizer: Any, template: str) -> Any:
     return transformers.Qwen2_5_VLProcessor(
         transformers.Qwen2VLImageProcessor(size=_PIXELS),
@@ -187,16 +169,6 @@ QWEN = (
         "Qwen3VLConfig",
         "Qwen3VLForConditionalGeneration",
         lambda vocabulary: _seeing("Qwen3VLForConditionalGeneration", vocabulary),
-        _qwen3_vl_processor,
-        _PLACES,
-        _SEEN,
-    ),
-    TinyFamily(
-        "Qwen3.5",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5Config",
-        "Qwen3_5ForConditionalGeneration",
-        _qwen3_5,
         _qwen3_vl_processor,
         _PLACES,
         _SEEN,

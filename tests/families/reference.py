@@ -69,4 +69,6 @@ def _inputs(family: TinyFamily, folder: Path, one: MediaRequest) -> dict[str, An
             samples, rate = soundfile.read(one.root / name, dtype="float32")
             media |= {"audio": [samples], "sampling_rate": rate}
     processor = transformers.AutoProcessor.from_pretrained(folder)
-    return dict(processor(text=[prompt], return_tensors="pt", **media))
+    found = processor(text=[prompt], return_tensors="pt", **media)
+    # Some processors give bfloat16, whatever the model is computed in.
+    return {name: one.float() if one.is_floating_point() else one for name, one in found.items()}
