@@ -10,8 +10,8 @@ FAMILIES = (*VISION_MODELS, *QWEN, *TEXT_MODELS)
 # Families without a tiny checkpoint, with the reason.
 NOT_TRIED: dict[str, str] = {
     "MiniCPM-V and MiniCPM-o": "layers found; their processors are code of published checkpoints",
-    "Qwen3.5": "a tiny checkpoint loads; a build with its linear attention had not ended after four "
-    "minutes on a CPU without AVX-512",
+    "Qwen3.5": "a tiny checkpoint loads; a build with its linear attention had not ended after "
+    "four minutes on a CPU without AVX-512",
     "Molmo 2, Phi-4-multimodal": "their processors are code of published checkpoints",
 }
 # Families that vLLM has no class for, or whose layers cannot be steered.

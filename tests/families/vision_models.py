@@ -306,8 +306,8 @@ VISION_MODELS = (
             *("<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"),
             *("<|tile_x_separator|>", "<|tile_y_separator|>"),
         ),
-        note="built, not served with pictures on a CPU: vLLM's tower gives its matrix product a view "
-        "with strides that oneDNN does not take",
+        note="built, not served with pictures on a CPU: vLLM's tower gives its matrix product a "
+        "view with strides that oneDNN does not take",
     ),
     _family(
         "Mistral 3",
