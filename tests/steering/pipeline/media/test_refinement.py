@@ -21,6 +21,7 @@ from refusal_steering.methods.surprise import answer_ids, prime, surprise
 from refusal_steering.pipeline.media.build import build_media, turning_of
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.refinement import transformers_model
+from refusal_steering.pipeline.media.refinement import turning as turning_module
 from refusal_steering.pipeline.media.refinement.transformers_model import TransformersModel
 from refusal_steering.pipeline.media.refinement.turning import Turning, not_turned
 from refusal_steering.pipeline.media.requests import Requests
@@ -114,6 +115,19 @@ def test_the_gate_alone_opens_what_was_turned(
     assert push["steps"] == HOW.steps and set(push["cosine_to_golden"]) == {"3"}
 
 
+def test_layers_without_a_direction_turn_nothing(turning: Turning, out: Path) -> None:
+    bare = replace(turning, directions={})
+    assert bare.turned(Work(out / FOLDER), not_turned) is turning.vectors
+
+
+def test_a_template_that_is_longer_than_any_prompt_may_be_is_one_line(
+    requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turning_module, "LONGEST", 3)
+    with pytest.raises(SteeringError, match="has at most 3 tokens under this chat template"):
+        turning_of(FakeModel(), requests, REFINED, tmp_path, Stages())
+
+
 def _nats(target: CalibrationModel, turning: Turning, units: dict[int, Tensor]) -> float:
     layers = {
         at: LayerSteering.static(unit, HOW.dose * turning.directions[at].scale)
@@ -162,6 +176,11 @@ def test_a_model_is_loaded_as_the_class_that_answers_in_text(
         ({"model_type": "vit", **SIZES}, {}, "has no class of its own for"),
         ({"model_type": "llama", **SIZES, "num_hidden_layers": 9}, {}, "has 9 layers of width 24"),
         ({"model_type": "nobody's"}, {}, "cannot load the configuration"),
+        (
+            {"model_type": "llava", "text_config": SIZES},
+            {"hf_overrides": {"text_config": {"num_hidden_layers": 5}}},
+            "has 5 layers of width 24",
+        ),
     ],
 )
 def test_what_cannot_be_refined_is_one_line(

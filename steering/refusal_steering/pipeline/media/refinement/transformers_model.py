@@ -44,10 +44,9 @@ class TransformersModel:
         or other layers than the engine has.
         """
         options = {theirs: engine[ours] for ours, theirs in _HUB.items() if ours in engine}
+        changes = engine.get("hf_overrides") or {}
         with _telling(f"the configuration of {source}"):
-            whole = transformers.AutoConfig.from_pretrained(source, **options)
-            if isinstance(changes := engine.get("hf_overrides"), Mapping):
-                whole.update(dict(changes))
+            whole = transformers.AutoConfig.from_pretrained(source, **options, **changes)
         if engine.get("quantization") or getattr(whole, "quantization_config", None):
             raise _unfit(f"the weights of {source} are quantised, and gradients take whole ones")
         # Of a model that also speaks, the part that thinks.

@@ -62,8 +62,11 @@ class Turning:
     def turned(self, work: Work, load: Callable[[], CalibrationModel]) -> Vectors:
         """The vectors with unit directions that call up a refusal, kept in ``work``.
 
-        ``load`` gives the model in transformers where they were not turned before.
+        ``load`` gives the model in transformers where they were not turned before. Without a golden
+        direction at these layers there is nothing to turn.
         """
+        if not self.directions:
+            return self.vectors
 
         def turn() -> Kept:
             found = self._refined(load())
@@ -129,11 +132,17 @@ def _prompts(model: ServedModel, plan: MediaPlan, work: Work) -> Kept:
             MediaExample(one.label, TEXTS, one.conversation).messages(systems=systems)
             for one in chosen
         ]
-        answers = (
-            one for part in in_batches(model, told, "prompts") for one in model.answers(part, 1)
-        )
-        return Kept(
-            facts={"ids": [list(one.prompt) for one in answers if len(one.prompt) <= LONGEST]}
-        )
+        prompts = [
+            list(answer.prompt)
+            for part in in_batches(model, told, "prompts")
+            for answer in model.answers(part, 1)
+        ]
+        short = [ids for ids in prompts if len(ids) <= LONGEST]
+        if not short:
+            raise SteeringError(
+                f"none of {len(prompts)} harmful texts has at most {LONGEST} tokens under this "
+                "chat template, so that there is nothing to refine on; leave --refine out"
+            )
+        return Kept(facts={"ids": short})
 
     return work.kept("prompts", inputs, ask)
