@@ -171,6 +171,14 @@ def test_rows_that_were_read_before_are_not_read_again(ended: Ended, built: Path
         assert path.stat().st_mtime_ns == written
 
 
+def test_what_the_gate_opens_was_turned_between_two_engines(built: Path) -> None:
+    gated, static = load_bundle(built / "out" / "promptgate"), load_bundle(built / "out" / "static")
+    turned = gated.manifest.calibration["push"]["cosine_to_golden"]
+    assert set(turned) == {str(layer) for layer in gated.layers}
+    assert all(-1.0 < cosine < 0.99 for cosine in turned.values())
+    assert "push" not in static.manifest.calibration
+
+
 @pytest.fixture(scope="module")
 def requests(built: Path) -> Requests:
     return read_requests(built / "data" / "rows.jsonl").usable(("image",))
