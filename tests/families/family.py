@@ -13,6 +13,8 @@ from tests.models.tiny_tokenizer import Vocabulary
 
 Medium = Literal["image", "audio", "video"]
 CONTEXT = 8192
+# Layers of a family of sliding windows; a gate needs one that looks at every token.
+SLIDING = ["sliding_attention", "sliding_attention", "full_attention"]
 END, PAD, START = "<|im_end|>", "<|endoftext|>", "<|im_start|>"
 
 

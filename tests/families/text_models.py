@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.families.family import TinyFamily, known, text_settings
+from tests.families.family import SLIDING, TinyFamily, known, text_settings
 from tests.models.tiny_tokenizer import Vocabulary
 
 
@@ -25,7 +25,7 @@ TEXT_MODELS = (
     _family("Llama", "LlamaForCausalLM", "LlamaConfig"),
     _family("Qwen3", "Qwen3ForCausalLM", "Qwen3Config"),
     _family("Qwen3 MoE", "Qwen3MoeForCausalLM", "Qwen3MoeConfig"),
-    _family("Gemma 3 (text)", "Gemma3ForCausalLM", "Gemma3TextConfig"),
+    _family("Gemma 3 (text)", "Gemma3ForCausalLM", "Gemma3TextConfig", layer_types=SLIDING),
     replace(
         _family("gpt-oss", "GptOssForCausalLM", "GptOssConfig"),
         note="built, not served: vLLM writes its chats with the published vocabulary (Harmony)",

@@ -103,7 +103,7 @@ def _build(folder: Path, model: Path, data: Path) -> subprocess.CompletedProcess
     command += ["--model", str(model), "--served-by", str(folder / "server.yaml")]
     command += ["--data", str(data), "-o", str(folder / "out"), "--budget", "0.1", "--no-report"]
     # A gate reads no layer behind the first steered one. With so few requests it is taught a tenth
-    # of our texts, and the dose that makes most refusals is too small for some random model's canary.
+    # of our texts, and the dose that makes most refusals moves some random models too little.
     command += ["--layers", "0,1", "--rows", "20", "--gate-budget", "0.1", "--gate-dose", "0.5"]
     command += ["--engine-args", json.dumps(_SMALL)]
     with one_engine():

@@ -7,7 +7,7 @@ from typing import Any
 import transformers
 
 from tests.engine.families import HEAD, LAYERS
-from tests.families.family import CONTEXT, TinyFamily, known, text_settings
+from tests.families.family import CONTEXT, SLIDING, TinyFamily, known, text_settings
 from tests.models.tiny_tokenizer import Vocabulary
 
 _SIDE, _PATCH = 56, 14
@@ -87,7 +87,7 @@ def _gemma3(vocabulary: Vocabulary) -> dict[str, Any]:
     ids = vocabulary.special
     return {
         **known("Gemma3ForConditionalGeneration"),
-        "text_config": text_settings(vocabulary),
+        "text_config": text_settings(vocabulary, layer_types=SLIDING),
         "tie_word_embeddings": False,
         "image_token_index": ids["<image_soft_token>"],
         "boi_token_index": ids["<start_of_image>"],
@@ -113,7 +113,7 @@ def _gemma4(vocabulary: Vocabulary) -> dict[str, Any]:
             hidden_size_per_layer_input=0,
             vocab_size_per_layer_input=vocabulary.rows,
             sliding_window=64,
-            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            layer_types=SLIDING,
         ),
         "vision_config": {
             "hidden_size": 32,
