@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.families.gemma import GEMMA
 from tests.families.qwen import QWEN
 from tests.families.text_models import TEXT_MODELS
 from tests.families.vision_models import VISION_MODELS
 
-FAMILIES = (*VISION_MODELS, *QWEN, *TEXT_MODELS)
+FAMILIES = (*VISION_MODELS, *GEMMA, *QWEN, *TEXT_MODELS)
 # Families without a tiny checkpoint, with the reason.
 NOT_TRIED: dict[str, str] = {
     "MiniCPM-V and MiniCPM-o": "layers found; their processors are code of published checkpoints",

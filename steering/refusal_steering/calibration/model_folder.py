@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -232,15 +232,20 @@ def _check_layers(loaded: CalibrationModel, path: Path) -> None:
 
 
 @contextmanager
-def _telling(what: str, path: Path) -> Iterator[None]:
-    """Turn what transformers raises into one line, and keep it from saying more."""
+def loading(failed: Callable[[str], SteeringError]) -> Iterator[None]:
+    """Keep transformers silent, and raise what ``failed`` makes of its reason, in one line."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:
         yield
-    # Its loaders raise many kinds; to the user they all mean that the folder cannot be used.
+    # Its loaders raise many kinds; to the user they all mean the same.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelFolderError(f"{path} cannot be loaded, {what} is at fault: {reason}") from error
+        raise failed(" ".join(str(error).split())[:300] or type(error).__name__) from error
     finally:
         transformers_logging.set_verbosity(before)
+
+
+def _telling(what: str, path: Path) -> AbstractContextManager[None]:
+    return loading(
+        lambda reason: ModelFolderError(f"{path} cannot be loaded, {what} is at fault: {reason}")
+    )

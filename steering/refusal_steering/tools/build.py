@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,24 +14,22 @@ from refusal_steering.bundle import Strategy
 from refusal_steering.calibration.recentring import check_offsets, load_offsets
 from refusal_steering.methods.mars import OffsetKind, Shape, TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED, PRESETS
-from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.methods.refine import Refinement
 from refusal_steering.pipeline.build import build as build_bundles
 from refusal_steering.pipeline.findings import findings
 from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.measured import keep_measured, try_out
-from refusal_steering.pipeline.media.plan import Made, MediaPlan
-from refusal_steering.pipeline.plan import RAS_BUDGET, BuildPlan, GatePlan, RasBase, RasPlan
+from refusal_steering.pipeline.media.plan import MediaPlan
+from refusal_steering.pipeline.plan import RAS_BUDGET, BuildPlan, GatePlan, RasBase
 from refusal_steering.pipeline.requests import every_prompt
-from refusal_steering.prompts.contrast_set import FORMS, AttackForm
 from refusal_steering.prompts.corpus import Corpus
 from refusal_steering.report.measurements import save_measurements
 from refusal_steering.report.page import PAGE_FILE, write_page
+from refusal_steering.tools.build_plans import gate_plan, media_plan, ras_plan, text_plan
 from refusal_steering.tools.checks import (
     bundle_out,
     file_out,
     folder_out,
-    layer_numbers,
     model_name,
 )
 from refusal_steering.tools.models import TemplateArguments, open_model
@@ -163,7 +160,7 @@ def build(
     that serves reads every request, in all media that the model takes. Ends with 1 where a strategy
     had to be left out, with 2 where nothing can be built.
     """
-    region, ras = TrustRegion(shape=mars_region), _ras_plan(ras_base, ras_budget, ras_tokens)
+    region, ras = TrustRegion(shape=mars_region), ras_plan(ras_base, ras_budget, ras_tokens)
     if served_by is not None:
         _refuse_text_options(harmful, harmless, offsets, token_rows, without_form)
         asked = ServedBuild(
@@ -180,13 +177,13 @@ def build(
             force,
         )
         how = replace(
-            _media_plan(strategies_of(strategy, gate=gate), layers, budget, preset, seed),
+            media_plan(strategies_of(strategy, gate=gate), layers, budget, preset, seed),
             count=layer_count,
             dose=dose,
             mars=region,
             mars_offset=mars_offset,
             ras=ras,
-            gate=_gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed),
+            gate=gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed),
             doses=MediaPlan().doses if gate_dose is None else (),
             # Fewer requests, and fewer wordings in proportion.
             texts=min(1.0, rows / _ROWS),
@@ -202,8 +199,8 @@ def build(
         )
     if (harmful is None) != (harmless is None):
         raise typer.BadParameter("give both --harmful and --harmless, or neither")
-    plan = _plan(layers, budget, without_form or [], refusal, seed)
-    taught = _gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed) if gate else None
+    plan = text_plan(layers, budget, without_form or [], refusal, seed)
+    taught = gate_plan(gate_layers, gate_budget, gate_dose, refusal, seed) if gate else None
     plan = replace(plan, gate=taught, mars=region, ras=ras)
     called = model_name(model.resolve().name if name is None else name)
     for made in get_args(Strategy):
@@ -247,65 +244,3 @@ def _refuse_text_options(*given: object) -> None:
             "--harmful, --harmless, --offsets, --token-rows and --without-form are for a build of "
             "text, without --served-by; give --data"
         )
-
-
-def _media_plan(
-    strategies: tuple[Made, ...], layers: str | None, budget: float, preset: str, seed: int
-) -> MediaPlan:
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"unknown preset {preset!r}; expected one of {list(PRESETS)}")
-    return MediaPlan(
-        strategies=strategies,
-        layers=layer_numbers(layers),
-        budget=budget,
-        training=Training(preset=PRESETS[preset], seed=seed),
-        seed=seed,
-    )
-
-
-def _plan(
-    layers: str | None, budget: float, without_form: Sequence[str], refusal: str, seed: int
-) -> BuildPlan:
-    base = BuildPlan()
-    return replace(
-        base,
-        forms=_forms_but(without_form),
-        layers=layer_numbers(layers),
-        budget=budget,
-        seed=seed,
-        recipe=replace(base.recipe, seed=seed),
-        refinement=replace(base.refinement, refusal=refusal, seed=seed),
-    )
-
-
-def _ras_plan(base: RasBase, budget: float, tokens: int | None) -> RasPlan:
-    if not 0.0 < budget < 0.5:
-        raise typer.BadParameter(f"--ras-budget is {budget}; expected a share between 0 and 0.5")
-    if tokens is not None and tokens > RasPlan().tokens:
-        raise typer.BadParameter(
-            f"--ras-tokens is {tokens}; there are prototypes of {RasPlan().tokens} tokens"
-        )
-    return RasPlan(budget=budget if base == "budget" else None, compared=tokens)
-
-
-def _gate_plan(
-    layers: str | None, budget: float, dose: float | None, refusal: str, seed: int
-) -> GatePlan:
-    base = GatePlan()
-    return replace(
-        base,
-        layers=layer_numbers(layers),
-        recipe=replace(base.recipe, seed=seed),
-        budget=budget,
-        dose=base.dose if dose is None else dose,
-        push=replace(base.push, refusal=refusal, seed=seed),
-    )
-
-
-def _forms_but(left_out: Sequence[str]) -> tuple[AttackForm, ...]:
-    usual = [form for form in FORMS if form != "plain"]
-    if unknown := sorted(set(left_out) - set(usual)):
-        raise typer.BadParameter(
-            f"form {unknown[0]!r} cannot be left out; choose from {', '.join(usual)}"
-        )
-    return tuple(form for form in FORMS if form not in left_out)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.engine_arguments import ServedSettings
@@ -20,7 +19,7 @@ from refusal_steering.pipeline.stages import Stages
 from refusal_steering.report import load_measurements, render
 from refusal_steering.tools import served_build
 from tests.steering.pipeline.media.conftest import data
-from tests.steering.pipeline.media.fake_model import FACTS, HIDDEN, LAYERS, FakeModel
+from tests.steering.pipeline.media.fake_model import FACTS, FakeModel, twin
 from tests.steering.tools.command_line import CommandLine
 
 __all__ = ["data"]
@@ -132,14 +131,7 @@ def test_refined_directions_take_a_second_start_of_the_engine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = LlamaConfig(
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        intermediate_size=48,
-        num_attention_heads=4,
-        vocab_size=260,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    twin().save_pretrained(tmp_path / "model")
     out = tmp_path / "out"
     asked = ("build", "--model", tmp_path / "model", "--served-by", server, "--data", data)
     options = ("--budget", 0.1, "--gate-budget", 0.1, "--rows", 60, "--strategy", "promptgate")

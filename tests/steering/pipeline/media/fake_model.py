@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal_steering.bundle import ModelIdentity, SteeringBundle
 from refusal_steering.engine import EngineAnswer, EngineFacts, Messages, PromptRows, Steered
@@ -57,6 +58,20 @@ class FakeTokenizer:
     def apply_chat_template(self, messages: Sequence[dict[str, str]], **_: object) -> str:
         turns = (f"<turn>{one['role']}\n{one['content']}<end>" for one in messages)
         return "".join(turns) + "<turn>assistant\n"
+
+
+def twin(spread: float = 0.02) -> LlamaForCausalLM:
+    """A model in transformers of the fake engine's size, with random weights of this spread."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        intermediate_size=48,
+        num_attention_heads=4,
+        vocab_size=260,
+        initializer_range=spread,
+    )
+    return LlamaForCausalLM(config).eval()
 
 
 @cache

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal_steering.bundle import ModelIdentity, load_bundle
 from refusal_steering.calibration.model import CalibrationModel
@@ -30,7 +29,7 @@ from refusal_steering.pipeline.media.work import FOLDER, Work
 from refusal_steering.pipeline.stages import Stages
 from refusal_steering.spec import SteeringSpec
 from tests.steering.pipeline.media.conftest import GATE, PLAN
-from tests.steering.pipeline.media.fake_model import HIDDEN, LAYERS, FakeModel, FakeTokenizer
+from tests.steering.pipeline.media.fake_model import HIDDEN, LAYERS, FakeModel, FakeTokenizer, twin
 
 HOW = Refinement(
     refusal="no, never", dose=1.0, prompts=24, spread=(1.0, 1.0), silence=0.0, loyalty=0.0, steps=20
@@ -45,19 +44,9 @@ REFINED: MediaPlan = replace(
 
 
 @pytest.fixture(scope="module")
-def twin() -> CalibrationModel:
-    """A model in transformers of the fake engine's size."""
-    config = LlamaConfig(
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        intermediate_size=48,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        vocab_size=260,
-        initializer_range=0.2,
-    )
-    torch.manual_seed(0)
-    return CalibrationModel(LlamaForCausalLM(config).eval(), FakeTokenizer())
+def whole() -> CalibrationModel:
+    """A model in transformers of the fake engine's size, whose answers depend on its layers."""
+    return CalibrationModel(twin(spread=0.2), FakeTokenizer())
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +68,17 @@ def turning(out: Path, requests: Requests) -> Turning:
 
 
 @pytest.fixture(scope="module")
-def turned(turning: Turning, twin: CalibrationModel, out: Path) -> Vectors:
-    return turning.turned(Work(out / FOLDER), lambda: twin)
+def turned(turning: Turning, whole: CalibrationModel, out: Path) -> Vectors:
+    return turning.turned(Work(out / FOLDER), lambda: whole)
 
 
 def test_turned_directions_make_the_refusal_likelier(
-    turning: Turning, turned: Vectors, twin: CalibrationModel
+    turning: Turning, turned: Vectors, whole: CalibrationModel
 ) -> None:
     golden = {at: one.unit for at, one in turning.directions.items()}
     assert golden
-    after = _nats(twin, turning, {at: turned.golden[at] for at in golden})
-    assert after < _nats(twin, turning, golden) - 0.05
+    after = _nats(whole, turning, {at: turned.golden[at] for at in golden})
+    assert after < _nats(whole, turning, golden) - 0.05
 
 
 def test_directions_are_turned_once(turning: Turning, turned: Vectors, out: Path) -> None:
@@ -192,17 +181,17 @@ def test_what_cannot_be_refined_is_one_line(
     assert "leave --refine out" in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_missing_weights_are_not_random_numbers(twin: CalibrationModel, tmp_path: Path) -> None:
-    twin.model.save_pretrained(tmp_path, state_dict={"model.norm.weight": torch.ones(HIDDEN)})
+def test_missing_weights_are_not_random_numbers(whole: CalibrationModel, tmp_path: Path) -> None:
+    whole.model.save_pretrained(tmp_path, state_dict={"model.norm.weight": torch.ones(HIDDEN)})
     model = TransformersModel.of(str(tmp_path), {}, KNOWN)
     with pytest.raises(UnsupportedModelError, match="weights of LlamaForCausalLM are missing"):
         model.load(FakeTokenizer(), {})
 
 
 def test_a_cpu_that_is_slow_in_half_precision_refines_in_float32(
-    twin: CalibrationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: CalibrationModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twin.model.save_pretrained(tmp_path)
+    whole.model.save_pretrained(tmp_path)
     model = TransformersModel.of(str(tmp_path), {"dtype": "bfloat16"}, KNOWN)
     for slow, expected in ((True, torch.float32), (False, torch.bfloat16)):
         monkeypatch.setattr(transformers_model, "slow_on_this_cpu", lambda _, slow=slow: slow)

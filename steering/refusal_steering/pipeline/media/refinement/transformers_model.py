@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging as transformers_logging
 
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.model import CalibrationModel
+from refusal_steering.calibration.model_folder import loading
 from refusal_steering.errors import UnsupportedModelError
 from refusal_steering.runtime.precision import slow_on_this_cpu
 
@@ -112,16 +112,5 @@ def _unfit(reason: str) -> UnsupportedModelError:
     return UnsupportedModelError(f"{reason}; directions cannot be refined, leave --refine out")
 
 
-@contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """Turn what transformers raises into one line, and keep it from saying more."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-    try:
-        yield
-    # Its loaders raise many kinds; to the user they all mean the same.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise _unfit(f"transformers cannot load {what}: {reason}") from error
-    finally:
-        transformers_logging.set_verbosity(before)
+def _telling(what: str) -> AbstractContextManager[None]:
+    return loading(lambda reason: _unfit(f"transformers cannot load {what}: {reason}"))
