@@ -9,7 +9,7 @@ from tests.families.asking import OFF, Answer, Asked
 
 # An engine adds in another order in another batch.
 _SAME = 1e-3
-_ROUNDING = 0.02
+ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Findings:
     @property
     def rows_agree(self) -> bool:
         """Whether rows are those of transformers, but for rounding to bfloat16."""
-        return self.row_error is not None and self.row_error <= _ROUNDING
+        return self.row_error is not None and self.row_error <= ROUNDING
 
 
 def steered_well(

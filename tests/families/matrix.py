@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.families.catalogue import FAMILIES, NOT_IN_VLLM, NOT_TRIED
 from tests.families.family import TinyFamily
-from tests.families.findings import Findings
+from tests.families.findings import ROUNDING, Findings
 from tests.families.trial import STRATEGIES, try_family
 from tests.needs import ROOT
 
@@ -96,7 +96,7 @@ def _row(family: TinyFamily, found: Mapping[str, Any] | None) -> tuple[str, ...]
     return (
         *begin,
         str(found["layers"]) if found["layers"] else "",
-        "" if error is None else f"{error:.3f}",
+        "" if error is None else f"{error:.3f}{' (too much)' if error > ROUNDING else ''}",
         ", ".join(made),
         "pass" if served else "",
         f"{', '.join(proven)} ({', '.join(moved)})" if served else "",
