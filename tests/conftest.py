@@ -50,7 +50,7 @@ def _scheduled_as_before() -> Iterator[None]:
     assert os.sched_getscheduler(0) == policy
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """A command that a test runs in this process sets up logging; later tests read it by caplog."""
     loggers = [logging.getLogger(name) for name in OUR_LOGGERS]

@@ -7,6 +7,7 @@ A failed check names the seam that moved.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -177,7 +178,15 @@ def _judge(seam: Seam, root: Path) -> str | None:
 
 @lru_cache(maxsize=64)
 def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    # CPython 3.11's parser fails if a collection in its midst runs code that parses, as the
+    # printing of a traceback does (a task's exception that nobody took, for one).
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _functions(tree: ast.Module, dotted: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

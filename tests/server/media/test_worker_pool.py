@@ -69,7 +69,7 @@ def test_neighbours_are_answered_while_a_bomb_is_read(pool: Watched, bomb: Job, 
             assert (await pool.read(job)).problem is None
         assert not task.done()
         pool.close()
-        await asyncio.wait({task})
+        await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
 
@@ -101,7 +101,7 @@ def test_who_waits_too_long_is_told_when_to_come_again(pool: Watched, job: Job) 
         assert (await pool.read(VIDEO)).problem is None
         assert not task.done()
         pool.close()
-        await asyncio.wait({task})
+        await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
 
@@ -128,7 +128,7 @@ def test_a_caller_who_has_left_is_not_read_for(
             await leaving
         for process in pool.processes():
             process.kill()
-        await asyncio.wait({task})
+        await asyncio.gather(task, return_exceptions=True)
         assert (await pool.read(IMAGE)).problem is None
 
     asyncio.run(run())
