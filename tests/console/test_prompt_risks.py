@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,23 @@ def test_every_text_token_has_a_colour_a_bar_and_a_number(visit: Visit) -> None:
     assert "Highest: token 6, image, risk 0.881." in page.inner_text(SAYS)
 
 
+def await_said(page: Any, text: str) -> None:
+    """Wait until the line below the prompt is exactly this."""
+    page.locator(SAYS).filter(has_text=re.compile(f"^{re.escape(text)}$")).wait_for()
+
+
 def test_tokens_are_read_by_keyboard_and_by_mouse(visit: Visit) -> None:
     page = trial(visit)
     visit.tab_to("#prompt-risks .risks li")
-    assert page.inner_text(SAYS) == 'Token 2, "How": risk 0.119'
+    await_said(page, 'Token 2, "How": risk 0.119')
     page.keyboard.press("ArrowRight")
-    assert page.inner_text(SAYS) == 'Token 3, " do": risk 0.182'
+    await_said(page, 'Token 3, " do": risk 0.182')
     page.keyboard.press("End")
-    assert page.inner_text(SAYS) == 'Token 9, "?": risk 0.5'
+    await_said(page, 'Token 9, "?": risk 0.5')
     page.keyboard.press("ArrowRight")
-    assert page.inner_text(SAYS) == 'Token 9, "?": risk 0.5'
+    await_said(page, 'Token 9, "?": risk 0.5')
     page.locator("#prompt-risks .risks li").nth(2).hover()
-    assert page.inner_text(SAYS) == 'Token 4, " I": risk 0.562'
+    await_said(page, 'Token 4, " I": risk 0.562')
     stops = page.locator("#prompt-risks .risks li[tabindex='0']")
     assert stops.count() == 1
 
