@@ -33,6 +33,8 @@ LEFT_OUT := build/tests_left_out.txt
 export REFUSAL_TESTS_LEFT_OUT := $(LEFT_OUT)
 # Tests of one file stay in one process, files start in their order: the slowest are not the last.
 TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests that share an engine stay in one process, whose engines have one core.
+ON_OWN_CORES := -n 2 --dist loadscope --no-loadscope-reorder
 # Part of the tests covers part of the code: a run that PYTEST narrows is not measured.
 define FAST_TESTS
 $(if $(PYTEST),,$(BIN)/python -m coverage erase)
@@ -67,7 +69,8 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 	@$(FAST_TESTS)
 	@echo "tests: with a real engine$(if $(filter gpu,$(EXTRA)),, on the CPU)"
 	@$(BIN)/python -m pytest -m "$(if $(filter gpu,$(EXTRA)),engine or gpu,engine and not gpu)" \
-		$(PYTEST) $(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
+		$(or $(PYTEST),$(if $(filter gpu,$(EXTRA)),,$(ON_OWN_CORES))) \
+		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
 	@if [ -s $(LEFT_OUT) ]; then echo "tests: not run on this machine"; cat $(LEFT_OUT); fi
 
 .PHONY: check

@@ -7,10 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
+from tests.engine_schedule import SharedEngines
 from tests.measured import COVERAGE, MEASURED
 from tests.server.fixtures.live import server
 
@@ -29,17 +32,26 @@ OUR_LOGGERS = ("refusal_server", "refusal_steering", "uvicorn", "uvicorn.access"
 
 def pytest_configure(config: pytest.Config) -> None:
     """A process of xdist's is measured; a program that its tests start is where a test asks."""
-    if hasattr(config, "workerinput") and (asked := os.environ.pop(COVERAGE, "")):
+    if not hasattr(config, "workerinput"):
+        return
+    if asked := os.environ.pop(COVERAGE, ""):
         os.environ[MEASURED] = asked
+    own_core()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Save what was measured before xdist, which gives its processes ten seconds, ends this one."""
-    if hasattr(session.config, "workerinput"):
-        from coverage import Coverage
+def own_core() -> None:
+    """A process of xdist's, and what it starts, compute on one core: on a shared one they spin."""
+    cores = sorted(os.sched_getaffinity(0))
+    place = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(cores[place % len(cores)]))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-        if (measured := Coverage.current()) is not None:
-            measured.save()
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedEngines | None:
+    """Tests with an engine are shared out by what they start, with ``--dist loadscope``."""
+    return SharedEngines(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,8 +15,9 @@ import pytest
 
 from tests.behaviour import fresh
 from tests.behaviour.readme import Site
+from tests.engine_lock import one_engine
 from tests.needs import ROOT, demo_model, need
-from tests.server.fixtures.live import booting, stop
+from tests.server.fixtures.live import stop
 
 _LIMIT_SECONDS = 600
 # What a checkout has and the tests do not need to see.
@@ -58,7 +59,7 @@ def _served(checkout: Path, port: int) -> Iterator[None]:
     ours = ("REFUSAL_SERVER_", "PYTHON", "MAKE", "MFLAGS")
     environment = {name: v for name, v in os.environ.items() if not name.startswith(ours)}
     command = ["make", "serve", f"PORT={port}", f"EXTRA={fresh.engine()}"]
-    with booting():
+    with one_engine():
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,

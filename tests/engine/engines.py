@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,9 +15,9 @@ from queue import SimpleQueue
 import torch
 
 from tests.engine.spec import Outcome, Run
+from tests.engine_lock import one_engine
 
 ROOT = Path(__file__).resolve().parents[2]
-_LOCK = Path(tempfile.gettempdir()) / "engine.lock"
 _LIMIT_SECONDS = 900
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
@@ -92,11 +89,3 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         **extra,
     }
-
-
-@contextmanager
-def one_engine() -> Iterator[None]:
-    """Two cores serve one test's engines; everybody who starts one waits here."""
-    with _LOCK.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -18,8 +18,9 @@ from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGenerati
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.prompts.neutral_media import audio_part, image_part
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import ROOT, environment, one_engine
+from tests.engine.engines import ROOT, environment
 from tests.engine.reference import Reference
+from tests.engine_lock import one_engine
 from tests.models import tiny_omni
 
 pytestmark = pytest.mark.engine

@@ -24,10 +24,11 @@ from refusal_steering.omnibench import picture
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.requests import Requests, read_requests, split_of
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import ROOT, environment, one_engine, play
+from tests.engine.engines import ROOT, environment, play
 from tests.engine.media import chat
 from tests.engine.reference import Reference
 from tests.engine.spec import Call, Outcome, Scenario
+from tests.engine_lock import one_engine
 from tests.models import tiny_omni
 
 pytestmark = pytest.mark.engine

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from refusal_steering.prompts.neutral_media import audio_part, image_part
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import ROOT, environment, one_engine
+from tests.engine.engines import ROOT, environment
 from tests.engine.reference import Reference
 from tests.engine.token_rows import LAYERS, ROUNDS
+from tests.engine_lock import one_engine
 
 pytestmark = pytest.mark.engine
 WORDS = {"type": "text", "text": "What is this?"}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from refusal_steering.bundle import load_bundle
-from tests.engine.engines import environment, one_engine
+from tests.engine.engines import environment
+from tests.engine_lock import one_engine
 from tests.examples.ports import free_port
 from tests.families.requests import words, write_requests
 from tests.models import tiny_omni

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from refusal_steering.bundle import load_bundle
-from tests.engine.engines import ROOT, environment, one_engine
+from tests.engine.engines import ROOT, environment
+from tests.engine_lock import one_engine
 from tests.families.asking import ask_alone, ask_together, every_request
 from tests.families.checkpoint import write_checkpoint
 from tests.families.family import TinyFamily

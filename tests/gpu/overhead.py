@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.engine.bundles import random_bundle
-from tests.engine.engines import ROOT, environment, one_engine
+from tests.engine.engines import ROOT, environment
+from tests.engine_lock import one_engine
 from tests.gpu.machine import CUDA
 from tests.gpu.sizes import REAL, REHEARSAL, STOCK, VARIANTS, Size, Variant
 
