@@ -13,12 +13,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 REQUIRE = "REFUSAL_TESTS_REQUIRE"
+# Whether long tests are run on a CPU that is slow in the model's precision.
+LONG = "REFUSAL_TESTS_LONG"
 ROOT = Path(__file__).resolve().parents[1]
 # Beside the checkout, never in it: harmful requests and answers of others.
 SHARED = ROOT.parent / "shared" / "data"
@@ -42,6 +45,14 @@ class Need:
 def _program(name: str, package: str) -> Need:
     way = f"install Debian's package {package} (deploy/local/test_programs.sh does)"
     return Need(name, lambda: shutil.which(name) is not None, way)
+
+
+@cache
+def demo_dtype() -> str:
+    """The precision in which `make serve` serves the demo model on this machine."""
+    script = ROOT / "deploy" / "local" / "demo_dtype.py"
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 NEEDS = {
@@ -97,6 +108,11 @@ NEEDS = {
             "install it into an environment of its own, and name its program in GUIDELLM",
         ),
         Need(
+            "fast-cpu",
+            lambda: bool(os.environ.get(LONG)) or demo_dtype() == "auto",
+            f"without AVX-512 a test of minutes takes a quarter of an hour; {LONG}=yes runs it",
+        ),
+        Need(
             "demo-model", lambda: (demo_model() / "config.json").is_file(), "run `make demo-model`"
         ),
     )
@@ -114,13 +130,6 @@ def demo_model() -> Path:
     cache = Path(os.environ.get("REFUSAL_STEERING_CACHE") or cache)
     default = cache / "models" / "qwen2.5-coder-0.5b-instruct"
     return Path(os.environ.get("REFUSAL_STEERING_DEMO_MODEL") or default)
-
-
-def demo_dtype() -> str:
-    """The precision in which `make serve` serves the demo model on this machine."""
-    script = ROOT / "deploy" / "local" / "demo_dtype.py"
-    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    return told.stdout.strip()
 
 
 def need(name: str) -> None:

@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[Site]:
+    need("fast-cpu")
     need("demo-model")
     with attacked(folder, demo_model(), "--enforce-eager") as found:
         yield found

@@ -21,10 +21,10 @@ from tests.behaviour.readme import Site
 from tests.server.fixtures.live import CHAT
 
 pytestmark = pytest.mark.engine
-REQUESTS = 24
+REQUESTS = 16
 # Enough where a law holds for every answer, and nothing is counted.
-FEW = 8
-TOKENS = 40
+FEW = 4
+TOKENS = 24
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The laws on the demo model with its shipped bundles, on real weights.
 
-It is served in bfloat16, where every processor rounds in another order, and a sharpened gate makes
-a coefficient of that. There hold the laws that are exact to the last bit, and the canaries. What is
-compared with the reference, or with the same request in other company, is computed in float32.
+It is served in bfloat16 (on a CPU that is slow in it in float32), where every processor rounds in
+another order, and a sharpened gate makes a coefficient of that. There hold the laws that are exact
+to the last bit, and the canaries. What is compared with the reference, or with the same request in
+other company, is computed in float32.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from refusal_steering.bundle import load_bundle
 from refusal_steering.reference import greedy
 from tests.engine.engines import ROOT, play_side_by_side
 from tests.engine.spec import Answer, Call, Outcome, Run, Scenario
-from tests.needs import demo_model, need
+from tests.needs import demo_dtype, demo_model, need
 
 pytestmark = pytest.mark.engine
 
@@ -83,17 +84,17 @@ def outcomes(
     idle: tuple[Call, ...],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Outcome]:
-    """Of the model as it is served (in bfloat16, compiled), of stock vLLM, and in float32."""
+    """Of the model as it is served (compiled), of stock vLLM, and in float32."""
     served = (Scenario("idle", idle, together=False), Scenario("canary", (), script="canary"))
     twice = (Scenario("plain", plain * 2, together=False),)
     disabled = {"REFUSAL_STEERING_DISABLE": "1"}
-    stock = _run(model, twice, "bfloat16")
+    stock = _run(model, twice, demo_dtype())
     exact = (
         Scenario("together", (*steered, *plain)),
         Scenario("alone", steered, together=False),
     )
     runs = {
-        "served": _run(model, served, "bfloat16"),
+        "served": _run(model, served, demo_dtype()),
         "stock": replace(stock, attach=False, bundles={}, environment=disabled),
         "exact": _run(model, exact, "float32"),
     }

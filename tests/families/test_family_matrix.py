@@ -11,6 +11,7 @@ from tests.families.catalogue import FAMILIES, NOT_TRIED
 from tests.families.findings import Findings
 from tests.families.matrix import DOCUMENT
 from tests.families.trial import STRATEGIES, try_family
+from tests.needs import need
 
 engine = pytest.mark.engine
 # An encoder with a projector, one whose positions have three parts, and one that hears.
@@ -19,6 +20,7 @@ TRIED = ("LLaVA-1.5", "Qwen2.5-VL", "Qwen2-Audio")
 
 @pytest.fixture(scope="module", params=TRIED)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    need("fast-cpu")
     family = next(one for one in FAMILIES if one.name == request.param)
     return try_family(family, tmp_path_factory.mktemp(family.slug))
 
