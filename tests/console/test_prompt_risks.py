@@ -71,6 +71,20 @@ def test_tokens_are_read_by_keyboard_and_by_mouse(visit: Visit) -> None:
     assert stops.count() == 1
 
 
+def test_a_pointer_that_rests_says_nothing_when_the_page_moves_under_it(visit: Visit) -> None:
+    page = trial(visit)
+    page.locator("#prompt-risks .risks li").nth(2).hover()
+    await_said(page, 'Token 4, " I": risk 0.562')
+    visit.tab_to("#prompt-risks .risks li")
+    page.keyboard.press("End")
+    await_said(page, 'Token 9, "?": risk 0.5')
+    page.evaluate("document.querySelector('#prompt-risks .risks').style.marginLeft = '2px'")
+    page.wait_for_timeout(300)
+    page.evaluate("document.querySelector('#prompt-risks .risks').style.marginTop = '400px'")
+    page.wait_for_timeout(300)
+    assert page.inner_text(SAYS) == 'Token 9, "?": risk 0.5'
+
+
 def test_the_highest_text_token_is_framed(visit: Visit) -> None:
     visit.site.rig.talker.prompt = PromptTokens(PROMPT.ids)
     page = trial(visit)

@@ -11,15 +11,23 @@ export const level = (risk) => Math.min(Math.floor(risk * LEVELS), LEVELS - 1);
 const shown = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
 
 // One focus stop for all tokens: arrow keys move it, as in a toolbar.
-function walk(list, tell) {
+function walk(list, tell, leave) {
   const items = [...list.querySelectorAll("[tabindex]")];
+  let pointed = false;
   const go = (item) => {
     for (const other of items) other.setAttribute("tabindex", other === item ? 0 : -1);
+    pointed = false;
     tell(item.dataset.says);
   };
   list.addEventListener("focusin", (event) => go(event.target));
-  list.addEventListener("mouseover", ({ target }) => {
-    if (target.dataset.says) tell(target.dataset.says);
+  // A pointer that rests says nothing when the page moves under it.
+  list.addEventListener("mousemove", ({ target, movementX, movementY }) => {
+    if (!target.dataset.says || !(movementX || movementY)) return;
+    pointed = true;
+    tell(target.dataset.says);
+  });
+  list.addEventListener("mouseleave", () => {
+    if (pointed) leave();
   });
   list.addEventListener("keydown", (event) => {
     const at = items.indexOf(event.target);
@@ -80,8 +88,7 @@ export function promptRisks(gate, files) {
     const most = Math.floor((gate.position - along.first) / along.stride);
     const list = el("ol", { class: "risks", "aria-label": "Risk of every token of the prompt" },
       ...tokens(along, most));
-    walk(list, (text) => { says.textContent = text; });
-    list.addEventListener("mouseleave", () => { says.textContent = highest(gate); });
+    walk(list, (text) => { says.textContent = text; }, () => { says.textContent = highest(gate); });
     content.push(list, legend(along.threshold));
     if (along.stride > 1) {
       content.push(el("p", { class: "hint" }, `Each step is the highest of ${along.stride} tokens in a row.`));
