@@ -108,11 +108,12 @@ def static_layers(
 
 
 def silent(layer: LayerSteering) -> LayerSteering:
-    """A layer that adds nothing and measures the same risk."""
+    """A layer that adds nothing and measures the same risk, media re-centred alike."""
     return replace(
         LayerSteering.static(layer.direction, 0.0),
         risk_weight=layer.risk_weight,
         risk_bias=layer.risk_bias,
+        offsets=layer.offsets,
     )
 
 
@@ -132,7 +133,11 @@ def grey_zone(layer: LayerSteering, examples: Examples, rows: Tensor, plan: Buil
     risk = torch.sigmoid(layer.risk_logit(rows))
     own = examples.tuning & examples.one_per_item & (examples.everyday | examples.harmful)
     high = budget_threshold(risk[own & ~examples.harmful], 1.0 - harmless_tuning).value
-    low = float(risk[own & examples.harmful].quantile(share))
+    return zone_between(float(risk[own & examples.harmful].quantile(share)), high)
+
+
+def zone_between(low: float, high: float) -> GreyZone:
+    """The zone, or ``SteeringError`` where no risk lies in it."""
     if low > high:
         raise SteeringError(
             f"the pre-filter alone meets both shares (low {low:.3f} above high {high:.3f}); there "

@@ -16,7 +16,7 @@ from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.build import build_media, turning_of
 from refusal_steering.pipeline.media.bundles.finished import unfinished
 from refusal_steering.pipeline.media.estimate import cost_lines
-from refusal_steering.pipeline.media.plan import MADE, Made, MediaPlan, lines
+from refusal_steering.pipeline.media.plan import MADE, MAKEABLE, Made, MediaPlan, lines
 from refusal_steering.pipeline.media.refinement.transformers_model import TransformersModel
 from refusal_steering.pipeline.media.rendering import Rendering, Share, rendering, speaks
 from refusal_steering.pipeline.media.requests import MEDIA, TEXT, Requests, read_requests
@@ -121,15 +121,17 @@ def _refine(
 
 
 def strategies_of(names: Sequence[str] | None, *, gate: bool) -> tuple[Made, ...]:
-    """The strategies to make, all without names; raises ``typer.BadParameter``.
+    """The strategies to make, the usual ones without names; raises ``typer.BadParameter``.
 
     Without a ``gate`` there is no strategy that needs one.
     """
-    chosen = tuple(one for one in MADE if (not names or one in names) and (gate or one != STRATEGY))
-    if unknown := sorted(set(names or ()) - set(MADE)):
+    if unknown := sorted(set(names or ()) - set(MAKEABLE)):
         raise typer.BadParameter(
-            f"strategy {unknown[0]!r} is not made through the engine; choose from {', '.join(MADE)}"
+            f"strategy {unknown[0]!r} is not made through the engine; choose from "
+            f"{', '.join(MAKEABLE)}"
         )
+    wanted = tuple(one for one in MAKEABLE if one in names) if names else MADE
+    chosen = tuple(one for one in wanted if gate or one != STRATEGY)
     if not chosen:
         raise typer.BadParameter(f"{STRATEGY} needs a gate; leave --no-gate out")
     return chosen

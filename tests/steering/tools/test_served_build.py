@@ -205,7 +205,7 @@ def test_silent_videos_are_not_rendered_for_a_model_that_hears_videos(
         (("--budget", 0.1, "--gate-budget", 0.1, "--gate-layers", 5), "cannot read layer 5"),
         (("--strategy", "static", "--refine"), "--refine turns what promptgate opens"),
         (("--refine", "--budget", 0.1, "--gate-budget", 0.1), "directions cannot be refined"),
-        (("--strategy", "cascade"), "'cascade' is not made through the engine"),
+        (("--strategy", "magic"), "'magic' is not made through the engine"),
         (("--modalities", "video"), "takes no 'video' as it is served; it takes text, image"),
         (("--offsets", "x"), "for a build of text"),
         (("--preset", "magic"), "unknown preset"),

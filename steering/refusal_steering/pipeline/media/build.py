@@ -21,6 +21,8 @@ from refusal_steering.bundle import (
 from refusal_steering.engine import ServedModel
 from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.adapters import omnisteer_part, probe_of, static_part
+from refusal_steering.pipeline.media.blending.cascade import cascade_part
+from refusal_steering.pipeline.media.blending.risk import ras_part
 from refusal_steering.pipeline.media.bundles.canaries import engine_canary
 from refusal_steering.pipeline.media.bundles.finished import (
     Finished,
@@ -35,7 +37,6 @@ from refusal_steering.pipeline.media.plan import Made, MediaPlan
 from refusal_steering.pipeline.media.refinement.turning import Turning, not_turned
 from refusal_steering.pipeline.media.region import mars_part
 from refusal_steering.pipeline.media.requests import TEXT, Requests
-from refusal_steering.pipeline.media.risk import ras_part
 from refusal_steering.pipeline.media.trial import Cell, refused_share, tried
 from refusal_steering.pipeline.media.vectors import Vectors, vectors_of
 from refusal_steering.pipeline.media.work import FOLDER, Work
@@ -114,7 +115,7 @@ def build_media(
         with built.stages.stage("held-out rows"):
             apart = collected(model, held, work)
         with built.stages.stage("trial"):
-            built.cells += tried(model, requests, built.bundles, work)
+            built.cells += tried(model, requests, built.bundles, work, apart)
         for name, bundle in built.bundles.items():
             share = refused_share(requests, built.cells, name)
             built.bundles[name] = save_measured(out / name, bundle, [share])
@@ -143,12 +144,15 @@ def _makers(
     work: Work,
 ) -> Mapping[Made, Callable[[], Part]]:
     probe = cache(lambda: probe_of(rows, vectors))
+    mars = cache(lambda: mars_part(model, rows, plan, work))
+    ras = cache(lambda: ras_part(model, rows, vectors, probe(), plan, work))
     return {
         "static": lambda: static_part(vectors, probe(), plan),
         "omnisteer": lambda: omnisteer_part(rows, vectors, probe(), plan),
         "promptgate": lambda: promptgate_part(model, rows.requests, pushed, plan, work),
-        "mars": lambda: mars_part(model, rows, plan, work),
-        "ras": lambda: ras_part(model, rows, vectors, probe(), plan, work),
+        "mars": mars,
+        "ras": ras,
+        "cascade": lambda: cascade_part(rows, mars(), ras(), plan.grey_zone),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from refusal_steering.bundle import RiskPass
 from refusal_steering.engine import EngineFacts
 from refusal_steering.methods.ras import RISK_PROMPTS
+from refusal_steering.pipeline.media.blending.risk import ANSWER_TOKENS, PAIRS
 from refusal_steering.pipeline.media.build import CANARY_PROMPTS
 from refusal_steering.pipeline.media.gate.dose import DOSE_TOKENS, places_for_dose
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
@@ -25,7 +26,6 @@ from refusal_steering.pipeline.media.gate.fitting import (
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.region import NEUTRAL_PROMPTS, TRIED, neutral_items
 from refusal_steering.pipeline.media.requests import TEXT, MediaRequest, Requests
-from refusal_steering.pipeline.media.risk import ANSWER_TOKENS, PAIRS
 from refusal_steering.pipeline.media.trial import TRIAL_TOKENS
 from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES
 from refusal_steering.prompts.risk_question import takes_context
@@ -36,6 +36,8 @@ _TEXT_TOKENS, _QUESTION_TOKENS, _TURN_TOKENS = 60, 60, 20
 _MEDIUM_TOKENS = {"image": 750, "video": 900, "audio": 150}
 _CONTEXT_TOKENS: int = RiskPass.model_fields["context_tokens"].default
 _SEEN = ("image", "video")
+# Strategies that ask the model about a request, whose canaries are no residual rows.
+_ASKING = ("ras", "cascade")
 # Operations a second: two cores of a CPU, and a GPU.
 _CPU, _GPU = 1e11, 2e14
 # Conversations that a GPU's engine has on their way at once.
@@ -214,10 +216,23 @@ def _ras(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts)
     return made.and_asks(*known, read, *_risks(asked, RISK_PROMPTS, how.tokens, facts))
 
 
+def _cascade(strategy: str, plan: MediaPlan, learning: Requests, facts: EngineFacts) -> Cost:
+    """What its two parts cost, but for those that are strategies of the same build."""
+    made = Cost(strategy)
+    for name, cost in (("mars", _mars), ("ras", _ras)):
+        if name not in plan.strategies:
+            part = cost(strategy, plan, learning, facts)
+            most = max(made, part, key=lambda one: one.memory)
+            asked, tokens = made.asked + part.asked, made.tokens + part.tokens
+            made = Cost(strategy, asked, tokens, most.memory, most.sum)
+    return made
+
+
 _STRATEGIES: Mapping[str, Callable[[str, MediaPlan, Requests, EngineFacts], Cost]] = {
     "promptgate": _promptgate,
     "mars": _mars,
     "ras": _ras,
+    "cascade": _cascade,
 }
 
 
@@ -231,7 +246,7 @@ def _canary(learning: Requests, strategy: str) -> tuple[tuple[int, int], ...]:
     prompts = sum(
         min(CANARY_PROMPTS, len(learning.chosen("train", TEXT, label))) for label in (True, False)
     )
-    return ((2 * prompts + (1 if strategy == "ras" else 2), _TEXT_TOKENS),)
+    return ((2 * prompts + (1 if strategy in _ASKING else 2), _TEXT_TOKENS),)
 
 
 def _risks(
@@ -249,6 +264,6 @@ def _risks(
 def _trial(plan: MediaPlan, requests: Requests, facts: EngineFacts) -> Cost:
     held: list[Any] = list(requests.part("held").all)
     arms = [(1 + len(plan.strategies), _tokens(one, facts) + TRIAL_TOKENS) for one in held]
-    asks = "ras" in plan.strategies
-    risks = _risks(held, RISK_PROMPTS[:1], plan.ras.tokens, facts) if asks else ()
+    asking = [strategy for strategy in plan.strategies if strategy in _ASKING]
+    risks = [one for _ in asking for one in _risks(held, RISK_PROMPTS[:1], plan.ras.tokens, facts)]
     return Cost("trial").and_asks(*arms, *risks)

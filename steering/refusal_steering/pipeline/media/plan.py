@@ -20,8 +20,10 @@ from refusal_steering.pipeline.media.vectors import TOLD_APART
 from refusal_steering.pipeline.plan import BuildPlan, GatePlan, RasPlan
 from refusal_steering.prompts.contrast_set import Split
 
-Made = Literal["static", "omnisteer", "promptgate", "mars", "ras"]
+Made = Literal["static", "omnisteer", "promptgate", "mars", "ras", "cascade"]
 MADE: tuple[Made, ...] = ("static", "omnisteer", "promptgate", "mars", "ras")
+# Where MARS's risk leaves no doubt there is no cascade: it is made where it is asked for.
+MAKEABLE: tuple[Made, ...] = (*MADE, "cascade")
 _SPLITS: tuple[Split, ...] = ("train", "tune")
 _HELD: tuple[Split, ...] = ("held",)
 _FEWEST = 8
@@ -39,7 +41,9 @@ class MediaPlan:
     says how neutral media are taken off. ``gate`` is that of ``promptgate``, opened at the one of
     ``doses`` that refuses most, or at its own dose without any; ``texts`` is the share of the
     contrast set's wordings that it is taught beside the requests. With ``refine`` the directions
-    that the gate opens are turned by gradients, as its ``push`` says.
+    that the gate opens are turned by gradients, as its ``push`` says. ``grey_zone`` are the shares
+    of ``cascade``, as in a build of text: of harmful requests below the zone, and of harmless ones
+    not above it, in every group.
     """
 
     strategies: tuple[Made, ...] = MADE
@@ -59,6 +63,7 @@ class MediaPlan:
     doses: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
     texts: float = 1.0
     refine: bool = False
+    grey_zone: tuple[float, float] = (0.05, 0.95)
     seed: int = 0
 
     def pushed_layers(self, num_layers: int) -> tuple[int, ...]:

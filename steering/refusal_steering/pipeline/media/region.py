@@ -30,10 +30,10 @@ from refusal_steering.engine import (
 )
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.mars import TextDirection, mars_layer, media_offset
+from refusal_steering.pipeline.media.blending.risk import refused_texts
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.plan import MediaPlan
 from refusal_steering.pipeline.media.requests import TEXT
-from refusal_steering.pipeline.media.risk import refused_texts
 from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.pipeline.parts import Part
 from refusal_steering.prompts.neutral_media import NEUTRAL_SIZES, neutral_part

@@ -8,7 +8,7 @@ of a set are drawn by request id, never by row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,14 @@ class Requests:
         """The groups, text first, then those of one medium alone."""
         found = dict.fromkeys(one.group for one in self.all)
         return tuple(sorted(found, key=lambda name: (name != TEXT, name.count("+"), name)))
+
+    @property
+    def by_media(self) -> Mapping[tuple[str, ...], list[int]]:
+        """Places of the requests that bring the same media, which are re-centred alike."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for place, one in enumerate(self.all):
+            found.setdefault(one.media, []).append(place)
+        return found
 
     def usable(self, takes: Iterable[str]) -> Requests:
         """Those that bring no other media than ``takes``."""

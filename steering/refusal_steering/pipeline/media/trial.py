@@ -1,7 +1,8 @@
 """The trial of a build: what its bundles do to requests that were held out, by group.
 
 The engine answers every held-out request unsteered and under every bundle, steered as a server
-would steer it: media re-centred, the risk of RAS measured for each request. Counted are refusals,
+would steer it: media re-centred, the risk of RAS measured for each request, by a cascade where it
+is in doubt. Counted are refusals,
 by the lexical detector, answers that are not the unsteered ones, and coherent answers.
 """
 
@@ -17,8 +18,10 @@ from refusal_steering.detection.detector import LEXICAL, verdict_on
 from refusal_steering.detection.lexical import LexicalDetector
 from refusal_steering.engine import ServedModel, Steered, in_batches
 from refusal_steering.evaluation.scoring.rate import Rate
+from refusal_steering.pipeline.media.blending.cascade import forward_risks
+from refusal_steering.pipeline.media.blending.risk import similarities
+from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.requests import Requests, digest_of
-from refusal_steering.pipeline.media.risk import similarities
 from refusal_steering.pipeline.media.work import Kept, Work
 from refusal_steering.report.outcomes import Outcome
 from refusal_steering.spec import SteeringSpec
@@ -67,13 +70,20 @@ class Cell:
 
 
 def tried(
-    model: ServedModel, requests: Requests, bundles: Mapping[str, SteeringBundle], work: Work
+    model: ServedModel,
+    requests: Requests,
+    bundles: Mapping[str, SteeringBundle],
+    work: Work,
+    apart: StoredRows,
 ) -> list[Cell]:
-    """Cells of the held-out ones of ``requests``, of the unsteered model first."""
+    """Cells of the held-out ones of ``requests``, of the unsteered model first.
+
+    ``apart`` are their rows.
+    """
     held = requests.part("held")
-    plain = _kept(model, held, None, work)
+    plain = _kept(model, held, None, work, apart)
     answers = {OFF: plain} | {
-        name: _kept(model, held, bundle, work) for name, bundle in bundles.items()
+        name: _kept(model, held, bundle, work, apart) for name, bundle in bundles.items()
     }
     return [
         _cell(name, group, harmful, held, found, plain)
@@ -99,7 +109,11 @@ def refused_share(requests: Requests, cells: Sequence[Cell], strategy: str) -> R
 
 
 def _kept(
-    model: ServedModel, held: Requests, bundle: SteeringBundle | None, work: Work
+    model: ServedModel,
+    held: Requests,
+    bundle: SteeringBundle | None,
+    work: Work,
+    apart: StoredRows,
 ) -> list[str]:
     inputs = {
         "model": model.facts.digest,
@@ -111,15 +125,17 @@ def _kept(
     def ask() -> Kept:
         if bundle is not None:
             model.load(bundle)
-        return Kept(facts={"answers": _answers(model, held, bundle)})
+        return Kept(facts={"answers": _answers(model, held, bundle, apart)})
 
     found: list[str] = work.kept("trial", inputs, ask).facts["answers"]
     return found
 
 
-def _answers(model: ServedModel, held: Requests, bundle: SteeringBundle | None) -> list[str]:
+def _answers(
+    model: ServedModel, held: Requests, bundle: SteeringBundle | None, apart: StoredRows
+) -> list[str]:
     answers = [""] * len(held.all)
-    for places, steered in _alike(model, held, bundle):
+    for places, steered in _alike(model, held, bundle, apart):
         conversations = [held.all[place].messages() for place in places]
         found = [
             answer.text
@@ -132,34 +148,48 @@ def _answers(model: ServedModel, held: Requests, bundle: SteeringBundle | None) 
 
 
 def _alike(
-    model: ServedModel, held: Requests, bundle: SteeringBundle | None
+    model: ServedModel, held: Requests, bundle: SteeringBundle | None, apart: StoredRows
 ) -> Iterator[tuple[list[int], Steered | None]]:
     """Places of requests that are steered under the same terms, and those terms."""
     if bundle is None:
         yield held.chosen(), None
         return
     if bundle.prototypes is not None:
-        yield from _blended(model, held, bundle)
+        yield from _blended(model, held, bundle, apart)
         return
-    by_media: dict[tuple[str, ...], list[int]] = {}
-    for place, one in enumerate(held.all):
-        by_media.setdefault(one.media, []).append(place)
-    for media, places in by_media.items():
+    for media, places in held.by_media.items():
         yield places, Steered(bundle, SteeringSpec.of(bundle, media=media))
 
 
 def _blended(
-    model: ServedModel, held: Requests, bundle: SteeringBundle
+    model: ServedModel, held: Requests, bundle: SteeringBundle, apart: StoredRows
 ) -> Iterator[tuple[list[int], Steered]]:
     how, prototypes = bundle.manifest.risk_pass, bundle.prototypes
     assert how is not None and prototypes is not None
-    conversations = [one.messages() for one in held.all]
+    shares = _certain(bundle, apart)
+    asked = [place for place in held.chosen() if place not in shares]
+    conversations = [held.all[place].messages() for place in asked]
     found = similarities(
         model, conversations, prototypes, how.discount, how.risk_prompt, how.tokens
     )
-    for place, similarity in enumerate(found.tolist()):
-        share = how.share(how.risk(similarity), 1.0)
-        yield [place], Steered(bundle, SteeringSpec.of(bundle, blend=share))
+    for place, similarity in zip(asked, found.tolist(), strict=True):
+        shares[place] = how.share(how.risk(similarity), 1.0)
+    for place in held.chosen():
+        yield [place], Steered(bundle, SteeringSpec.of(bundle, blend=shares[place]))
+
+
+def _certain(bundle: SteeringBundle, apart: StoredRows) -> dict[int, float]:
+    """Shares of the requests whose risk in the forward pass lies outside of a grey zone."""
+    how, zone = bundle.manifest.risk_pass, bundle.manifest.grey_zone
+    if how is None or zone is None:
+        return {}
+    ((at, layer),) = bundle.layers.items()
+    full = how.share(how.cap, 1.0)
+    return {
+        place: full if risk > zone.high else 0.0
+        for place, risk in enumerate(forward_risks(layer, apart.layer(at), apart.requests).tolist())
+        if not zone.low <= risk <= zone.high
+    }
 
 
 def _cell(

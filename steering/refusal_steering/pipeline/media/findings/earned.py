@@ -49,11 +49,8 @@ def touched(bundles: Mapping[str, SteeringBundle], held: StoredRows) -> Iterator
 def _coefficients(bundle: SteeringBundle, held: StoredRows, at: int) -> Tensor:
     """Coefficients [N] after one layer, with the media of every request re-centred."""
     hidden, layer = held.layer(at), bundle.layers[at]
-    by_media: dict[tuple[str, ...], list[int]] = {}
-    for place, one in enumerate(held.requests.all):
-        by_media.setdefault(one.media, []).append(place)
     found = torch.empty(len(hidden))
-    for media, places in by_media.items():
+    for media, places in held.requests.by_media.items():
         found[places] = layer.coefficient(hidden[places], media).float()
     return found
 
