@@ -40,6 +40,7 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def model() -> Path:
+    need("fast-cpu")
     need("demo-model")
     return demo_model()
 
