@@ -44,6 +44,8 @@ def test_a_stream_is_read_where_it_is(alone: dict[str, Any], model: str) -> None
 
 @pytest.mark.parametrize("model", REFUSED)
 def test_what_has_no_plain_stream_is_refused(alone: dict[str, Any], model: str) -> None:
+    if "missing" in alone[model]:
+        pytest.skip(f"a kernel of vLLM is missing: {model} needs a CPU with AVX-512")
     assert alone[model]["refusal"] == "UnsupportedModelError"
     assert re.search(REFUSED[model], alone[model]["words"])
 
