@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 BODY = {
     "messages": [{"role": "user", "content": "hello"}],
-    "max_tokens": 1900,
-    "min_tokens": 1900,
-    "n": 6,
+    "max_tokens": 600,
+    "min_tokens": 600,
+    "n": 4,
     "stream": True,
 }
 
