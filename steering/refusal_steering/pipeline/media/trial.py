@@ -1,9 +1,9 @@
 """The trial of a build: what its bundles do to requests that were held out, by group.
 
 The engine answers every held-out request unsteered and under every bundle, steered as a server
-would steer it: media re-centred, the risk of RAS measured for each request, by a cascade where it
-is in doubt. Counted are refusals,
-by the lexical detector, answers that are not the unsteered ones, and coherent answers.
+would steer it: media re-centred, and the risk of RAS measured, by a cascade for requests in doubt.
+Counted are refusals by the lexical detector, answers that are not the unsteered ones, and coherent
+answers.
 """
 
 from __future__ import annotations

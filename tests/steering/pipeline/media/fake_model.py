@@ -119,7 +119,8 @@ def prompt_ids(messages: Messages) -> list[int]:
 class FakeModel:
     """``deaf`` media say nothing; ``refuses`` harmful text; steering is ``wrong`` by this factor.
 
-    ``before`` is called with the name of every method that is asked, ``asked`` counts them.
+    ``before`` is called with the name of every method that is asked, ``asked`` counts them,
+    and under ``questions`` the conversations whose likeliest tokens are asked for.
     """
 
     deaf: tuple[str, ...] = ()
@@ -158,6 +159,8 @@ class FakeModel:
         logprobs: bool = False,
     ) -> list[EngineAnswer]:
         self._note("answers")
+        if logprobs:
+            self.asked["questions"] = self.asked.get("questions", 0) + len(conversations)
         return [self._answer(one, tokens, steered, logprobs) for one in conversations]
 
     def states(self, conversations: Sequence[Messages], tokens: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from refusal_steering.bundle import load_bundle
-from refusal_steering.engine import EngineAnswer, Messages, Steered
+from refusal_steering.engine import Messages, Steered
 from refusal_steering.pipeline.media.blending.cascade import forward_risks
 from refusal_steering.pipeline.media.build import REPORT_FILE, build_media
 from refusal_steering.pipeline.media.collecting import collected
@@ -74,30 +73,14 @@ def test_a_cascade_is_made_and_tried_where_it_is_asked_for(
     assert {one["strategy"] for one in cells} == {"off", "cascade"}
 
 
-class Counting(Doubtful):
-    """One that knows how many conversations it was asked the likeliest tokens of."""
-
-    def answers(
-        self,
-        conversations: Sequence[Messages],
-        tokens: int,
-        steered: Steered | None = None,
-        *,
-        logprobs: bool = False,
-    ) -> list[EngineAnswer]:
-        if logprobs:
-            self.asked["questions"] = self.asked.get("questions", 0) + len(conversations)
-        return super().answers(conversations, tokens, steered, logprobs=logprobs)
-
-
 def test_the_trial_asks_the_model_about_doubtful_requests_only(
     requests: Requests, wanted: MediaPlan, tmp_path: Path
 ) -> None:
-    built = build_media(Counting(), requests.part("train", "tune"), wanted, tmp_path)
+    built = build_media(Doubtful(), requests.part("train", "tune"), wanted, tmp_path)
     bundle = built.bundles["cascade"]
     zone, ((at, layer),) = bundle.manifest.grey_zone, bundle.layers.items()
     assert zone is not None
-    model, held, work = Counting(), requests.part("held"), Work(tmp_path / "trial")
+    model, held, work = Doubtful(), requests.part("held"), Work(tmp_path / "trial")
     apart = collected(model, held, work)
     risks = forward_risks(layer, apart.layer(at), held)
     inside = (risks >= zone.low) & (risks <= zone.high)
