@@ -48,6 +48,15 @@ def own_core() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Save what was measured before xdist, which gives its processes ten seconds, ends this one."""
+    if hasattr(session.config, "workerinput"):
+        from coverage import Coverage
+
+        if (measured := Coverage.current()) is not None:
+            measured.save()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedEngines | None:
     """Tests with an engine are shared out by what they start, with ``--dist loadscope``."""
