@@ -29,16 +29,18 @@ COLUMNS = 8
 class Earning:
     """The rows [m] of one bundle slot and mix of media that compute a coefficient.
 
-    ``max_dose`` [m] float32 bounds it as a share of the residual stream's length. The gates of
-    ``gated_by`` [m] request slots open it, if the bundle has one.
+    ``max_dose`` [m] float32 bounds it as a share of the residual stream's length, if anything
+    does. The gates of ``gated_by`` [m] request slots open it, if the bundle has one.
+    ``whole_batch`` says that these are all rows of the step, in their order.
     """
 
     bundle_slot: int
     variant: int
     index: Tensor
     request_slot: Tensor
-    max_dose: Tensor
+    max_dose: Tensor | None
     gated_by: Tensor | None
+    whole_batch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +131,30 @@ class StepBuffers:
             bundle_slot=bundle_slot,
             strength=strength,
             ones=torch.ones(len(rows), dtype=torch.float32, device=self.device),
-            earning=tuple(self._earning(rows, earning)),
+            earning=tuple(self._earning(plan, earning)),
             only_bundle_slot=bundle_slots[0] if len(bundle_slots) == 1 else None,
             silent=not rows.strength.any(),
             whole_batch=len(rows) == plan.tokens,
         )
 
-    def _earning(self, rows: SteeredRows, parts: Sequence[Tensor]) -> Iterator[Earning]:
+    def _earning(self, plan: StepPlan, parts: Sequence[Tensor]) -> Iterator[Earning]:
         """The computing rows by variant; ``parts`` are in the order of :func:`_earning_order`."""
-        earning, begin = rows.variant[rows.computes], 0
+        rows, begin = plan.rows, 0
+        earning, bounded = rows.variant[rows.computes], np.isfinite(rows.max_dose[rows.computes])
         for variant in distinct(earning):
-            here = slice(begin, begin + int((earning == variant).sum()))
+            mine = earning == variant
+            here = slice(begin, begin + int(mine.sum()))
             index, request_slot, owner, max_dose = (part[here] for part in parts)
             bundle_slot = variant // MEDIA_MIXES
-            gated_by = owner if bundle_slot in self.gated else None
-            yield Earning(bundle_slot, variant, index, request_slot, max_dose, gated_by)
+            yield Earning(
+                bundle_slot,
+                variant,
+                index,
+                request_slot,
+                max_dose if bounded[mine].any() else None,
+                owner if bundle_slot in self.gated else None,
+                len(index) == plan.tokens,
+            )
             begin = here.stop
 
 

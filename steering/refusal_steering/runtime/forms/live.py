@@ -34,7 +34,8 @@ def _earned(rows: Rows, tables: Tables, earning: Earning) -> Tensor:
     """State table entries [m, 4] of the rows of one bundle slot and mix of media."""
     bundle_slot, block = earning.bundle_slot, 1 + tables.output.shape[1]
     part = slice(bundle_slot * block, (bundle_slot + 1) * block)
-    read = stream(rows, earning.index)
+    every_row = earning.whole_batch and len(rows.hidden) == len(earning.index)
+    read = stream(rows, None if every_row else earning.index)
     units = torch.addmm(tables.bias[earning.variant], read, tables.weight[part].T)
     offset, floor, ceiling, _ = tables.scalars[bundle_slot].unbind()
     raw = torch.addmv(offset.expand(len(units)), units[:, 1:].relu(), tables.output[bundle_slot])
