@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.engine.reference import Reference
 
 V2 = {"STEERING_RIG_V2": "1", "STEERING_RIG_ASYNC": "1"}
+SPAWNED = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 SMALL = {"max_num_batched_tokens": 64}
 EVERY_DAY = ("static", "omni", "mars", "ball", "ras", "gated", "shallow")
 
@@ -121,6 +122,7 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
         start=(*EVERY_DAY, "limited", "mismeasured"),
         known=("late", "late-gate", "foreign", "deeper"),
         engine=eager,
+        environment=SPAWNED,
     )
     idle = replace(engine_fixture.run(calls.PLAIN), attach=False, bundles={})
     disabled = {"REFUSAL_STEERING_DISABLE": "1"}

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGenerati
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.prompts.neutral_media import audio_part, image_part
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import ROOT, environment
+from tests.engine.engines import IN_PROCESS, ROOT, environment
 from tests.engine.reference import Reference
 from tests.engine_lock import one_engine
 from tests.models import tiny_omni
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.engine
 WORDS = [{"type": "text", "text": "What is this?"}]
 PROMPTS = ("Say something.", "Tell me a story about a cake.", "One two three. " * 40)
 ENGINE = {
+    "distributed_executor_backend": "uni",
     "dtype": "float32",
     "kv_cache_memory_bytes": 128 << 20,
     "max_num_batched_tokens": 64,
@@ -56,7 +57,12 @@ def collected(
     command += ["--engine-args", json.dumps(ENGINE)]
     with one_engine():
         done = subprocess.run(
-            command, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=600
+            command,
+            cwd=ROOT,
+            env=environment(IN_PROCESS),
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
     assert done.returncode == 0, done.stderr[-3000:]
     return ActivationFile.load(folder / "rows.safetensors")

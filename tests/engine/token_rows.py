@@ -28,6 +28,7 @@ LAYERS = (0, 1, 2)
 ROUNDS = ("batch", "cached", "alone")
 ENGINE: dict[str, Any] = {
     "dtype": "float32",
+    "distributed_executor_backend": "uni",
     "kv_cache_memory_bytes": 128 << 20,
     # Prompts of more tokens are computed in chunks.
     "max_num_batched_tokens": 64,
