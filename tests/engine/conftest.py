@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine import calls
 from tests.engine.bundles import everyday_bundles, limited_bundles
-from tests.engine.engines import play_side_by_side
+from tests.engine.engines import one_after_the_other, play_side_by_side
 from tests.engine.spec import Outcome, Run
 from tests.models import tiny_omni
 
@@ -82,8 +82,12 @@ GROUPS = (
 )
 
 
+def _group(name: str) -> tuple[str, ...]:
+    return next((group for group in GROUPS if name in group), (name,))
+
+
 class Outcomes:
-    """Outcomes of :func:`_runs` by name, each played once: when one of its group is asked for."""
+    """Outcomes of :func:`_runs` by name, each played once: when it or its group is asked for."""
 
     def __init__(self, runs: dict[str, Run], folder: Path):
         self._runs, self._folder = runs, folder
@@ -92,7 +96,7 @@ class Outcomes:
     def __call__(self, name: str) -> Outcome:
         """The outcome of one run."""
         if name not in self._known:
-            names = next((group for group in GROUPS if name in group), (name,))
+            names = (name,) if one_after_the_other() else _group(name)
             folders = [self._folder / one for one in names]
             played = play_side_by_side([self._runs[one] for one in names], folders)
             self._known |= dict(zip(names, played, strict=True))

@@ -32,16 +32,23 @@ def play(run: Run, folder: Path) -> Outcome:
         return _play(run, folder)
 
 
+def one_after_the_other() -> bool:
+    """Whether runs cannot be played side by side.
+
+    There is one core only, ``VLLM_CPU_OMP_THREADS_BIND`` says which to use, or they would share a
+    GPU, whose memory vLLM measures.
+    """
+    return len(os.sched_getaffinity(0)) == 1 or _BIND in os.environ or torch.cuda.is_available()
+
+
 def play_side_by_side(runs: Sequence[Run], folders: Sequence[Path]) -> list[Outcome]:
     """Play runs at the same time, each on a core of its own; most of a run is a start on one core.
 
-    Runs begin in their order, each as soon as a core is free. They are played one after the other,
-    and on all cores, where there is one core only, where ``VLLM_CPU_OMP_THREADS_BIND`` says which
-    to use, and on a GPU, whose memory vLLM measures.
+    Runs begin in their order, each as soon as a core is free.
     """
-    cores = sorted(os.sched_getaffinity(0))[: len(runs)]
-    if len(cores) == 1 or _BIND in os.environ or torch.cuda.is_available():
+    if one_after_the_other():
         return [play(run, folder) for run, folder in zip(runs, folders, strict=True)]
+    cores = sorted(os.sched_getaffinity(0))[: len(runs)]
     free: SimpleQueue[int] = SimpleQueue()
     for core in cores:
         free.put(core)
