@@ -103,8 +103,8 @@ def _flags(engine: Mapping[str, Any], parser: FlexibleArgumentParser) -> list[st
             raise StartupError(f"engine: unknown key {name!r}.{nearest(name, names)}")
         if value is None:
             continue
-        if isinstance(value, bool):
-            flags.append(flag if value else f"--no-{flag[2:]}")
+        if known[flag].nargs == 0 or isinstance(value, bool):
+            flags.append(flag if _switch(name, value) else f"--no-{flag[2:]}")
         elif isinstance(value, dict):
             flags += [flag, json.dumps(value)]
         elif isinstance(value, list):
@@ -112,6 +112,14 @@ def _flags(engine: Mapping[str, Any], parser: FlexibleArgumentParser) -> list[st
         else:
             flags += [flag, str(value)]
     return flags
+
+
+def _switch(name: str, value: Any) -> bool:
+    """A flag that takes no value; the environment and ``${...}`` bring true and false as texts."""
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise StartupError(f"engine: {name} is {value!r}; expected true or false")
+    return text == "true"
 
 
 def _settle_model(args: Namespace, *, named: bool) -> None:

@@ -205,6 +205,24 @@ def test_flags_that_cannot_be_served(config: Path, options: list[str], says: str
     assert says in plan("--config", str(config), *options)
 
 
+@pytest.mark.parametrize(("text", "on"), [("true", True), ("False", False)])
+def test_the_environment_turns_a_flag_of_the_engine_on_and_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, on: bool
+) -> None:
+    from refusal_server.run.engine_arguments import parse_engine_args
+
+    config = prepare(tmp_path, CONFIG | {"engine": {"enforce_eager": not on}})
+    monkeypatch.setenv("REFUSAL_SERVER_ENGINE__ENFORCE_EAGER", text)
+    found = parse_engine_args(load_settings(["--config", str(config)]))
+    assert (found.enforce_eager, found.model_tag) == (on, None)
+
+
+@pytest.mark.parametrize("value", ["ja", 1, [True]])
+def test_a_flag_of_the_engine_that_is_neither_true_nor_false(tmp_path: Path, value: object) -> None:
+    config = prepare(tmp_path, CONFIG | {"engine": {"enforce_eager": value}})
+    assert "expected true or false" in plan("--config", str(config))
+
+
 def test_unknown_keys_of_the_engine(tmp_path: Path) -> None:
     config = prepare(tmp_path, CONFIG | {"engine": {"max_modl_len": 5}})
     assert "Did you mean 'max_model_len'" in plan("--config", str(config))
