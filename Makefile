@@ -7,6 +7,7 @@
 #   VENV     the environment's folder (default: .venv)
 #   MINUTES  how long `make soak` lasts (default: 12)
 #   PYTEST   more arguments for pytest, such as PYTEST='-k policy -x'; coverage is not judged then
+#   COVERAGE whether `make test` judges coverage: yes or no (default: yes on a CPU with AVX-512)
 #   LOCKED   yes (default), or no: packages by pyproject.toml's ranges, digests not compared
 
 SHELL := /bin/bash
@@ -19,6 +20,8 @@ VENV ?= .venv
 PYTEST ?=
 MINUTES ?= 12
 LOCKED ?= yes
+# Measuring takes half of the time again, which a slow CPU has not: `make check` does it there.
+COVERAGE ?= $(if $(shell grep -m1 -w avx512f /proc/cpuinfo 2>/dev/null),yes,no)
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 BIN := $(VENV)/bin
@@ -36,13 +39,14 @@ TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that share an engine stay in one process, whose engines have one core.
 ON_OWN_CORES := -n 2 --dist loadscope --no-loadscope-reorder
 # Part of the tests covers part of the code: a run that PYTEST narrows is not measured.
+MEASURED = $(and $(filter yes,$(COVERAGE)),$(if $(PYTEST),,yes))
 define FAST_TESTS
-$(if $(PYTEST),,$(BIN)/python -m coverage erase)
-@$(BIN)/python $(if $(PYTEST),,-m coverage run) -m pytest -m "not engine and not gpu" \
+$(if $(MEASURED),$(BIN)/python -m coverage erase)
+@$(BIN)/python $(if $(MEASURED),-m coverage run) -m pytest -m "not engine and not gpu" \
 	$(or $(PYTEST),$(TWO_PROCESSES)) \
 	$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
-$(if $(PYTEST),,@$(BIN)/python -m coverage combine --quiet)
-$(if $(PYTEST),,@$(BIN)/python -m tests.coverage_floors \
+$(if $(MEASURED),@$(BIN)/python -m coverage combine --quiet)
+$(if $(MEASURED),@$(BIN)/python -m tests.coverage_floors \
 	$(call or_else,test what the rooms named above do; the floors are in pyproject.toml))
 endef
 ENGINE_COVERAGE := --rcfile=tests/engine/coverage.toml
@@ -66,6 +70,7 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 	@$(DEMO_MEDIA)
 	@mkdir -p build && rm -f $(LEFT_OUT)
 	@echo "tests: fast ones"
+	@$(if $(or $(MEASURED),$(PYTEST)),,echo "coverage: 'make check' judges it" >> $(LEFT_OUT))
 	@$(FAST_TESTS)
 	@echo "tests: with a real engine$(if $(filter gpu,$(EXTRA)),, on the CPU)"
 	@$(BIN)/python -m pytest -m "$(if $(filter gpu,$(EXTRA)),engine or gpu,engine and not gpu)" \
@@ -74,6 +79,7 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 	@if [ -s $(LEFT_OUT) ]; then echo "tests: not run on this machine"; cat $(LEFT_OUT); fi
 
 .PHONY: check
+check: COVERAGE := yes
 check: lint ## Format, lint, types, import rules, dead code, fast tests with their coverage
 	@$(FAST_TESTS)
 

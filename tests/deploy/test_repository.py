@@ -62,10 +62,15 @@ def test_every_check_is_run_in_order_and_before_any_test(target: str) -> None:
         assert said.index("-m pytest") > places[-1]
 
 
-@pytest.mark.parametrize("target", ["check", "test"])
-def test_coverage_is_judged_where_all_fast_tests_run_and_only_there(target: str) -> None:
-    assert re.search(r"coverage run -m pytest(.|\n)*tests\.coverage_floors", make(target))
-    assert "coverage" not in make(target, "PYTEST=-k some")
+@pytest.mark.parametrize("asked", [("check",), ("test", "COVERAGE=yes")])
+def test_coverage_is_judged_where_all_fast_tests_run_and_only_there(asked: tuple[str, ...]) -> None:
+    assert re.search(r"coverage run -m pytest(.|\n)*tests\.coverage_floors", make(*asked))
+    assert "coverage" not in make(*asked, "PYTEST=-k some")
+
+
+def test_a_run_that_does_not_judge_coverage_says_so() -> None:
+    said = make("test", "COVERAGE=no")
+    assert "coverage run" not in said and "coverage: 'make check' judges it" in said
 
 
 def test_hooks_run_tools_that_the_environment_has() -> None:
