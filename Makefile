@@ -34,10 +34,15 @@ SERVED := $(if $(filter text,$(DEMO)),$(DEMO_MODEL),$(DEMO_MEDIA))
 # What was not run, of both parts of the tests, for the last lines of `make test`.
 LEFT_OUT := build/tests_left_out.txt
 export REFUSAL_TESTS_LEFT_OUT := $(LEFT_OUT)
+# Every process of the tests would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file stay in one process, files start in their order: the slowest are not the last.
 TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that share an engine stay in one process, whose engines have one core.
 ON_OWN_CORES := -n 2 --dist loadscope --no-loadscope-reorder
+# Where tests with an engine are, so that nobody imports the other tests' modules once more.
+WITH_ENGINE := $(addprefix tests/,attack behaviour engine examples families faults operations \
+	server/http server/run)
 # Part of the tests covers part of the code: a run that PYTEST narrows is not measured.
 MEASURED = $(and $(filter yes,$(COVERAGE)),$(if $(PYTEST),,yes))
 define FAST_TESTS
@@ -74,7 +79,7 @@ test: install-dev ## Set up, then run all tests: fast ones first, then those wit
 	@$(FAST_TESTS)
 	@echo "tests: with a real engine$(if $(filter gpu,$(EXTRA)),, on the CPU)"
 	@$(BIN)/python -m pytest -m "$(if $(filter gpu,$(EXTRA)),engine or gpu,engine and not gpu)" \
-		$(or $(PYTEST),$(if $(filter gpu,$(EXTRA)),,$(ON_OWN_CORES))) \
+		$(or $(PYTEST),$(if $(filter gpu,$(EXTRA)),,$(ON_OWN_CORES) $(WITH_ENGINE))) \
 		$(call or_else,read the failures above; PYTEST='-k name -x' repeats one)
 	@if [ -s $(LEFT_OUT) ]; then echo "tests: not run on this machine"; cat $(LEFT_OUT); fi
 

@@ -13,6 +13,8 @@ import yaml
 from tests.needs import ROOT
 
 GITHUB = ROOT / ".github"
+# In two parts, so that this file does not hold it.
+MARK = "pytest.mark" + ".engine"
 CHECKS = ("ruff format --check", "ruff check", "mypy", "lint-imports", "vulture")
 
 
@@ -66,6 +68,15 @@ def test_every_check_is_run_in_order_and_before_any_test(target: str) -> None:
 def test_coverage_is_judged_where_all_fast_tests_run_and_only_there(asked: tuple[str, ...]) -> None:
     assert re.search(r"coverage run -m pytest(.|\n)*tests\.coverage_floors", make(*asked))
     assert "coverage" not in make(*asked, "PYTEST=-k some")
+
+
+def test_tests_with_an_engine_are_where_make_test_looks_for_them() -> None:
+    commands = make("test").replace("\\\n", "").splitlines()
+    (line,) = [line for line in commands if '"engine and not gpu"' in line]
+    folders = [ROOT / word for word in line.split() if word.startswith("tests/")]
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if MARK in path.read_text()]
+    elsewhere = [path for path in marked if not any(path.is_relative_to(one) for one in folders)]
+    assert folders and elsewhere == []
 
 
 def test_a_run_that_does_not_judge_coverage_says_so() -> None:
