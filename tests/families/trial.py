@@ -36,6 +36,7 @@ _SMALL = {
 }
 # No process for the one worker, which would import vLLM once more.
 _ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_BUILD_SECONDS = 900
 STRATEGIES = ("static", "omnisteer", "promptgate", "mars", "ras")
 _READING = {"dtype": "float32", "max_model_len": 4096}
 _LEFT_OUT = re.compile(r"^(\w+) is left out: (.*)$", re.MULTILINE)
@@ -47,7 +48,12 @@ def try_family(family: TinyFamily, folder: Path) -> Findings:
     data = write_requests(folder / "data", family.media)
     config = folder / "server.yaml"
     config.write_text(yaml.safe_dump(_server(family, model)))
-    built = _build(folder, model, data)
+    try:
+        built = _build(folder, model, data)
+    except subprocess.TimeoutExpired as late:
+        return Findings(
+            family.name, failure=f"build had not ended after {late.timeout:.0f} seconds"
+        )
     bundles = {path.parent.name: load_bundle(path.parent) for path in _manifests(folder)}
     found = Findings(family.name, bundles=tuple(bundles))
     found = replace(found, left_out=dict(_LEFT_OUT.findall(built.stderr)))
@@ -114,7 +120,7 @@ def _build(folder: Path, model: Path, data: Path) -> subprocess.CompletedProcess
             env=environment(_ONE_PROCESS),
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=_BUILD_SECONDS,
         )
     (folder / "build.log").write_text(done.stdout + done.stderr)
     return done
