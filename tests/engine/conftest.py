@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.engine.reference import Reference
 
 V2 = {"STEERING_RIG_V2": "1", "STEERING_RIG_ASYNC": "1"}
-SPAWNED = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+# As servers start them.
+OWN_PROCESSES = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
 SMALL = {"max_num_batched_tokens": 64}
 EVERY_DAY = ("static", "omni", "mars", "ball", "ras", "gated", "shallow")
 
@@ -126,7 +127,7 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
         start=(*EVERY_DAY, "limited", "mismeasured"),
         known=("late", "late-gate", "foreign", "deeper"),
         engine=eager,
-        environment=SPAWNED,
+        environment=OWN_PROCESSES,
     )
     idle = replace(engine_fixture.run(calls.PLAIN), attach=False, bundles={})
     disabled = {"REFUSAL_STEERING_DISABLE": "1"}
@@ -148,7 +149,7 @@ def _runs(engine_fixture: EngineFixture) -> dict[str, Run]:
         "tensor-parallel": engine_fixture.run(
             calls.MIXED,
             engine={**eager, "tensor_parallel_size": 2},
-            environment={"VLLM_CPU_OMP_THREADS_BIND": "0|1"},
+            environment={**OWN_PROCESSES, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
         ),
         "captured": engine_fixture.run((*calls.MIXED, *calls.GATES), engine=eager, graph_rows=8192),
     }

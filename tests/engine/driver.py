@@ -46,6 +46,8 @@ async def main(run: dict[str, Any]) -> dict[str, Any]:
 
 DEFAULTS = {
     "dtype": "float32",
+    # vLLM makes it "mp" where the worker has a process of its own.
+    "distributed_executor_backend": "uni",
     "max_model_len": 2048,
     "max_num_seqs": 16,
     "kv_cache_memory_bytes": 256 << 20,

@@ -20,10 +20,9 @@ from tests.engine_lock import one_engine
 ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_SECONDS = 900
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
-# An engine in its caller's process, for commands of ours that start one offline.
-IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-# A forked process has imported vLLM already; a spawned one, as servers have, takes 20 seconds more.
-FORKED = {} if torch.cuda.is_available() else {"VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+# The one worker of an engine without tensor parallelism has no process of its own, and an engine
+# of ``vllm.LLM`` neither: each would import vLLM once more.
+ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def play(run: Run, folder: Path) -> Outcome:
@@ -73,7 +72,7 @@ def _play(run: Run, folder: Path) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "tests.engine.driver", str(source), str(target)],
             cwd=ROOT,
-            env=environment({**FORKED, **run.environment}),
+            env=environment({**ONE_PROCESS, **run.environment}),
             stdout=stream,
             stderr=subprocess.STDOUT,
             timeout=_LIMIT_SECONDS,

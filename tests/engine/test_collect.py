@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGenerati
 from refusal_steering.calibration.activation_file import ActivationFile
 from refusal_steering.prompts.neutral_media import audio_part, image_part
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import IN_PROCESS, ROOT, environment
+from tests.engine.engines import ONE_PROCESS, ROOT, environment
 from tests.engine.reference import Reference
 from tests.engine_lock import one_engine
 from tests.models import tiny_omni
@@ -59,7 +59,7 @@ def collected(
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=environment(IN_PROCESS),
+            env=environment(ONE_PROCESS),
             capture_output=True,
             text=True,
             timeout=600,

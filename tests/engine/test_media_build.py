@@ -24,7 +24,7 @@ from refusal_steering.omnibench import picture
 from refusal_steering.pipeline.media.collecting import StoredRows
 from refusal_steering.pipeline.media.requests import Requests, read_requests, split_of
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import FORKED, ROOT, environment, play
+from tests.engine.engines import ROOT, environment, play
 from tests.engine.media import chat
 from tests.engine.reference import Reference
 from tests.engine.spec import Call, Outcome, Scenario
@@ -153,7 +153,7 @@ def built(ended: Ended) -> Path:
         done = subprocess.run(
             ended.command,
             cwd=ROOT,
-            env=environment(FORKED),
+            env=environment({}),
             capture_output=True,
             text=True,
             timeout=800,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refusal_steering.prompts.neutral_media import audio_part, image_part
 from tests.engine.conftest import EngineFixture
-from tests.engine.engines import IN_PROCESS, ROOT, environment
+from tests.engine.engines import ONE_PROCESS, ROOT, environment
 from tests.engine.reference import Reference
 from tests.engine.token_rows import LAYERS, ROUNDS
 from tests.engine_lock import one_engine
@@ -52,7 +52,7 @@ def found(
         done = subprocess.run(
             [*command, str(source), str(target)],
             cwd=ROOT,
-            env=environment(IN_PROCESS),
+            env=environment(ONE_PROCESS),
             capture_output=True,
             text=True,
             timeout=600,

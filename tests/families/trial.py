@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from refusal_steering.bundle import load_bundle
-from tests.engine.engines import ROOT, environment
+from tests.engine.engines import ONE_PROCESS, ROOT, environment
 from tests.engine_lock import one_engine
 from tests.families.asking import ask_alone, ask_together, every_request
 from tests.families.checkpoint import write_checkpoint
@@ -34,8 +34,6 @@ _SMALL = {
     "skip_mm_profiling": True,
     "distributed_executor_backend": "uni",
 }
-# No process for the one worker, which would import vLLM once more.
-_ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _BUILD_SECONDS = 900
 STRATEGIES = ("static", "omnisteer", "promptgate", "mars", "ras")
 _READING = {"dtype": "float32", "max_model_len": 4096}
@@ -80,7 +78,7 @@ def _served(family: TinyFamily, folder: Path, found: Findings) -> Findings:
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
     asked = every_request(family.media, found.bundles)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in _ONE_PROCESS.items():
+        for name, value in ONE_PROCESS.items():
             patch.setenv(name, value)
         with live.launched(folder, "--config", str(folder / "server.yaml")) as (url, _):
             alone, together = ask_alone(url, asked), ask_together(url, asked)
@@ -117,7 +115,7 @@ def _build(folder: Path, model: Path, data: Path) -> subprocess.CompletedProcess
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=environment(_ONE_PROCESS),
+            env=environment(ONE_PROCESS),
             capture_output=True,
             text=True,
             timeout=_BUILD_SECONDS,
