@@ -65,8 +65,11 @@ help: ## Say what there is to make
 .PHONY: serve
 serve: install ## Set up, fetch the demo model, and serve it on 127.0.0.1:$(PORT)
 	@$(SERVED)
-	@export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" \
-		REFUSAL_STEERING_DEMO_DTYPE="$${REFUSAL_STEERING_DEMO_DTYPE:-$$($(BIN)/python deploy/local/demo_dtype.py)}" \
+	@dtype="$${REFUSAL_STEERING_DEMO_DTYPE:-$$($(BIN)/python deploy/local/demo_dtype.py)}" && \
+	{ [ "$$dtype" = float32 ] && slow=true || slow=false; } && \
+	export REFUSAL_STEERING_DEMO_MODEL="$$($(SERVED) --print-path)" \
+		REFUSAL_STEERING_DEMO_DTYPE="$$dtype" \
+		REFUSAL_STEERING_DEMO_EAGER="$${REFUSAL_STEERING_DEMO_EAGER:-$$slow}" \
 		TRANSFORMERS_VERBOSITY="$${TRANSFORMERS_VERBOSITY:-error}" && \
 	exec $(BIN)/refusal-server --config deploy/demo/server.yaml --port $(PORT)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.behaviour import fresh
 from tests.behaviour.readme import Site
 from tests.engine_lock import one_engine
-from tests.needs import ROOT, demo_dtype, demo_model, need
+from tests.needs import ROOT, demo_model, need
 from tests.server.fixtures.live import stop
 
 _LIMIT_SECONDS = 600
@@ -58,9 +58,6 @@ def _served(checkout: Path, port: int) -> Iterator[None]:
     log = checkout / "serve.log"
     ours = ("REFUSAL_SERVER_", "PYTHON", "MAKE", "MFLAGS")
     environment = {name: v for name, v in os.environ.items() if not name.startswith(ours)}
-    if demo_dtype() == "float32":
-        # A CPU that is slow compiles for minutes.
-        environment["REFUSAL_SERVER_ENGINE__ENFORCE_EAGER"] = "true"
     command = ["make", "serve", f"PORT={port}", f"EXTRA={fresh.engine()}"]
     with one_engine():
         with log.open("wb") as stream:

@@ -28,3 +28,9 @@ def test_the_demo_takes_what_the_script_prints() -> None:
     dtype = yaml.safe_load(SERVER.read_text())["engine"]["dtype"]
     assert dtype == "${REFUSAL_STEERING_DEMO_DTYPE:-auto}"
     assert "REFUSAL_STEERING_DEMO_DTYPE" in (ROOT / "Makefile").read_text()
+
+
+def test_the_demo_compiles_its_model_where_nobody_says_otherwise() -> None:
+    eager = yaml.safe_load(SERVER.read_text())["engine"]["enforce_eager"]
+    assert eager == "${REFUSAL_STEERING_DEMO_EAGER:-false}"
+    assert "REFUSAL_STEERING_DEMO_EAGER" in (ROOT / "Makefile").read_text()

@@ -93,7 +93,13 @@ def json_object(given: str, what: str) -> dict[str, Any]:
 
 def _served(path: Path | None) -> dict[str, Any]:
     section = _section(path)
-    return {name: section[name] for name in _SHARED if name in section}
+    return {name: _switched(section[name]) for name in _SHARED if name in section}
+
+
+def _switched(value: Any) -> Any:
+    """What a variable says of a flag is a text; the text ``false`` would count as true."""
+    words = {"true": True, "false": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _section(path: Path | None) -> dict[str, Any]:

@@ -50,6 +50,16 @@ def test_an_engine_is_set_up_as_the_server_is(tmp_path: Path) -> None:
     assert served_settings("{}", None, 77).engine == {"max_model_len": 77}
 
 
+def test_a_variable_turns_a_flag_on_and_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("engine:\n  trust_remote_code: ${TRUST:-false}\n")
+    assert engine_arguments("{}", path) == {"trust_remote_code": False}
+    monkeypatch.setenv("TRUST", "True")
+    assert engine_arguments("{}", path) == {"trust_remote_code": True}
+
+
 def test_variables_are_replaced_as_the_server_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
