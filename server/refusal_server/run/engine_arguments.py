@@ -103,8 +103,11 @@ def _flags(engine: Mapping[str, Any], parser: FlexibleArgumentParser) -> list[st
             raise StartupError(f"engine: unknown key {name!r}.{nearest(name, names)}")
         if value is None:
             continue
-        if known[flag].nargs == 0 or isinstance(value, bool):
-            flags.append(flag if _switch(name, value) else f"--no-{flag[2:]}")
+        takes_none = known[flag].nargs == 0
+        if takes_none or isinstance(value, bool):
+            chosen = flag if _switch(name, value) else f"--no-{flag[2:]}"
+            # A flag that can only be turned on is off where it is not named.
+            flags += [] if takes_none and chosen not in known else [chosen]
         elif isinstance(value, dict):
             flags += [flag, json.dumps(value)]
         elif isinstance(value, list):

@@ -217,6 +217,13 @@ def test_the_environment_turns_a_flag_of_the_engine_on_and_off(
     assert (found.enforce_eager, found.model_tag) == (on, None)
 
 
+def test_a_flag_of_the_engine_that_can_only_be_turned_on_may_be_false(tmp_path: Path) -> None:
+    from refusal_server.run.engine_arguments import parse_engine_args
+
+    config = prepare(tmp_path, CONFIG | {"engine": {"disable_log_stats": False}})
+    assert not parse_engine_args(load_settings(["--config", str(config)])).disable_log_stats
+
+
 @pytest.mark.parametrize("value", ["ja", 1, [True]])
 def test_a_flag_of_the_engine_that_is_neither_true_nor_false(tmp_path: Path, value: object) -> None:
     config = prepare(tmp_path, CONFIG | {"engine": {"enforce_eager": value}})
