@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from refusal_steering.bundle import ModelIdentity, SteeringBundle
+from refusal_steering.errors import NO_WHOLE_PROMPTS, UnsupportedModelError
 from refusal_steering.spec import SteeringSpec
 
 Messages = list[dict[str, Any]]
@@ -29,9 +30,10 @@ class EngineFacts:
     how many of each medium one request may bring, ``medium_tokens`` the most that one of them can
     take where the model's processor says so, ``context`` how many tokens fit, ``vocabulary`` how
     many there are. ``linear_logits`` says that logits can be blended, ``hears_videos`` that the
-    model is given the sound of videos, so that each must have some. ``digest`` names everything
-    that decides a row: files of the model, arguments of the engine, and what is put around a
-    conversation.
+    model is given the sound of videos, so that each must have some, ``keeps_prompts`` that the
+    key-value cache keeps every token of a prompt, without which no gate can read it. ``digest``
+    names everything that decides a row: files of the model, arguments of the engine, and what is
+    put around a conversation.
     """
 
     model: str
@@ -42,7 +44,13 @@ class EngineFacts:
     linear_logits: bool
     digest: str
     hears_videos: bool = False
+    keeps_prompts: bool = True
     medium_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def check_keeps_prompts(self) -> None:
+        """Raise :class:`UnsupportedModelError` for a model that no gate can read."""
+        if not self.keeps_prompts:
+            raise UnsupportedModelError(NO_WHOLE_PROMPTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ def _llama4_processor(tokenizer: Any, template: str) -> Any:
 def _mistral3(vocabulary: Vocabulary) -> dict[str, Any]:
     tower = known("Gemma3ForConditionalGeneration")["vision_config"]
     return {
-        "text_config": text_settings(vocabulary, model_type="mistral"),
+        # As published; the default of the class is a window for all layers.
+        "text_config": text_settings(vocabulary, model_type="mistral", sliding_window=None),
         "vision_config": {**tower, "model_type": "pixtral", "head_dim": 16},
         "image_token_index": vocabulary.special["[IMG]"],
         "spatial_merge_size": 2,

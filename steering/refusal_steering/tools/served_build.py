@@ -63,7 +63,9 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
     file_out(asked.out / PAGE_FILE, [asked.data])
     settings = served_settings(asked.engine_args, asked.served_by, _CONTEXT)
     facts = facts_of(asked.model, settings, asked.name)
+    plan, left_out = plan.possible(facts)
     media, notes = _media(asked, facts)
+    notes += [f"{name} is left out: {reason}" for name, reason in left_out.reasons.items()]
     drawn = None if asked.data else _rendering(asked, plan, media)
     requests = _own(asked, media) if drawn is None else drawn.requests
     plan.check(requests, facts)
@@ -84,7 +86,7 @@ def build_served(asked: ServedBuild, plan: MediaPlan) -> int:
         _refine(whole, facts, settings, requests, plan, asked.out, stages)
     read = plan.gate_layers(facts.identity.num_layers)
     with running(facts, settings, steered=True, gate_layers=read) as model:
-        built = build_media(model, requests, plan, asked.out, stages)
+        built = build_media(model, requests, plan, asked.out, stages, left_out)
     if built.measured is not None:
         write_page(built.measured, asked.out / PAGE_FILE)
         typer.echo(f"report     {asked.out / PAGE_FILE}")

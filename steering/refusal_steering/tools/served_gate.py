@@ -47,6 +47,7 @@ def renew_gate(asked: ServedGate, wanted: Renewal) -> SteeringBundle:
     wanted.plan.check(Corpus.shipped(), asked.seed)
     found = read_requests(asked.data, held=0) if asked.data else Requests((), "none", "")
     facts = facts_of(asked.model, settings)
+    facts.check_keeps_prompts()
     check_sizes(facts.identity, wanted.bundle.manifest.model)
     requests = found.usable(facts.takes)
     for group in requests.groups:

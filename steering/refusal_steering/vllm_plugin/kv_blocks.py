@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from refusal_steering.errors import UnsupportedModelError
+from refusal_steering.errors import NO_WHOLE_PROMPTS, UnsupportedModelError
 from refusal_steering.runtime.gate.blocks import BlockLedger
 from refusal_steering.vllm_plugin.protocols import KVCacheConfig, SchedulerOutput
 
@@ -25,10 +25,7 @@ def full_attention_group(kv_cache_config: KVCacheConfig) -> tuple[int, int]:
         on_device = not getattr(group, "host_resident", False)
         if on_device and all(isinstance(one, FullAttentionSpec) for one in every):
             return number, int(spec.block_size)
-    raise UnsupportedModelError(
-        "this model has no layer with full attention, so the key-value cache does not keep whole "
-        "prompts and a gate cannot read them; serve bundles without a gate"
-    )
+    raise UnsupportedModelError(NO_WHOLE_PROMPTS)
 
 
 def note_blocks(ledger: BlockLedger, group: int, scheduler_output: SchedulerOutput) -> None:

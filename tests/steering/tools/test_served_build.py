@@ -48,7 +48,7 @@ class Engines:
         steered: bool,
         gate_layers: tuple[int, ...] = (),
     ) -> Iterator[FakeModel]:
-        assert facts is FACTS and settings is self.settings
+        assert facts is self.facts and settings is self.settings
         self.gate_layers = gate_layers
         self.started += 1
         yield self.model
@@ -140,7 +140,9 @@ def test_refined_directions_take_a_second_start_of_the_engine(
     assert any("starts twice; between, LlamaForCausalLM" in line for line in ended.out)
     before, built = engines.started, dict[str, float]()
 
-    def build(_: object, __: object, plan: MediaPlan, ___: Path, stages: Stages) -> MediaBuilt:
+    def build(
+        _: object, __: object, plan: MediaPlan, ___: Path, stages: Stages, ____: object
+    ) -> MediaBuilt:
         assert plan.refine
         built.update(stages.seconds)
         return MediaBuilt(stages=stages)
@@ -195,6 +197,25 @@ def test_silent_videos_are_not_rendered_for_a_model_that_hears_videos(
         "text+image",
     ]
     assert any("video is left out" in line and "give --data" in line for line in ended.out)
+
+
+def test_a_model_of_windows_alone_gets_every_bundle_but_the_gate(
+    command: CommandLine, engines: Engines, server: Path, data: Path, tmp_path: Path
+) -> None:
+    engines.facts = replace(FACTS, keeps_prompts=False)
+    out = tmp_path / "out"
+    asked = ("build", "--model", "m", "--served-by", server, "--data", data, "-o", out)
+    ended = command(*asked, "--budget", 0.1, "--gate-budget", 0.1, "--dry-run")
+    assert ended.status == 0
+    assert any("promptgate is left out: " in line and "full att" in line for line in ended.out)
+    assert not any("it reads layers" in line for line in ended.out)
+    said = command.refusal(*asked, "--strategy", "promptgate", "--gate-budget", 0.1)
+    assert "no layer with full attention" in said and not engines.started
+    both = command(*asked, "--strategy", "static", "--strategy", "promptgate", "--budget", 0.1)
+    assert both.status == 1 and (out / "static").is_dir() and not (out / "promptgate").exists()
+    assert not engines.gate_layers
+    report = json.loads((out / "build.json").read_text())
+    assert "full attention" in report["left_out"]["promptgate"]
 
 
 @pytest.mark.parametrize(

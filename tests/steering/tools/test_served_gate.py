@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +120,21 @@ def test_the_gate_opens_for_harm_in_media_and_the_push_is_the_bundles_own(
     for at, layer in stronger.layers.items():
         dose = float(layer.coefficient(torch.zeros(HIDDEN)) / length[at])
         assert dose == pytest.approx(0.4, rel=1e-3)
+
+
+def test_a_model_of_windows_alone_is_refused_a_gate_before_work(
+    command: CommandLine,
+    model: FakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    server: Path,
+    known: SteeringBundle,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(served_gate, "facts_of", lambda *_: replace(FACTS, keeps_prompts=False))
+    served = ("--model", "m", "--served-by", server, "-o", tmp_path / "gated")
+    said = command.refusal("gate", tmp_path / "known", tmp_path / "work", *served)
+    assert "no layer with full attention" in said
+    assert not model.asked and not (tmp_path / "gated").exists()
 
 
 @pytest.mark.parametrize(

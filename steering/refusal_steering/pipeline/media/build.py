@@ -85,6 +85,7 @@ def build_media(
     plan: MediaPlan,
     out: Path,
     stages: Stages | None = None,
+    left_out: LeftOut | None = None,
 ) -> MediaBuilt:
     """Make the strategies of ``plan`` for ``model`` and save each as a bundle below ``out``.
 
@@ -92,10 +93,12 @@ def build_media(
     A strategy that cannot be made is left out with its reason. Held-out requests, if there are any,
     are then answered under every bundle, which keeps what it refused, and their rows are read for
     the measurements of a report, which are saved beside the bundles. ``stages`` are those that
-    went before. Raises ``SteeringError`` where no strategy can be: for requests that cannot be
-    read, or that are not told apart.
+    went before, ``left_out`` the strategies that the plan was made without. Raises
+    ``SteeringError`` where no strategy can be: for requests that cannot be read, or that are not
+    told apart.
     """
-    built, work = MediaBuilt(stages=stages or Stages()), Work(out / FOLDER)
+    built = MediaBuilt(stages=stages or Stages(), left_out=left_out or LeftOut())
+    work = Work(out / FOLDER)
     rows, vectors = _found(model, requests, plan, work, built.stages)
     pushed = vectors
     if plan.refine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from refusal_steering.bundle import Window
@@ -17,6 +17,7 @@ from refusal_steering.methods.omnisteer_training import Training
 from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.requests import TEXT, Requests
 from refusal_steering.pipeline.media.vectors import TOLD_APART
+from refusal_steering.pipeline.parts import LeftOut
 from refusal_steering.pipeline.plan import BuildPlan, GatePlan, RasPlan
 from refusal_steering.prompts.contrast_set import Split
 
@@ -72,6 +73,19 @@ class MediaPlan:
         Layers by score may lie so early that a gate could read one of them at most.
         """
         return BuildPlan(layers=self.layers).steered_layers(num_layers)
+
+    def possible(self, facts: EngineFacts) -> tuple[MediaPlan, LeftOut]:
+        """The plan without what the model does not allow, and the reasons.
+
+        Raises :class:`SteeringError` where nothing is left.
+        """
+        left_out = LeftOut()
+        with left_out.unless(*{STRATEGY} & set(self.strategies)):
+            facts.check_keeps_prompts()
+        kept = tuple(name for name in self.strategies if name not in left_out.reasons)
+        if not kept:
+            raise SteeringError(left_out.reasons[STRATEGY])
+        return replace(self, strategies=kept), left_out
 
     def gate_layers(self, num_layers: int) -> tuple[int, ...]:
         """The layers that the gate reads; none without one."""
