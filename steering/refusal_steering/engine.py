@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from refusal_steering.bundle import ModelIdentity, SteeringBundle
-from refusal_steering.errors import NO_WHOLE_PROMPTS, UnsupportedModelError
 from refusal_steering.spec import SteeringSpec
 
 Messages = list[dict[str, Any]]
@@ -46,11 +45,6 @@ class EngineFacts:
     hears_videos: bool = False
     keeps_prompts: bool = True
     medium_tokens: Mapping[str, int] = field(default_factory=dict)
-
-    def check_keeps_prompts(self) -> None:
-        """Raise :class:`UnsupportedModelError` for a model that no gate can read."""
-        if not self.keeps_prompts:
-            raise UnsupportedModelError(NO_WHOLE_PROMPTS)
 
 
 @dataclass(frozen=True, slots=True)

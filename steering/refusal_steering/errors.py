@@ -117,10 +117,3 @@ class SpeechUnavailableError(SteeringError):
     """There is no working speech synthesizer on this machine."""
 
     code = "speech_unavailable"
-
-
-NO_WHOLE_PROMPTS = (
-    "this model has no layer with full attention, so the key-value cache does not keep whole "
-    "prompts and a gate cannot read them; serve bundles without a gate"
-)
-"""Why a model is refused a gate, said before its weights are read and again by its workers."""

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.chat import Chat
+from refusal_steering.gate.whole_prompts import keeps_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class CalibrationModel:
         return ModelIdentity(
             id=name, hidden_size=config.hidden_size, num_layers=config.num_hidden_layers
         )
+
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether a gate can read the model where it is served."""
+        return keeps_prompts(self.model.config.get_text_config())
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of one user message under the chat template, up to the answer's start."""

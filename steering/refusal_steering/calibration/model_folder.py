@@ -20,6 +20,7 @@ from refusal_steering.bundle import ModelIdentity
 from refusal_steering.calibration.chat import Chat
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.errors import SteeringError, UnsupportedModelError
+from refusal_steering.gate.whole_prompts import keeps_prompts
 from refusal_steering.runtime.precision import slow_on_this_cpu
 
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
@@ -69,6 +70,11 @@ class ModelFolder:
             hidden_size=self.config.hidden_size,
             num_layers=self.config.num_hidden_layers,
         )
+
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether a gate can read the model where it is served."""
+        return keeps_prompts(self.config)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise ``UnreadablePromptError`` for a prompt that the model cannot be given."""

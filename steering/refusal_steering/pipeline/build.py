@@ -23,6 +23,7 @@ from refusal_steering.calibration.conformal import budget_threshold
 from refusal_steering.calibration.model import CalibrationModel
 from refusal_steering.calibration.recentring import Offsets, check_offsets
 from refusal_steering.errors import SteeringError
+from refusal_steering.gate.whole_prompts import check_keeps_prompts
 from refusal_steering.methods.ras import (
     RISK_PROMPTS,
     refusal_prototypes,
@@ -111,6 +112,7 @@ def build(
     gate = None
     if plan.gate is not None:
         with stages.stage("prompt gate"), left_out.unless(STRATEGY):
+            check_keeps_prompts(target.keeps_prompts)
             layers = plan.gate.read_layers(depth, min(adaptive.layers))
             wanted = token_index(target, corpus, plan.gate, layers, name, plan.seed)
             gate = collected_gate(target, wanted, plan.gate, token_rows)

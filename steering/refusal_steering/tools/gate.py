@@ -15,6 +15,7 @@ from refusal_steering.calibration.token_rows.collect import collect_tokens
 from refusal_steering.calibration.token_rows.row_files import INDEX, TokenIndex
 from refusal_steering.errors import BundleMismatchError
 from refusal_steering.gate.prompt_gate import Pooling
+from refusal_steering.gate.whole_prompts import check_keeps_prompts
 from refusal_steering.pipeline.gate.gating import (
     check_gateable,
     gate_of_rows,
@@ -126,6 +127,7 @@ def gate(
     else:
         _check_same(index, known)
     folder = open_model(model, template_args)
+    check_keeps_prompts(folder.keeps_prompts)
     size = folder.identity(known.manifest.model.id)
     known.check_model(size.hidden_size, size.num_layers)
     read = plan.read_layers(size.num_layers, min(known.layers))

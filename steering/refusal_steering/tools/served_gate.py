@@ -11,6 +11,7 @@ import typer
 from refusal_steering.bundle import SteeringBundle, put_bundle
 from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.calibration.engine_arguments import json_object, served_settings
+from refusal_steering.gate.whole_prompts import check_keeps_prompts
 from refusal_steering.pipeline.media.gate.examples import MediaExamples, gate_texts
 from refusal_steering.pipeline.media.gate.renewal import Renewal, renewed
 from refusal_steering.pipeline.media.requests import TEXT, Requests, read_requests
@@ -47,7 +48,7 @@ def renew_gate(asked: ServedGate, wanted: Renewal) -> SteeringBundle:
     wanted.plan.check(Corpus.shipped(), asked.seed)
     found = read_requests(asked.data, held=0) if asked.data else Requests((), "none", "")
     facts = facts_of(asked.model, settings)
-    facts.check_keeps_prompts()
+    check_keeps_prompts(facts.keeps_prompts)
     check_sizes(facts.identity, wanted.bundle.manifest.model)
     requests = found.usable(facts.takes)
     for group in requests.groups:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from refusal_steering.errors import NO_WHOLE_PROMPTS, UnsupportedModelError
+from refusal_steering.gate.whole_prompts import no_whole_prompts
 from refusal_steering.runtime.gate.blocks import BlockLedger
 from refusal_steering.vllm_plugin.protocols import KVCacheConfig, SchedulerOutput
 
@@ -25,7 +25,7 @@ def full_attention_group(kv_cache_config: KVCacheConfig) -> tuple[int, int]:
         on_device = not getattr(group, "host_resident", False)
         if on_device and all(isinstance(one, FullAttentionSpec) for one in every):
             return number, int(spec.block_size)
-    raise UnsupportedModelError(NO_WHOLE_PROMPTS)
+    raise no_whole_prompts()
 
 
 def note_blocks(ledger: BlockLedger, group: int, scheduler_output: SchedulerOutput) -> None:

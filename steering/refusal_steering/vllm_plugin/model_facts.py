@@ -11,9 +11,10 @@ from typing import Any
 from refusal_steering.bundle import ModelIdentity
 from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import UnsupportedEngineError
+from refusal_steering.gate.whole_prompts import keeps_prompts
 from refusal_steering.prototypes import logits_are_linear
 from refusal_steering.vllm_plugin.offline import HEARD, Template
-from refusal_steering.vllm_plugin.support import check_known, check_steerable, keeps_prompts
+from refusal_steering.vllm_plugin.support import check_known, check_steerable
 
 # Files that say how a request is read are small; of weights the names and sizes must do.
 _READ = (".json", ".jinja", ".txt", ".model", ".py")
@@ -60,7 +61,7 @@ def model_facts(
         linear_logits=logits_are_linear(config.hf_text_config),
         digest=_digest(model, template, engine),
         hears_videos=bool((engine.get("mm_processor_kwargs") or {}).get(HEARD)),
-        keeps_prompts=keeps_prompts(config),
+        keeps_prompts=keeps_prompts(config.hf_text_config),
         medium_tokens=dict(most or {}),
     )
 

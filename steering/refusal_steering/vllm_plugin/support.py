@@ -10,8 +10,6 @@ from typing import Any
 from refusal_steering.errors import UnsupportedModelError
 from refusal_steering.runtime.layers import REFUSED
 
-# Kinds of layers that keep a window or a state instead of every token.
-_FORGETTING = {"sliding_attention", "chunked_attention", "linear_attention", "mamba", "conv"}
 _WITHOUT = "It cannot be steered; choose another model"
 
 
@@ -50,18 +48,6 @@ def check_steerable(model: str, config: Any) -> None:
     else:
         return
     raise UnsupportedModelError(f"{model}: {reason}. {_WITHOUT}")
-
-
-def keeps_prompts(config: Any) -> bool:
-    """Whether the key-value cache keeps whole prompts, by vLLM's ``ModelConfig`` of a model.
-
-    It does where a layer attends to every token before it. vLLM goes by the kind of each layer
-    where a configuration has them, and else by one window for all.
-    """
-    kinds = getattr(config.hf_text_config, "layer_types", None)
-    if kinds:
-        return not set(kinds) <= _FORGETTING
-    return config.get_sliding_window() is None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

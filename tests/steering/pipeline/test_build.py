@@ -55,14 +55,32 @@ def test_what_cannot_be_built_is_left_out(
         assert load_bundle(out / name).manifest.canary is not None
 
 
-def test_a_gate_of_the_plan_is_trained_and_saved(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A random model is moved too little for a canary.
+@pytest.fixture
+def corpus(monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """A part of the contrast set, and a canary, for which a random model is moved too little."""
     canary = Canary(token_ids=(1,), shift={"1": 1.0}, tolerance=0.1)
     monkeypatch.setattr(building, "choose_canary", lambda *_: canary)
     shipped = Corpus.shipped()
-    corpus = replace(shipped, items=shipped.items[::16])
+    return replace(shipped, items=shipped.items[::16])
+
+
+def test_a_model_of_windows_alone_gets_no_gate_and_all_the_rest(
+    model: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = BuildPlan(layers=(2, 3), budget=0.3, gate=GatePlan(budget=0.1, families=1))
+    plan = replace(plan, recipe=replace(plan.recipe, steps=100, members=1))
+    target = ModelFolder.open(model).load()
+    # The model itself goes on as it is: its layers were made by what was configured before.
+    monkeypatch.setattr(CalibrationModel, "keeps_prompts", False)
+    built = building.build(target, corpus, plan, tmp_path, "tiny", token_rows=tmp_path / "rows")
+    assert "no layer with full attention" in built.left_out["promptgate"]
+    assert {"static", "omnisteer", "mars"} <= set(built.bundles)
+    assert built.gate is None and not (tmp_path / "rows").exists()
+
+
+def test_a_gate_of_the_plan_is_trained_and_saved(
+    model: Path, corpus: Corpus, tmp_path: Path
+) -> None:
     base = BuildPlan(layers=(2, 3), budget=0.3)
     assert base.gate is not None
     recipe = base.gate.recipe

@@ -11,6 +11,7 @@ from refusal_steering.bundle import Window
 from refusal_steering.calibration.conformal import check_budget
 from refusal_steering.engine import EngineFacts
 from refusal_steering.errors import SteeringError
+from refusal_steering.gate.whole_prompts import check_keeps_prompts
 from refusal_steering.methods.mars import OffsetKind, TrustRegion
 from refusal_steering.methods.omnisteer_presets import CENTRED
 from refusal_steering.methods.omnisteer_training import Training
@@ -81,7 +82,7 @@ class MediaPlan:
         """
         left_out = LeftOut()
         with left_out.unless(*{STRATEGY} & set(self.strategies)):
-            facts.check_keeps_prompts()
+            check_keeps_prompts(facts.keeps_prompts)
         kept = tuple(name for name in self.strategies if name not in left_out.reasons)
         if not kept:
             raise SteeringError(left_out.reasons[STRATEGY])

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config
 
-from refusal_steering.vllm_plugin.support import keeps_prompts
-
-
-class Known:
-    """What vLLM's ``ModelConfig`` says of windows, with its own rule for one window for all."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        self.hf_text_config: Any = config
-
-    def get_sliding_window(self) -> int | None:
-        found: int | None = getattr(self.hf_text_config, "sliding_window", None)
-        return found
+from refusal_steering.gate.whole_prompts import keeps_prompts
 
 
 @pytest.mark.parametrize(
@@ -35,4 +22,4 @@ class Known:
 def test_a_layer_that_attends_to_every_token_keeps_prompts(
     config: PretrainedConfig, keeps: bool
 ) -> None:
-    assert keeps_prompts(Known(config)) is keeps
+    assert keeps_prompts(config) is keeps
