@@ -151,6 +151,22 @@ def test_every_command_with_a_model_says_so_before_its_work(
         assert not out.exists()
 
 
+def test_a_folder_of_windows_alone_is_refused_a_gate_before_its_weights_are_read(
+    command: CommandLine, model: Path, tmp_path: Path
+) -> None:
+    kinds = ["sliding_attention"] * 4
+    windows = configured(use_sliding_window=True, sliding_window=64, layer_types=kinds)
+    folder, out = damaged(model, tmp_path / "m", windows), tmp_path / "out"
+    vectors, bundle = tmp_path / "v.pt", tmp_path / "bundle"
+    torch.save({2: torch.randn(32)}, vectors)
+    imported = ("--coefficient", 1, "--coefficient-unit", "norm")
+    sizes = ("--model-id", "tiny", "--num-layers", 4)
+    assert command("import", "omnisteer", vectors, bundle, *imported, *sizes).status == 0
+    asked = ("gate", bundle, tmp_path / "rows", "--model", folder, "--layers", "1", "-o", out)
+    assert "no layer with full attention" in command.refusal(*asked)
+    assert not out.exists() and not (tmp_path / "rows").exists()
+
+
 def test_a_good_folder_is_read_as_it_is(model: Path) -> None:
     folder = ModelFolder.open(model)
     target = folder.load()
