@@ -127,6 +127,18 @@ def test_collect_says_so_before_an_engine_starts(
     assert words in command.refusal("collect", *arguments) and not out.exists()
 
 
+CONSTANT = ("--coefficient", 1, "--coefficient-unit", "norm")
+
+
+def imported(command: CommandLine, folder: Path, layer: int) -> tuple[Path, Path]:
+    """A file with a vector for ``layer``, and the bundle that it is imported as."""
+    vectors, bundle = folder / "v.pt", folder / "bundle"
+    torch.save({layer: torch.randn(32)}, vectors)
+    sizes = ("--model-id", "tiny", "--num-layers", 4)
+    assert command("import", "omnisteer", vectors, bundle, *CONSTANT, *sizes).status == 0
+    return vectors, bundle
+
+
 @pytest.mark.parametrize(("name", "damage", "words"), FIRST[::3], ids=names(FIRST[::3]))
 def test_every_command_with_a_model_says_so_before_its_work(
     model: Path,
@@ -138,13 +150,9 @@ def test_every_command_with_a_model_says_so_before_its_work(
     words: str,
 ) -> None:
     folder, out = damaged(model, tmp_path / "m", damage), tmp_path / "out"
-    vectors, bundle = tmp_path / "v.pt", tmp_path / "bundle"
-    torch.save({1: torch.randn(32)}, vectors)
-    imported = ("--coefficient", 1, "--coefficient-unit", "norm")
-    sizes = ("--model-id", "tiny", "--num-layers", 4)
-    assert command("import", "omnisteer", vectors, bundle, *imported, *sizes).status == 0
+    vectors, bundle = imported(command, tmp_path, 1)
     for arguments in (
-        ("import", "omnisteer", vectors, out, *imported, "--model", folder),
+        ("import", "omnisteer", vectors, out, *CONSTANT, "--model", folder),
         ("measure", bundle, "--model", folder),
     ):
         assert words in command.refusal(*arguments)
@@ -157,11 +165,7 @@ def test_a_folder_of_windows_alone_is_refused_a_gate_before_its_weights_are_read
     kinds = ["sliding_attention"] * 4
     windows = configured(use_sliding_window=True, sliding_window=64, layer_types=kinds)
     folder, out = damaged(model, tmp_path / "m", windows), tmp_path / "out"
-    vectors, bundle = tmp_path / "v.pt", tmp_path / "bundle"
-    torch.save({2: torch.randn(32)}, vectors)
-    imported = ("--coefficient", 1, "--coefficient-unit", "norm")
-    sizes = ("--model-id", "tiny", "--num-layers", 4)
-    assert command("import", "omnisteer", vectors, bundle, *imported, *sizes).status == 0
+    _, bundle = imported(command, tmp_path, 2)
     asked = ("gate", bundle, tmp_path / "rows", "--model", folder, "--layers", "1", "-o", out)
     assert "no layer with full attention" in command.refusal(*asked)
     assert not out.exists() and not (tmp_path / "rows").exists()
