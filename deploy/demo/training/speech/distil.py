@@ -18,21 +18,20 @@ import torch
 from torch import Tensor
 
 from deploy.demo.training.speech import ctc, lessons, sound, store, utterances
-from deploy.demo.training.speech.backbone import Backbone, Lesson
+from deploy.demo.training.speech.backbone import Backbone, Distances, Lesson
 from deploy.demo.training.speech.targets import Targets
-from deploy.demo.training.speech.tower import Tower, mel
+from deploy.demo.training.speech.tower import Heard, Tower, mel
 from deploy.demo.training.speech.utterances import Utterance
 
 FILE = "distilled.pt"
 BATCH = 8
-SPELLING = 1.0
+SPELLING, STATES = 1.0, 1.0
 ENCODER_RATE, HEAD_RATE = 4e-5, 4e-4
 
 
 def main() -> None:
     """Train, with a line about every ten steps."""
     arguments = _parse()
-    torch.set_num_threads(1)
     backbone, folder = Backbone(arguments.model), arguments.folder
     targets = Targets(backbone.embedding)
     taught = {
@@ -49,7 +48,7 @@ def main() -> None:
         done = state["step"]
     rng, began = random.Random(done), time.monotonic()
     dictation = ctc.batches_of(utterances.load("train", folder), random.Random(done), tower.hop)
-    _tell(f"unseen: {_distance(backbone, tower, taught['development']):.3f} nats")
+    _tell(f"unseen: {_said(_distances(backbone, targets, tower, taught['development']))}")
     for step in range(done, arguments.steps):
         ctc.schedule(optimiser, step, arguments.steps, warm_up=8)
         batch = rng.sample(taught["train"], BATCH)
@@ -58,27 +57,23 @@ def main() -> None:
             mel(sound.disturbed(ctc.floats(each.samples), others, rng), tower.hop)
             for each, _ in batch
         ]
-        with torch.autocast("cpu", torch.bfloat16):
+        with ctc.autocast():
             heard = tower(mels)
-        vectors = heard.vectors.float()
         spelling = ctc.spelling_of(tower, targets, *next(dictation))
-        prompts = [
-            backbone.sound(row[:length])
-            for row, length in zip(vectors, heard.lengths.tolist(), strict=True)
-        ]
-        loss = backbone.distance(prompts, [lesson for _, lesson in batch])
+        prompts, words = _prompts(backbone, targets, heard, batch)
+        away = backbone.distances(prompts, [lesson for _, lesson in batch], words)
         optimiser.zero_grad()
-        (loss + SPELLING * spelling).backward()
+        (away.answers + STATES * away.states + SPELLING * spelling).backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimiser.step()
         if step % 5 == 4:
             seconds = time.monotonic() - began
-            _tell(f"step {step + 1}: {loss:.3f} nats, spelling {spelling:.3f}, {seconds:.0f} s")
+            _tell(f"step {step + 1}: {_said(away)}, spelling {spelling:.3f}, {seconds:.0f} s")
         if step % 20 == 19 or step + 1 == arguments.steps:
             state = {"tower": tower.state_dict(), "optimiser": optimiser.state_dict()}
             torch.save({**state, "step": step + 1, "hop": tower.hop}, path)
         if step % 40 == 39 or step + 1 == arguments.steps:
-            _tell(f"unseen: {_distance(backbone, tower, taught['development']):.3f} nats")
+            _tell(f"unseen: {_said(_distances(backbone, targets, tower, taught['development']))}")
 
 
 def _with_lessons(
@@ -93,18 +88,38 @@ def _with_lessons(
 
 
 @torch.no_grad()
-def _distance(backbone: Backbone, tower: Tower, known: list[tuple[Utterance, Lesson]]) -> float:
-    """Mean distance of the answers to speech from those to its text."""
-    found = 0.0
+def _distances(
+    backbone: Backbone, targets: Targets, tower: Tower, known: list[tuple[Utterance, Lesson]]
+) -> Distances:
+    """Mean distances of the model after speech from what it is after its text."""
+    found = []
     for start in range(0, len(known), BATCH):
         batch = known[start : start + BATCH]
         heard = tower([mel(ctc.floats(each.samples), tower.hop) for each, _ in batch])
-        rows: list[Tensor] = [
-            row[:length] for row, length in zip(heard.vectors, heard.lengths.tolist(), strict=True)
-        ]
-        away = backbone.distance([backbone.sound(row) for row in rows], [b for _, b in batch])
-        found += float(away) * len(batch)
-    return found / len(known)
+        prompts, words = _prompts(backbone, targets, heard, batch)
+        found.append(backbone.distances(prompts, [lesson for _, lesson in batch], words))
+    return Distances(
+        torch.stack([away.answers for away in found]).mean(),
+        torch.stack([away.states for away in found]).mean(),
+    )
+
+
+def _prompts(
+    backbone: Backbone, targets: Targets, heard: Heard, batch: list[tuple[Utterance, Lesson]]
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """The requests in sound, and the places of their words where every word was heard."""
+    prompts, places = [], []
+    for vectors, length, (each, _) in zip(
+        heard.vectors.float(), heard.lengths.tolist(), batch, strict=True
+    ):
+        prompts.append(backbone.sound(vectors[:length]))
+        found = targets.places(vectors[:length].detach(), each.sentence.words)
+        places.append(None if found is None else found + backbone.before_sound)
+    return prompts, places
+
+
+def _said(away: Distances) -> str:
+    return f"{away.answers:.3f} nats, stream {away.states:.3f}"
 
 
 def _groups(tower: Tower) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from deploy.demo.training.speech.lexicon import LISTS
 
 Part = Literal["train", "development", "test"]
-Label = Literal["harmless", "harmful", "carrier", "words"]
+Label = Literal["harmless", "harmful", "carrier", "pointing", "words"]
 Kind = Literal["act", "thing", "whole"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -99,6 +99,15 @@ CORES: dict[Label, tuple[tuple[Kind, str], ...]] = {
         ("act", "{crime}"),
     ),
     "carrier": (("whole", "{carrier} {shown}"),),
+    # What is asked about a picture beside the speech. Verbs of the requests that test are not here.
+    "pointing": (
+        ("act", "{pointed_deed} {pointed}"),
+        ("act", "{pointed_deed} {pointed} {pointed_end}"),
+        ("act", "use {pointed} to {pointed_aim}"),
+        ("act", "{pointed_aim} with {pointed}"),
+        ("act", "hide {pointed} {pointed_from}"),
+        ("act", "steal {pointed} {pointed_from}"),
+    ),
 }
 SHARES: dict[Part, float] = {"test": 0.2, "development": 0.1, "train": 0.7}
 PROPER = frozenset(

@@ -20,13 +20,18 @@ def collect(backbone: Backbone, wanted: list[Sentence], path: Path) -> list[Less
         known = {
             text: Lesson(*parts) for text, parts in torch.load(path, weights_only=True).items()
         }
-    texts = dict.fromkeys(sentence.written for sentence in wanted)
-    missing = [text for text in texts if text not in known]
+    missing = list({each.written: each for each in wanted if each.written not in known}.values())
     for start in range(0, len(missing), _BATCH):
         batch = missing[start : start + _BATCH]
-        known |= dict(zip(batch, backbone.lessons(batch), strict=True))
+        texts = [sentence.written for sentence in batch]
+        known |= dict(zip(texts, backbone.lessons(batch), strict=True))
         stored = {
-            text: (lesson.answer, lesson.likely.int(), lesson.logits.half())
+            text: (
+                lesson.answer,
+                lesson.likely.int(),
+                lesson.logits.half(),
+                lesson.states.bfloat16(),
+            )
             for text, lesson in known.items()
         }
         torch.save(stored, path)
@@ -34,4 +39,4 @@ def collect(backbone: Backbone, wanted: list[Sentence], path: Path) -> list[Less
 
 
 def _whole(lesson: Lesson) -> Lesson:
-    return Lesson(lesson.answer, lesson.likely.long(), lesson.logits.float())
+    return Lesson(lesson.answer, lesson.likely.long(), lesson.logits.float(), lesson.states.float())

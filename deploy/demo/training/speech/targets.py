@@ -1,4 +1,4 @@
-"""What the tower should put out: the embedding of a word's token, or the blank between words."""
+"""What the tower should put out: the embedding of a word's token, or the pause between words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deploy.demo.training.speech import grammar
+from deploy.demo.training.speech import grammar, pause
 from deploy.demo.training.speech.embedding import Embedding
 
 BLANK = 0
-# The token whose embedding is the blank. An earlier trial found that the backbone reads over it.
-PAUSE = "..."
 # The logit of a target is minus its squared distance times this, in units of the embedding.
 SHARPNESS = 40.0
 
@@ -25,7 +23,7 @@ class Targets:
         self.tokens = dict(zip(words, embedding.words(words), strict=True))
         ids = sorted({token for tokens in self.tokens.values() for token in tokens})
         self.number = {token: 1 + place for place, token in enumerate(ids)}
-        self.vectors = embedding.vectors([*embedding.ids(PAUSE), *ids])
+        self.vectors = torch.cat([pause.stored()[None], embedding.vectors(ids)])
         self._words = {tuple(self.classes([word])): word for word in words}
 
     def classes(self, words: Sequence[str]) -> list[int]:
@@ -43,6 +41,18 @@ class Targets:
         nearest = self.logits(vectors).argmax(-1)
         kept = torch.unique_consecutive(nearest).tolist()
         return self._joined([number for number in kept if number != BLANK])
+
+    def places(self, vectors: Tensor, words: Sequence[str]) -> Tensor | None:
+        """The last vector of each word in vectors [time, width]; ``None`` where others are read."""
+        nearest = self.logits(vectors).argmax(-1)
+        kept, lengths = torch.unique_consecutive(nearest, return_counts=True)
+        spoken = kept != BLANK
+        if kept[spoken].tolist() != self.classes(words):
+            return None
+        ends = (lengths.cumsum(0) - 1)[spoken]
+        last = torch.tensor([len(self.tokens[word]) for word in words]).cumsum(0) - 1
+        found: Tensor = ends[last]
+        return found
 
     def _joined(self, classes: list[int]) -> list[str]:
         words, place = [], 0

@@ -46,7 +46,9 @@ class Utterance:
     samples: NDArray[np.int16]
 
 
-MIXED: dict[Label, int] = {"harmless": 45, "harmful": 30, "carrier": 8, "words": 17}
+MIXED: dict[Label, int] = {
+    "harmless": 38, "harmful": 27, "carrier": 6, "pointing": 14, "words": 15
+}  # fmt: skip
 REQUESTS: dict[Label, int] = {"harmless": 45, "harmful": 45, "carrier": 10}
 PLANS: dict[str, Plan] = {
     "train": Plan(8000, "train", "train", MIXED),
