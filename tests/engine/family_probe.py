@@ -75,6 +75,7 @@ def find(family: Family, folder: Path) -> dict[str, Any]:
     """Where steering would go in a model with made-up weights, and how it would read it."""
     config = engine_config(family, folder, load_format="dummy")
     model = loaded(config)
+    leave_no_number(config)
     count = config.model_config.hf_text_config.num_hidden_layers
     try:
         measured = measured_layers(runner_of(model, config), config)
@@ -88,6 +89,17 @@ def find(family: Family, folder: Path) -> dict[str, Any]:
         "residuals": [layer.residual for layer in measured],
         "lists": [name for name, module in model.named_modules() if is_list(module, count)],
     }
+
+
+def leave_no_number(config: Any) -> None:
+    """Make attention without a cache hand on the worst memory that it may find."""
+    for module in config.compilation_config.static_forward_context.values():
+        if isinstance(module, Attention):
+            module.impl.forward = no_number
+
+
+def no_number(*_: Any, output: Tensor, **__: Any) -> Tensor:
+    return output.fill_(torch.nan)
 
 
 def loaded(config: Any) -> Any:

@@ -69,20 +69,33 @@ def _uncompiled(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _random_attention(config: VllmConfig) -> Iterator[None]:
-    """Without a cache, attention hands on memory as it finds it; random rows tell more."""
+    """Without a cache, attention hands on memory as it finds it; random rows tell more.
+
+    ``forward`` is put in the place of the module's own and no hook is used, because vLLM's
+    Transformers backend calls ``forward`` by name.
+    """
     random = torch.Generator().manual_seed(1)
 
-    def fill(_module: nn.Module, _args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point():
-            output.copy_(torch.randn(output.shape, generator=random))
+    def filled(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def fill(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            if isinstance(output, Tensor) and output.is_floating_point():
+                output.copy_(torch.randn(output.shape, generator=random))
+            return output
+
+        return fill
 
     known = config.compilation_config.static_forward_context.values()
-    handles = [one.register_forward_hook(fill) for one in known if isinstance(one, nn.Module)]
+    changed = [(one, vars(one).get("forward")) for one in known if isinstance(one, nn.Module)]
+    for one, _ in changed:
+        one.forward = filled(one.forward)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for one, own in changed:
+            del one.forward
+            if own is not None:
+                one.forward = own
 
 
 def _same_on_every_rank(layers: Sequence[DecoderLayer], streams: Sequence[Tensor]) -> None:
