@@ -194,7 +194,8 @@ def test_every_medium_is_steered(
     before = server.metric("steering_requests_total", modality=label, outcome="answer")
     response = server.chat(messages=message(*parts), stream=stream)
     assert response.status_code == 200, response.text
-    assert int(header(response)["rows_verified"]) == (1 if stream else 8)
+    # A stream's header is written at its first output, which may bring several tokens.
+    assert int(header(response)["rows_verified"]) in (range(1, 9) if stream else [8])
     after = server.metric("steering_requests_total", modality=label, outcome="answer")
     assert after == before + 1
 
