@@ -106,11 +106,12 @@ class Gallery:
 
     def __init__(self, cache: Path, part: Part) -> None:
         names, self._by_name = concepts.names(), dict[str, list[np.ndarray]]()
-        for emoji in sources.EMOJI:
-            if emoji.role == _unseen(part):
-                artist = drawings.load(cache, emoji.name)
-                for pixels, label in zip(artist.pixels, artist.labels.tolist(), strict=True):
-                    self._by_name.setdefault(names[label], []).append(pixels)
+        sets = [emoji for emoji in sources.EMOJI if emoji.role == _unseen(part)]
+        sources.fetch_emoji(cache, sets)
+        for emoji in sets:
+            artist = drawings.load(cache, emoji.name)
+            for pixels, label in zip(artist.pixels, artist.labels.tolist(), strict=True):
+                self._by_name.setdefault(names[label], []).append(pixels)
 
     def scene(self, thing: str, side: int, rng: np.random.Generator) -> np.ndarray:
         """A picture [side, side, 3] of a thing; raises ``KeyError`` for one that nobody drew."""
@@ -177,7 +178,12 @@ def main() -> None:
     """Write the rows that the options name."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the drawings")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        required=True,
+        help="folder of drawings, fetched if they are not there",
+    )
     parser.add_argument("--part", choices=get_args(Part), required=True)
     parser.add_argument("--pictures", type=int, default=2, help="of every question with its thing")
     parser.add_argument("--films", type=float, default=0.5, help="share of questions with a film")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -83,11 +84,16 @@ FOLDERS = {"clipart": "usr/share/openclipart/png", "stamps": "usr/share/tuxpaint
 
 def fetch(cache: Path) -> None:
     """Download and unpack what is not in the cache yet."""
-    for emoji in (*EMOJI, *SYMBOLS):
-        _npm(f"@iconify-json/{emoji.name}@{emoji.version}", cache / emoji.name)
-    _npm(LABELS, cache / "labels")
+    fetch_emoji(cache, (*EMOJI, *SYMBOLS))
     for name, package in DEBIAN.items():
         _debian(package, cache / name)
+
+
+def fetch_emoji(cache: Path, sets: Iterable[EmojiSet]) -> None:
+    """Download and unpack what the cache lacks of these sets, and the names of what they show."""
+    for emoji in sets:
+        _npm(f"@iconify-json/{emoji.name}@{emoji.version}", cache / emoji.name)
+    _npm(LABELS, cache / "labels")
 
 
 def _npm(package: str, folder: Path) -> None:
