@@ -83,7 +83,7 @@ class ReferenceSteering:
         spec = self.spec
         value = float(layer.coefficient(row, spec.media))
         if spec.gate is not None and self.score is not None:
-            value *= spec.gate.opening(self.score.score)
+            value *= spec.gate.opening(self.score.score, spec.media)
         if spec.dose_limit is None or spec.strength == 0.0:
             return value
         bound = spec.dose_limit / spec.strength * float(row.float().norm())

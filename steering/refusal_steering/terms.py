@@ -7,7 +7,9 @@ so that what is measured and what is served follow the same terms.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import combinations
 
 from refusal_steering.errors import DirectiveError
 
@@ -16,6 +18,16 @@ MAX_STRENGTH = 16.0
 MEDIA = ("image", "audio", "video")
 # Items of a medium that are told apart; more of them are re-centred as this many.
 MOST_COUNTED = 4
+
+
+def media_set(media: Collection[str]) -> str:
+    """The kinds among ``media`` as one name, such as ``image+audio``; ``text`` for none."""
+    return "+".join(kind for kind in MEDIA if kind in media) or "text"
+
+
+MEDIA_SETS = tuple(
+    media_set(kinds) for count in range(len(MEDIA) + 1) for kinds in combinations(MEDIA, count)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

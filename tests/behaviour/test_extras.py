@@ -20,6 +20,7 @@ NEED_MORE |= {
     "gate": "calibrate",
     "phenomena": "calibrate",
     "risks": "calibrate",
+    "thresholds": "calibrate",
     "train": "calibrate",
 }
 ADVICE = re.compile(

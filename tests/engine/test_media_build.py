@@ -269,6 +269,7 @@ def test_the_gate_reads_a_picture_as_the_reference_reads_it(
             assert score is not None
             assert found.score == pytest.approx(score.score, abs=SCORE)
             assert found.layers == pytest.approx(score.layers, abs=SCORE)
-            assert found.opening == pytest.approx(gate.opening(score.score), abs=SCORE / gate.width)
+            opening = gate.opening(score.score, call.media)
+            assert found.opening == pytest.approx(opening, abs=SCORE / gate.width)
             read.append(call.media)
     assert read == [("image",), ()]

@@ -74,7 +74,7 @@ def body(
     if not choice.told:
         return _withheld(choice)
     policy, bundle, window = choice.policy, choice.policy.bundle, choice.policy.window
-    tokens, gate = _tokens(traces), _gate(choice)
+    tokens = _tokens(traces)
     content = {
         "policy": policy.name,
         "version": choice.version,
@@ -93,7 +93,7 @@ def body(
         if directive is None or directive.shadow
         else sum(trace.blended for trace in traces),
         "window": window.model_dump() if window else None,
-        "gate": prompt_risk.section(gate, traces, measured.gate, texts) if gate else None,
+        "gate": _gate_section(choice, traces, measured, texts),
         "tokens": tokens[:max_tokens],
         "tokens_omitted": max(len(tokens) - max_tokens, 0),
     }
@@ -102,6 +102,15 @@ def body(
     if choice.assessment is not None:
         content["risk_pass"] = _risk_pass(choice.assessment)
     return content
+
+
+def _gate_section(
+    choice: SteeringChoice, traces: Sequence[Trace], measured: Measurement, texts: TokenTexts
+) -> dict[str, Any] | None:
+    gate = _gate(choice)
+    if gate is None:
+        return None
+    return prompt_risk.section(gate, gate.threshold_of(choice.media), traces, measured.gate, texts)
 
 
 def _gate(choice: SteeringChoice) -> PromptGate | None:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from refusal_steering.gate.prompt_gate import Pooling
+from refusal_steering.terms import MEDIA_SETS
 
 
 class _Frozen(BaseModel):
@@ -30,7 +42,8 @@ class Gate(_Frozen):
     ``threshold`` is the score up to which the gate stays shut, ``threshold + width`` where it is
     open. ``user_turn`` are the token ids that open a user turn in the model's chat template; tokens
     before the first one are not read. ``opens`` says that the gate multiplies the coefficients of
-    the bundle's layers; else its score is only reported.
+    the bundle's layers; else its score is only reported. ``media_thresholds`` stand in the place of
+    ``threshold`` for prompts that bring just these media.
     """
 
     layers: tuple[int, ...] = Field(min_length=1)
@@ -40,6 +53,22 @@ class Gate(_Frozen):
     opens: bool = True
     user_turn: tuple[int, ...] = ()
     guarantee: Guarantee | None = None
+    media_thresholds: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+    @field_validator("media_thresholds")
+    @classmethod
+    def _sets_are_known(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+        if unknown := sorted(set(value) - set(MEDIA_SETS)):
+            raise ValueError(f"thresholds of {unknown}; expected sets among {MEDIA_SETS}")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_before_without_any(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Servers from before these thresholds read every bundle that has none.
+        told: dict[str, Any] = handler(self)
+        if not self.media_thresholds:
+            told.pop("media_thresholds", None)
+        return told
 
     @property
     def summary(self) -> str:
@@ -48,7 +77,11 @@ class Gate(_Frozen):
         does = "opens" if self.opens else "only reports"
         promise = self.guarantee
         share = f", at most {promise.share:.1%} of harmless prompts" if promise else ""
-        return f"{does} above {self.threshold:.3g}, layers {layers}, {self.pooling}{share}"
+        of_media = "".join(
+            f", {media} {threshold:.3g}" for media, threshold in self.media_thresholds.items()
+        )
+        above = f"{self.threshold:.3g}{of_media}"
+        return f"{does} above {above}, layers {layers}, {self.pooling}{share}"
 
 
 def check_gate(gate: Gate | None, strategy: str, first_steered: int, *, blends: bool) -> None:

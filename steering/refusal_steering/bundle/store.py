@@ -159,6 +159,7 @@ def _gate_section(gate: PromptGate | None, known: object) -> dict[str, object] |
         "width": gate.width,
         "opens": gate.opens,
         "user_turn": gate.user_turn,
+        "media_thresholds": dict(gate.media_thresholds),
         "guarantee": guarantee,
     }
 

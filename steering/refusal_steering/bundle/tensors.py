@@ -147,6 +147,7 @@ def read_gate(named: Mapping[str, Tensor], manifest: Manifest) -> PromptGate | N
         section.width,
         section.opens,
         section.user_turn,
+        section.media_thresholds,
     )
 
 

@@ -49,11 +49,19 @@ def budget_threshold(harmless: Tensor, budget: float) -> Threshold:
 
 def check_budget(budget: float, count: int) -> None:
     """Raise :class:`SteeringError` unless ``count`` harmless scores can guarantee ``budget``."""
-    if not 0.0 < budget < 1.0:
-        raise SteeringError(f"the budget is {budget}; expected a share between 0 and 1")
-    needed = math.ceil(1.0 / budget - 1e-9) - 1
+    needed = fewest_harmless(budget)
     if count < needed:
         raise SteeringError(
             f"{count} harmless requests for tuning cannot guarantee a budget of {budget:g}; it "
             f"takes at least {needed}. Give more requests or a larger budget."
         )
+
+
+def fewest_harmless(budget: float) -> int:
+    """How many harmless scores it takes to guarantee ``budget``.
+
+    Raises :class:`SteeringError` for a budget that is no share.
+    """
+    if not 0.0 < budget < 1.0:
+        raise SteeringError(f"the budget is {budget}; expected a share between 0 and 1")
+    return math.ceil(1.0 / budget - 1e-9) - 1

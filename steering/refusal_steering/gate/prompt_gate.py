@@ -10,12 +10,14 @@ pieces.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from refusal_steering.terms import media_set
 
 Pooling = Literal["max", "attention", "both"]
 
@@ -69,6 +71,8 @@ class PromptGate:
 
     ``user_turn`` are the token ids that open a user turn in the chat template; empty counts every
     token. ``opens`` says that the score multiplies the coefficients; else it is only reported.
+    ``threshold`` is that of every prompt whose media have none of their own in
+    ``media_thresholds``, by :func:`~refusal_steering.terms.media_set`.
     """
 
     probes: Mapping[int, TokenProbe]
@@ -77,6 +81,7 @@ class PromptGate:
     width: float
     opens: bool = True
     user_turn: tuple[int, ...] = ()
+    media_thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -133,8 +138,12 @@ class PromptGate:
             risks=risks,
         )
 
-    def opening(self, score: float) -> float:
-        """How far ``score`` opens the gate, 0 to 1.
+    def threshold_of(self, media: Collection[str]) -> float:
+        """The score up to which the gate stays shut for a prompt with ``media``."""
+        return self.media_thresholds.get(media_set(media), self.threshold)
+
+    def opening(self, score: float, media: Collection[str] = ()) -> float:
+        """How far ``score`` opens the gate for a prompt with ``media``, 0 to 1.
 
         Exactly 0 up to the threshold, so that the requests that a conformal threshold spares are
         not touched at all; then a straight line, which of all shapes of this width moves least when
@@ -142,7 +151,7 @@ class PromptGate:
         """
         if not self.opens:
             return 1.0
-        return max(0.0, min(1.0, (score - self.threshold) / self.width))
+        return max(0.0, min(1.0, (score - self.threshold_of(media)) / self.width))
 
     def _read(self, index: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Token scores [C] of one layer and their pooled score."""

@@ -65,7 +65,7 @@ def _risk(
         form=form,
         score=found.score,
         opening=gate.opening(found.score),
-        threshold=gate.token_risk(gate.threshold / gate.parts),
+        threshold=gate.token_risk(gate.threshold_of(()) / gate.parts),
         tokens=tuple(map(shown_token, words)),
         risks=tuple(gate.token_risk(score) for score in found.risks.tolist()),
         request=_span(words, sentence),

@@ -123,6 +123,13 @@ class LayerBank:
         self.slot_units[bundle_slot] = 0
 
 
+def media_of(mix: int) -> list[str]:
+    """The media of a mix, each as often as its digit says."""
+    base = MOST_COUNTED + 1
+    counts = {medium: mix // base**place % base for place, medium in enumerate(MEDIA)}
+    return [medium for medium, count in counts.items() for _ in range(count)]
+
+
 def _part(bundle_slot: int, rows: int) -> slice:
     return slice(bundle_slot * rows, (bundle_slot + 1) * rows)
 
@@ -132,15 +139,8 @@ def _biases(layer: LayerSteering) -> Tensor:
     plain = torch.cat([torch.tensor([layer.risk_bias]), layer.input_bias])
     if not layer.offsets:
         return plain.expand(MEDIA_MIXES, -1)
-    offsets = torch.stack([layer.offset(_media(mix)) for mix in range(MEDIA_MIXES)])
+    offsets = torch.stack([layer.offset(media_of(mix)) for mix in range(MEDIA_MIXES)])
     return plain - offsets @ torch.cat([layer.risk_weight[None], layer.input_weight]).T
-
-
-def _media(mix: int) -> list[str]:
-    """The media of a mix, each as often as its digit says."""
-    base = MOST_COUNTED + 1
-    counts = {medium: mix // base**place % base for place, medium in enumerate(MEDIA)}
-    return [medium for medium, count in counts.items() for _ in range(count)]
 
 
 def _ball_rows(layer: LayerSteering, ball: Ball) -> Tensor:

@@ -31,6 +31,7 @@ COMMANDS = {
     "phenomena": ("phenomena", "Draw what activations show by group and layer, as a page."),
     "train": ("train", "OmniSteer adapters from activations."),
     "gate": ("gate", "Train a gate that reads whole prompts, and put it into a bundle."),
+    "thresholds": ("thresholds", "Give a gate a threshold for each set of media."),
     "risks": ("risks", "Draw what a bundle's gate sees along four prompts."),
     "calibrate": ("calibrate", "Move a bundle's threshold to a budget of harmless requests."),
     "measure": ("measure", "Measure what bundles refuse, and keep it in them."),

@@ -76,6 +76,23 @@ def test_a_maximum_needs_no_tensors_of_attention(tmp_path: Path) -> None:
     }
 
 
+def test_thresholds_of_media_are_kept_with_the_others(tmp_path: Path) -> None:
+    written = replace(gate(), media_thresholds={"text": 1.0, "image+video": -0.5})
+    bundle = write(tmp_path / "b", written)
+    for found in (bundle, load_bundle(tmp_path / "b"), unpack(bundle.packed)):
+        assert found.gate is not None
+        assert found.gate.media_thresholds == written.media_thresholds
+        assert found.manifest.gate is not None
+        assert "image+video -0.5" in found.manifest.gate.summary
+    assert b"media_thresholds" not in (write(tmp_path / "c", gate())).packed
+
+
+@pytest.mark.parametrize("unknown", ["audio+image", "smell", ""])
+def test_a_threshold_of_no_set_of_media_is_refused(tmp_path: Path, unknown: str) -> None:
+    with pytest.raises(ValueError, match="expected sets among"):
+        write(tmp_path / "b", replace(gate(), media_thresholds={unknown: 0.0}))
+
+
 def test_a_bundle_without_a_gate_has_none(tmp_path: Path) -> None:
     bundle = write(tmp_path / "b", None)
     assert bundle.gate is None and bundle.manifest.gate is None

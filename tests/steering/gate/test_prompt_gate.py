@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusal_steering.gate.prompt_gate import Pooling, PromptGate, TokenProbe
+from refusal_steering.terms import MEDIA, MEDIA_SETS
 
 TURN = (7, 8)
 PROBE = TokenProbe.maximum(torch.tensor([1.0, 0.0]), 0.0)
@@ -60,6 +61,26 @@ def test_the_opening_is_shut_up_to_the_threshold_and_moves_at_most_by_its_width(
     assert moved - opening <= move / GATE.width + 1e-9
     assert (opening == 0.0) == (score <= GATE.threshold)
     assert opening == 1.0 or score < GATE.threshold + GATE.width
+
+
+@given(
+    media=st.lists(st.sampled_from(MEDIA), max_size=5),
+    own=st.dictionaries(st.sampled_from(MEDIA_SETS), st.floats(-5, 5)),
+    score=st.floats(-10, 10),
+)
+def test_a_prompt_has_the_threshold_of_its_set_of_media(
+    media: list[str], own: dict[str, float], score: float
+) -> None:
+    gate = replace(GATE, media_thresholds=own)
+    threshold = gate.threshold_of(media)
+    kinds = {name for name in MEDIA_SETS if set(name.split("+")) - {"text"} == set(media)}
+    assert len(kinds) == 1
+    assert threshold == own.get(kinds.pop(), GATE.threshold)
+    assert gate.opening(score, media) == replace(GATE, threshold=threshold).opening(score)
+
+
+def test_gates_that_differ_in_their_thresholds_read_the_same() -> None:
+    assert replace(GATE, media_thresholds={"image": 0.0}).digest == GATE.digest
 
 
 def test_a_gate_that_only_reports_is_wide_open() -> None:

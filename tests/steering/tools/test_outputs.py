@@ -45,6 +45,7 @@ def files(tmp_path: Path) -> Path:
 
 # Name, whether it writes a folder, and its arguments by the folder of inputs and the output.
 Arguments = Callable[[Path, Path], tuple[object, ...]]
+SERVED = ("--model", "none", "--served-by", "none.yaml")
 COMMANDS: list[tuple[str, bool, Arguments]] = [
     ("build", True, lambda at, out: ("--model", at / "none", "-o", out)),
     ("train", True, lambda at, out: (at / "rows.safetensors", at / "g.safetensors", out)),
@@ -52,6 +53,11 @@ COMMANDS: list[tuple[str, bool, Arguments]] = [
         "calibrate",
         True,
         lambda at, out: (at / "bundle", at / "rows.safetensors", "-o", out),
+    ),
+    (
+        "thresholds",
+        True,
+        lambda at, out: (at / "bundle", at / "p.jsonl", *SERVED, "-o", out),
     ),
     ("phenomena", True, lambda at, out: (at / "rows.safetensors", "-o", out)),
     ("import", True, lambda at, out: ("omnisteer", at / "v.pt", out, *IMPORT)),

@@ -79,12 +79,13 @@ def opened(bundle: SteeringBundle, requests: Requests, places: Sequence[int]) ->
     """The share of requests that the gate opens for, by its formula on the model's rows."""
     found = bundle.gate
     assert found is not None
-    asked = [requests.all[place].messages() for place in places]
-    scores = [
-        found.score(prompt.layers, found.count_from(prompt.ids)).score
-        for prompt in FakeModel().prompt_rows(asked, found.layers)
+    asked = [requests.all[place] for place in places]
+    prompts = FakeModel().prompt_rows([one.messages() for one in asked], found.layers)
+    openings = [
+        found.opening(found.score(prompt.layers, found.count_from(prompt.ids)).score, one.media)
+        for one, prompt in zip(asked, prompts, strict=True)
     ]
-    return sum(found.opening(score) > 0.0 for score in scores) / len(scores)
+    return sum(opening > 0.0 for opening in openings) / len(openings)
 
 
 def test_the_gate_opens_for_harm_in_media_and_the_push_is_the_bundles_own(

@@ -37,27 +37,38 @@ def place_of(gate: PromptGate, traces: Sequence[Trace], texts: TokenTexts) -> Ga
 
 
 def section(
-    gate: PromptGate, traces: Sequence[Trace], place: GatePlace | None, texts: TokenTexts
+    gate: PromptGate,
+    threshold: float,
+    traces: Sequence[Trace],
+    place: GatePlace | None,
+    texts: TokenTexts,
 ) -> dict[str, Any] | None:
-    """The report's ``gate``; with ``token_risks`` where the device was asked for them."""
+    """The report's ``gate``; with ``token_risks`` where the device was asked for them.
+
+    ``threshold`` is that of the request's media.
+    """
     found = _read(traces)
     if found is None or place is None:
         return None
     reading, prompt = found
-    content = {**place.shown(text=True), "threshold": gate.threshold, "pooling": gate.pooling}
+    content = {**place.shown(text=True), "threshold": threshold, "pooling": gate.pooling}
     if reading.risks is None:
         return content
-    return {**content, "token_risks": _along(gate, reading.risks, prompt, texts)}
+    return {**content, "token_risks": _along(gate, threshold, reading.risks, prompt, texts)}
 
 
 def _along(
-    gate: PromptGate, risks: TokenRisks, prompt: PromptTokens | None, texts: TokenTexts
+    gate: PromptGate,
+    threshold: float,
+    risks: TokenRisks,
+    prompt: PromptTokens | None,
+    texts: TokenTexts,
 ) -> dict[str, Any]:
     """The risk of every token that counts, or the highest of ``stride`` tokens in a row."""
     return {
         "first": risks.first,
         "stride": risks.stride,
-        "threshold": _rounded(gate.token_risk(gate.threshold / gate.parts)),
+        "threshold": _rounded(gate.token_risk(threshold / gate.parts)),
         "risks": [_rounded(gate.token_risk(score)) for score in risks.values],
         "texts": None if prompt is None else texts.each(_text_runs(risks, prompt)),
         "media": [] if prompt is None else [_medium(m) for m in _counted(risks, prompt)],

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from refusal_steering.errors import BundleError, BundleInUseError
 from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.runtime.bank import MEDIA_MIXES, media_of
 
 # What is kept of a token in every layer.
 SCORE, QUERY, VALUE = range(3)
@@ -41,8 +42,9 @@ class GateBank:
     """Float32 tensors for ``G`` gate slots, ``L`` layers and ``B`` bundle slots.
 
     ``weight`` [L, 3G, H] and ``bias`` [L, 3G] hold each slot's probes; ``uses`` [G, 2] are the
-    factors of maximum and attention, ``shares`` [G, L] of each layer in the mean. ``ramp`` [B, 2]
-    is threshold and width. ``floor`` [B] is the least opening: 1 for bundles that nothing gates.
+    factors of maximum and attention, ``shares`` [G, L] of each layer in the mean. ``ramp`` [125 B,
+    2] is threshold and width by bundle slot and mix of media. ``floor`` [B] is the least opening: 1
+    for bundles that nothing gates.
     ``loaded`` [1] int32 is how many gate slots, from the first on, must be read.
     ``state`` [R, 4 + 2L] is what the device writes, by request slot. ``cells`` [blocks * block
     size + 1, L, G, 3] are the values beside the cache, NaN where nothing was read; the last cell
@@ -67,7 +69,7 @@ class GateBank:
         self.bias = zeros(layers, gates * READ)
         self.uses = zeros(gates, 2)
         self.shares = zeros(gates, layers)
-        self.ramp = zeros(bundle_slots, 2) + 1.0
+        self.ramp = zeros(bundle_slots * MEDIA_MIXES, 2) + 1.0
         self.floor = zeros(bundle_slots) + 1.0
         self.loaded = torch.zeros(1, dtype=torch.int32, device=device)
         self.state = zeros(state_rows, LAYERS + 2 * layers) + torch.nan
@@ -115,7 +117,9 @@ class GateBank:
         """Write a checked gate; nothing that was computed before counts as read by a new one."""
         slot = self._slots.index(gate.digest) if gate.digest in self._slots else self._fill(gate)
         self._of_bundle[bundle_slot] = (slot, gate)
-        self.ramp[bundle_slot] = torch.tensor([gate.threshold, gate.width])
+        mixes = slice(bundle_slot * MEDIA_MIXES, (bundle_slot + 1) * MEDIA_MIXES)
+        thresholds = [gate.threshold_of(media_of(mix)) for mix in range(MEDIA_MIXES)]
+        self.ramp[mixes] = torch.tensor([[value, gate.width] for value in thresholds])
         self.floor[bundle_slot] = 0.0 if gate.opens else 1.0
         self.loaded.fill_(self.used)
 

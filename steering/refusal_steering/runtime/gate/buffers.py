@@ -30,7 +30,7 @@ class PromptGroup:
     """``P`` prompts of one gate slot, whose cells are gathered together.
 
     ``blocks`` [P, n] int64 hold the tokens from position ``base`` [P] on; counted are those from
-    ``low`` [P] to below the ``high`` [P, n] of their block. ``request_slot`` and ``bundle_slot``
+    ``low`` [P] to below the ``high`` [P, n] of their block. ``request_slot`` and ``variant``
     [P].
     """
 
@@ -40,7 +40,7 @@ class PromptGroup:
     low: Tensor
     high: Tensor
     request_slot: Tensor
-    bundle_slot: Tensor
+    variant: Tensor
 
     def pooled(self, bank: GateBank) -> Pooled:
         """Pool what stands in the cells."""
@@ -73,7 +73,7 @@ class GateBuffers:
     """Persistent, padded buffers and the live form of the current step.
 
     ``rows`` [2, R] int64 is the cell and the position of every row. A lane is a prompt that the
-    step completes: ``lanes`` [3, P] int64 is its request slot, bundle slot and gate slot,
+    step completes: ``lanes`` [3, P] int64 is its request slot, variant and gate slot,
     ``counted`` [P, R] bool says which rows are its tokens, ``carry`` [P, 5L + 2] is what was read
     of it before this step. ``fused`` says that the operator's form is Triton's.
     """
@@ -140,7 +140,7 @@ class GateBuffers:
     def _fill_lanes(self, prompts: Sequence[PooledPrompt], rows: int) -> None:
         self._lanes_used = True
         owners = [prompt.request for prompt in prompts]
-        slots = [(owner.request_slot, owner.bundle_slot, owner.gate_slot) for owner in owners]
+        slots = [(owner.request_slot, owner.variant, owner.gate_slot) for owner in owners]
         _copy(self.lanes, self._put(slots).T)
         counted = torch.zeros(len(prompts), rows, dtype=torch.bool)
         for lane, prompt in enumerate(prompts):
@@ -169,7 +169,7 @@ class GateBuffers:
             low=self._put([owner.count_from for owner in owners]),
             high=padded(highs),
             request_slot=self._put([owner.request_slot for owner in owners]),
-            bundle_slot=self._put([owner.bundle_slot for owner in owners]),
+            variant=self._put([owner.variant for owner in owners]),
         )
 
 

@@ -85,7 +85,7 @@ def conclude(
     request_slot = tl.load(lanes + lane)
     if request_slot == TRASH_SLOT:
         return
-    bundle_slot = tl.load(lanes + lane_stride + lane)
+    variant = tl.load(lanes + lane_stride + lane)
     gate = tl.load(lanes + 2 * lane_stride + lane)
     layer = tl.arange(0, LAYER_BLOCK)
     known = layer < LAYERS
@@ -144,7 +144,7 @@ def conclude(
     total = tl.sum(tl.where(read, pooled * share, 0.0), 0)
     lost = tl.max((missing & read).to(tl.int32), 0) > 0
     total = tl.where(lost, float("nan"), total)
-    threshold, width = tl.load(ramp + bundle_slot * 2), tl.load(ramp + bundle_slot * 2 + 1)
+    threshold, width = tl.load(ramp + variant * 2), tl.load(ramp + variant * 2 + 1)
     opening = tl.minimum(tl.maximum((total - threshold) / width, 0.0), 1.0)
     entry = state + request_slot * state_stride
     tl.store(entry, total)

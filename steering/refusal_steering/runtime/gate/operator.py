@@ -74,7 +74,7 @@ def _read_live(rows: Rows, state: Tensor, place: int, buffers: GateBuffers, live
         _probe(rows, place, bank, live)
     for group in live.groups.get(bank.sizes.layers[place], ()):
         uses, shares = bank.uses[group.gate_slot], bank.shares[group.gate_slot]
-        ramp = bank.ramp.index_select(0, group.bundle_slot)
+        ramp = bank.ramp.index_select(0, group.variant)
         entries = conclude(group.pooled(bank), uses, shares, ramp)
         state.index_copy_(0, group.request_slot, entries)
 

@@ -24,7 +24,7 @@ def read(rows: Rows, state: Tensor, place: int, buffers: GateBuffers) -> None:
     cells[:, place].index_copy_(0, cell, found.view(count, -1, READ))
     if bank.sizes.layers[place] not in bank.sizes.ends:
         return
-    request_slot, bundle_slot, gate_slot = buffers.lanes[:, :count]
+    request_slot, variant, gate_slot = buffers.lanes[:, :count]
     lanes = request_slot.shape[0]
     # [lanes, rows, layers, 3]: every lane sees all rows through its own gate and takes its own.
     values = cells.index_select(0, cell).permute(2, 0, 1, 3).index_select(0, gate_slot)
@@ -32,7 +32,7 @@ def read(rows: Rows, state: Tensor, place: int, buffers: GateBuffers) -> None:
     shares = bank.shares.index_select(0, gate_slot)
     now = pool(values, counted, position.expand(lanes, count), shares)
     pooled = merge(columns(buffers.carry[:lanes]), now)
-    uses, ramp = bank.uses.index_select(0, gate_slot), bank.ramp.index_select(0, bundle_slot)
+    uses, ramp = bank.uses.index_select(0, gate_slot), bank.ramp.index_select(0, variant)
     state.index_copy_(0, request_slot, conclude(pooled, uses, shares, ramp))
 
 

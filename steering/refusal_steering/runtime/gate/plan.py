@@ -23,12 +23,14 @@ from refusal_steering.runtime.plan import NO_ROWS, Counts, Ints
 class GatedRequest:
     """A request whose bundle has a gate.
 
-    ``start`` is its last prompt token, ``end`` the layer behind which its score is complete,
-    ``token_risks`` the most risks that are reported.
+    ``variant`` is that of its bundle slot for its mix of media, whose threshold holds. ``start`` is
+    its last prompt token, ``end`` the layer behind which its score is complete, ``token_risks`` the
+    most risks that are reported.
     """
 
     request_slot: int
     bundle_slot: int
+    variant: int
     gate_slot: int
     count_from: int
     start: int

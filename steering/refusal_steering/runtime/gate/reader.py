@@ -16,6 +16,7 @@ from refusal_steering.directive import Directive
 from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.gate.reading import GateReading, TokenRisks
+from refusal_steering.runtime.bank import MEDIA_MIXES
 from refusal_steering.runtime.gate import operator
 from refusal_steering.runtime.gate.bank import (
     LAYERS,
@@ -82,6 +83,7 @@ class PromptReader:
             GatedRequest(
                 request_slot=request_slot,
                 bundle_slot=bundle_slot,
+                variant=bundle_slot * MEDIA_MIXES + directive.media_mix,
                 gate_slot=gate_slot,
                 count_from=count_from,
                 start=len(prompt) - 1,

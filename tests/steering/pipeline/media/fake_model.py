@@ -207,7 +207,9 @@ class FakeModel:
             return rows
         assert self.loaded is not None and steered.bundle.digest == self.loaded.digest
         gate = steered.bundle.gate
-        opening = 1.0 if gate is None else gate.opening(self._score(messages, gate))
+        opening = (
+            1.0 if gate is None else gate.opening(self._score(messages, gate), steered.spec.media)
+        )
         for at, layer in sorted(steered.bundle.layers.items()):
             coefficient = opening * layer.coefficient(rows[at], steered.spec.media)
             limit = steered.spec.max_dose * float(rows[at].norm())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -29,10 +29,12 @@ def gate(
     layers: tuple[int, ...] = (1, 2, 3),
     pooling: Pooling = "both",
     user_turn: tuple[int, ...] = (),
+    media_thresholds: Mapping[str, float] | None = None,
 ) -> PromptGate:
-    """A random gate, half open at about its median score."""
+    """A random gate, half open at about its median score where no media say otherwise."""
     probes = {index: probe(10 * seed + index) for index in layers}
-    return PromptGate(probes, pooling, threshold=0.0, width=8.0, user_turn=user_turn)
+    of_media = media_thresholds or {}
+    return PromptGate(probes, pooling, 0.0, 8.0, user_turn=user_turn, media_thresholds=of_media)
 
 
 def gated_bundle(folder: Path, name: str, prompt_gate: PromptGate | None) -> SteeringBundle:

@@ -46,6 +46,7 @@ class Request:
     bundle: SteeringBundle | None
     epoch: int
     count_from: int | None = None
+    media: tuple[str, ...] = ()
     prompt: int = 0
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
@@ -58,8 +59,10 @@ class Request:
 
     def key(self, end: int) -> Key:
         """What a block that ends before position ``end`` is found by."""
-        own = end >= self.prompt and self.bundle is not None
-        return (self.epoch, own and (self.bundle.digest, self.prompt), *self.tokens[:end])  # type: ignore[union-attr]
+        own: Key = ()
+        if end >= self.prompt and self.bundle is not None:
+            own = (self.bundle.digest, self.prompt, self.media)
+        return (self.epoch, own, *self.tokens[:end])
 
 
 class PagedEngine:
@@ -116,7 +119,8 @@ class PagedEngine:
         self.requests[name] = request
         if bundle is not None:
             wire = {"bundle": bundle.digest, "policy": "p", "policy_version": "v"}
-            self.steering.admit(name, request.tokens[:], {**wire, "count_from": request.count_from})
+            own = {"count_from": request.count_from, "media": request.media}
+            self.steering.admit(name, request.tokens[:], {**wire, **own})
         return name
 
     def finish(self, name: str) -> None:

@@ -11,7 +11,7 @@ SIZE = 4
 
 
 def gated(start: int, count_from: int = 0) -> GatedRequest:
-    return GatedRequest(5, 1, 0, count_from=count_from, start=start, end=3)
+    return GatedRequest(5, 1, 125, 0, count_from=count_from, start=start, end=3)
 
 
 @pytest.fixture

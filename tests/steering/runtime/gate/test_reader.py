@@ -29,8 +29,9 @@ from tests.steering.runtime.gate.gates import (
 from tests.steering.runtime.gate.paged import Layer, PagedEngine
 
 FORMS = pytest.mark.parametrize("graph_rows", [0, 64])
+MEDIA_THRESHOLDS = {"image": -3.0, "image+audio": 2.0, "text": 0.5}
 GATES = {
-    "both": gate(1),
+    "both": gate(1, media_thresholds=MEDIA_THRESHOLDS),
     "shallow": gate(2, layers=(1, 2), pooling="attention"),
     "turns": gate(3, layers=(2, 3), pooling="max", user_turn=(2, 1)),
     "other": gate(4),
@@ -38,7 +39,14 @@ GATES = {
 }
 
 
-def check(bundle: SteeringBundle, reading: Reading, prompt: list[int], **changes: Any) -> None:
+def check(
+    bundle: SteeringBundle,
+    reading: Reading,
+    prompt: list[int],
+    *,
+    media: tuple[str, ...] = (),
+    **changes: Any,
+) -> None:
     """A reading equals the formula over the whole prompt."""
     prompt_gate = bundle.gate
     assert reading.failure is None
@@ -52,7 +60,7 @@ def check(bundle: SteeringBundle, reading: Reading, prompt: list[int], **changes
     assert found.layers == pytest.approx(wanted.layers, abs=1e-4)
     assert (found.position, found.peaks) == (wanted.position, wanted.peaks)
     assert found.peak == pytest.approx(float(wanted.risks.max()), abs=1e-4)
-    opening = prompt_gate.opening(wanted.score)
+    opening = prompt_gate.opening(wanted.score, media)
     assert found.opening == pytest.approx(opening, abs=1e-4)
     assert reading.coefficients == pytest.approx((COEFFICIENT * opening,), abs=1e-3)
     assert reading.risk_logit == found.score
@@ -110,7 +118,8 @@ class Traffic:
             gated = [name for name in self.loaded if GATES[name]]
             bundle = self.loaded.get(self.random.choice(["", "none", *2 * gated]))
             start = self.random.choice([None, None, 0, 3, 40])
-            self.engine.submit(prompt, bundle, count_from=start)
+            media = self.random.choice([(), ("image",), ("audio", "image"), ("video",)])
+            self.engine.submit(prompt, bundle, count_from=start, media=media)
 
     def _burst(self) -> None:
         """A prompt that nobody has seen, several times in one step."""
@@ -156,7 +165,7 @@ class Traffic:
             prompt = request.tokens[: request.prompt]
             start = request.count_from
             changes = {} if start is None else {"count_from": min(start, len(prompt) - 1)}
-            check(request.bundle, reading, prompt, **changes)
+            check(request.bundle, reading, prompt, media=request.media, **changes)
 
 
 @FORMS
@@ -182,6 +191,25 @@ def test_requests_of_two_gates_share_a_batch(tmp_path: Path, graph_rows: int) ->
     check(one, readings[names[0]], PROMPT)
     check(two, readings[names[1]], PROMPT[:6])
     assert set(readings) == set(names[:2])
+
+
+@FORMS
+def test_every_set_of_media_has_its_threshold_in_one_batch(tmp_path: Path, graph_rows: int) -> None:
+    engine = PagedEngine(tmp_path, graph_rows)
+    bundle = engine.load("both", GATES["both"])
+    brought = [(), ("image",), ("image", "image"), ("audio", "image"), ("video",)]
+    names = [engine.submit([*PROMPT, 1 + at], bundle, media=m) for at, m in enumerate(brought)]
+    readings = engine.step(dict.fromkeys(names, 20))
+    assert bundle.gate is not None
+    openings = dict[tuple[str, ...], float]()
+    for name, media in zip(names, brought, strict=True):
+        request = engine.requests[name]
+        check(bundle, readings[name], request.tokens[: request.prompt], media=media)
+        found = readings[name].gate
+        assert found is not None
+        openings[media] = found.score - bundle.gate.width * found.opening
+    inside = [value for value in openings.values() if -4.0 < value < 4.0]
+    assert len(set(map(round, inside))) >= 3, openings
 
 
 @FORMS

@@ -1,38 +1,37 @@
-"""A gate from the token rows of texts and media: probes, one threshold for all groups, width."""
+"""A gate from the token rows of texts and media: probes, thresholds by media, and a width."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from refusal_steering.calibration.conformal import Threshold
-from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate, TokenProbe
 from refusal_steering.methods.prompt_gate.fit import gate_facts
 from refusal_steering.methods.prompt_gate.opening import (
     OpenGate,
-    conformal_threshold,
     opening_width,
     reached,
 )
 from refusal_steering.methods.prompt_gate.pooled import pooled_scores
 from refusal_steering.methods.prompt_gate.training import GateRecipe, train_probes
-from refusal_steering.pipeline.media.gate.examples import TEXTS, MediaExamples
+from refusal_steering.pipeline.media.gate.examples import MediaExamples
+from refusal_steering.pipeline.media.gate.thresholds import (
+    ALONE,
+    Budgets,
+    group_thresholds,
+    media_thresholds,
+    set_of_group,
+)
 from refusal_steering.pipeline.media.gate.token_rows import StoredTokens
-from refusal_steering.pipeline.media.requests import TEXT
 from refusal_steering.pipeline.media.work import Kept, Work
-from refusal_steering.prompts.gate_labels import GateLabels
 
 _log = logging.getLogger(__name__)
 _REREAD = 48
-# A threshold of so few requests would be decided by one or two of them: such groups share one.
-ALONE = 100
-_WORDS = (TEXTS, TEXT)
 # A step of training holds its tokens in float32 about so many times, in so many bytes at most.
 COPIES, _TRAINING_BYTES = 4, 1 << 30
 _FEWEST_PROMPTS = 16
@@ -40,18 +39,6 @@ _FIELDS = ("weight", "query", "value")
 
 Reread = Callable[[PromptGate, Sequence[int]], Tensor]
 """Scores [n] of a gate for the examples at some places, as the engine reads them when it serves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """Shares of everyday harmless requests that may open a gate: of words alone, and with media."""
-
-    words: float
-    media: float
-
-    def of(self, group: str) -> float:
-        """The share of one group."""
-        return self.words if group in _WORDS else self.media
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +71,7 @@ def fitted_gate(
         "recipe": asdict(recipe),
         "budgets": asdict(budgets),
         "alone": ALONE,
+        "thresholds": "by media",
     }
     return _of(work.kept("gate", inputs, lambda: _fit(tokens, examples, recipe, budgets, reread)))
 
@@ -97,45 +85,6 @@ def prompts_of_a_step(recipe: GateRecipe, tokens: float, width: int) -> int:
 def reread_places(tuning: Sequence[int]) -> Sequence[int]:
     """The tuning prompts that are read again to see how far rounding moves their scores."""
     return tuning[:: max(1, len(tuning) // _REREAD)]
-
-
-def group_thresholds(
-    scores: Tensor, examples: MediaExamples, budgets: Budgets
-) -> dict[str, Threshold]:
-    """Split conformal over everyday harmless tuning requests, for every group.
-
-    A group of at least :data:`ALONE` of them has a threshold of its own. Smaller groups that bring
-    media share one, and a smaller group of words shares that of all words. Raises
-    ``SteeringError`` where a threshold cannot keep its budget.
-    """
-    counts = {group: _everyday_harmless(examples, {group}) for group in examples.groups}
-    found = {}
-    for group in examples.groups:
-        together = _together(group, counts)
-        kept = torch.tensor([one.group in together for one in examples.all])
-        own = GateLabels(tuple(one.label for one in examples.all if one.group in together))
-        everyone = torch.ones(len(own.all), dtype=torch.bool)
-        try:
-            found[group] = conformal_threshold(scores[kept], own, everyone, budgets.of(group))
-        except SteeringError as error:
-            raise SteeringError(f"{', '.join(sorted(together))}: {error}") from error
-    return found
-
-
-def _together(group: str, counts: Mapping[str, int]) -> set[str]:
-    """The groups whose requests set the threshold of ``group``."""
-    if counts[group] >= ALONE:
-        return {group}
-    if group in _WORDS:
-        return {one for one in counts if one in _WORDS}
-    return {one for one, count in counts.items() if count < ALONE and one not in _WORDS}
-
-
-def _everyday_harmless(examples: MediaExamples, groups: Collection[str]) -> int:
-    return sum(
-        one.group in groups and one.label.tuning and one.label.everyday and not one.label.harmful
-        for one in examples.all
-    )
 
 
 def _fit(
@@ -154,18 +103,26 @@ def _fit(
     scores = torch.full((len(everyone),), torch.nan)
     scores[tuning] = pooled_scores(rows, probes, recipe.pooling, tuning)
     thresholds = group_thresholds(scores, examples, budgets)
-    highest = max(one.value for one in thresholds.values())
+    of_media = media_thresholds(thresholds)
+    highest = max(of_media.values())
     # The promise is that of the group that keeps it least surely.
     weakest = max(thresholds.values(), key=lambda one: one.worst_share)
     threshold = replace(weakest, value=highest)
-    turn = tokens.index.prompts.user_turn
-    gate = PromptGate(probes, recipe.pooling, highest, opening_width(0.0), user_turn=turn)
+    gate = PromptGate(
+        probes,
+        recipe.pooling,
+        highest,
+        opening_width(0.0),
+        user_turn=tokens.index.prompts.user_turn,
+        media_thresholds=of_media,
+    )
     chosen = reread_places(tuning.nonzero().flatten().tolist())
     rounding = float((reread(gate, chosen) - scores[chosen]).abs().max())
     gate = replace(gate, width=opening_width(rounding))
-    found = OpenGate(gate, threshold, rounding, reached(scores, labels, everyone, highest))
-    opened = _opened(scores, examples, highest, harmful=True)
-    touched = _opened(scores, examples, highest, harmful=False)
+    above = scores - torch.tensor([of_media[set_of_group(one.group)] for one in examples.all])
+    found = OpenGate(gate, threshold, rounding, reached(above, labels, everyone, 0.0))
+    opened = _opened(above, examples, harmful=True)
+    touched = _opened(above, examples, harmful=False)
     _log.info("gate opens for shares of tuning requests: %s, %s", dict(found.reached), opened)
     facts = {
         "prompt_gate": {
@@ -178,6 +135,7 @@ def _fit(
     kept = {
         "pooling": gate.pooling,
         "threshold": gate.threshold,
+        "media_thresholds": of_media,
         "width": gate.width,
         "user_turn": gate.user_turn,
         "biases": {str(at): (one.bias, one.value_bias) for at, one in gate.probes.items()},
@@ -215,14 +173,13 @@ def _of(kept: Kept) -> FittedMediaGate:
         named["threshold"],
         named["width"],
         user_turn=tuple(named["user_turn"]),
+        media_thresholds=named["media_thresholds"],
     )
     return FittedMediaGate(gate, kept.facts["opened"], kept.facts["guarantee"], kept.facts["facts"])
 
 
-def _opened(
-    scores: Tensor, examples: MediaExamples, threshold: float, *, harmful: bool
-) -> dict[str, float]:
-    """Share of every group's tuning requests of one label that score above the threshold.
+def _opened(above: Tensor, examples: MediaExamples, *, harmful: bool) -> dict[str, float]:
+    """Share of every group's tuning requests of one label that score ``above`` their threshold.
 
     Of the harmless ones, those of every day.
     """
@@ -232,5 +189,5 @@ def _opened(
     for group in examples.groups:
         own = tried & examples.of_group(group)
         if bool(own.any()):
-            found[group] = round(float((scores[own] > threshold).float().mean()), 3)
+            found[group] = round(float((above[own] > 0.0).float().mean()), 3)
     return found

@@ -15,7 +15,8 @@ from refusal_steering.errors import SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.pipeline.gate.gating import STRATEGY
 from refusal_steering.pipeline.media.gate.examples import MediaExamples
-from refusal_steering.pipeline.media.gate.fitting import Budgets, FittedMediaGate, fitted_gate
+from refusal_steering.pipeline.media.gate.fitting import FittedMediaGate, fitted_gate
+from refusal_steering.pipeline.media.gate.thresholds import Budgets
 from refusal_steering.pipeline.media.gate.token_rows import Turns, stored_tokens
 from refusal_steering.pipeline.media.work import Work
 from refusal_steering.pipeline.plan import GatePlan

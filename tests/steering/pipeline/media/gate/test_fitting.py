@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from refusal_steering.calibration.conformal import Threshold
 from refusal_steering.errors import SteeringError
 from refusal_steering.methods.prompt_gate.training import GateRecipe
 from refusal_steering.pipeline.media.gate.examples import TEXTS, MediaExample, MediaExamples
-from refusal_steering.pipeline.media.gate.fitting import (
+from refusal_steering.pipeline.media.gate.fitting import prompts_of_a_step, reread_places
+from refusal_steering.pipeline.media.gate.thresholds import (
     ALONE,
     Budgets,
     group_thresholds,
-    prompts_of_a_step,
-    reread_places,
+    media_thresholds,
 )
 from refusal_steering.pipeline.media.requests import TEXT, MediaRequest
 from refusal_steering.prompts.gate_labels import GateLabel
@@ -56,6 +57,12 @@ def test_small_groups_share_a_threshold_with_their_like() -> None:
         assert 0.0 < above <= budgets.of(group) == (0.1 if group == TEXT else 0.2)
     with pytest.raises(SteeringError, match=r"audio, video: .*cannot guarantee"):
         group_thresholds(scores, examples, Budgets(words=0.1, media=0.02))
+
+
+def test_a_set_of_media_has_the_highest_threshold_of_its_groups() -> None:
+    values = {TEXTS: 1.0, TEXT: 2.0, "image": 3.0, "text+image": 0.5, "text+image+audio": -1.0}
+    found = media_thresholds({group: Threshold(v, 0.1, 9, 0.2) for group, v in values.items()})
+    assert found == {"text": 2.0, "image": 3.0, "image+audio": -1.0}
 
 
 @pytest.mark.parametrize(

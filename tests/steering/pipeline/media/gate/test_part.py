@@ -60,11 +60,12 @@ def gate_of(bundle: SteeringBundle) -> PromptGate:
 
 def openings(model: FakeModel, gate: PromptGate, requests: Requests, places: list[int]) -> Tensor:
     """How far the gate opens for some requests, by its formula on the model's rows."""
-    asked = [requests.all[place].messages() for place in places]
+    asked = [requests.all[place] for place in places]
+    prompts = model.prompt_rows([one.messages() for one in asked], gate.layers)
     return torch.tensor(
         [
-            gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score)
-            for prompt in model.prompt_rows(asked, gate.layers)
+            gate.opening(gate.score(prompt.layers, gate.count_from(prompt.ids)).score, one.media)
+            for one, prompt in zip(asked, prompts, strict=True)
         ]
     )
 
@@ -124,6 +125,10 @@ def test_the_groups_keep_the_budget_on_their_harmless_requests_together(
     assert thresholds["image"] == thresholds["text+image"]
     assert thresholds["image"]["count"] == len(tuning["image"])
     assert thresholds[TEXT] == thresholds[TEXTS]
+    assert gate_of(bundle).media_thresholds == {
+        "text": thresholds[TEXT]["value"],
+        "image": thresholds["image"]["value"],
+    }
     told = bundle.manifest.calibration["prompt_gate"]["opened_harmless"]
     # The threshold is one request's score, and rounding moves an opening by a twentieth at most.
     for group, opened in tuning.items():

@@ -1,0 +1,133 @@
+"""A bundle's gate with thresholds of its own for the sets of media that harmless requests bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusal_steering.bundle import SteeringBundle, make_bundle
+from refusal_steering.calibration.conformal import Threshold, budget_threshold, fewest_harmless
+from refusal_steering.engine import Messages, ServedModel, Steered
+from refusal_steering.errors import BundleError, SteeringError
+from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.pipeline.media.bundles.canaries import engine_canary
+from refusal_steering.pipeline.media.requests import MediaRequest, Requests
+from refusal_steering.spec import SteeringSpec
+from refusal_steering.terms import media_set
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """A bundle, the thresholds that it was given, and the openings under them.
+
+    ``opened`` has by set of media the shares of harmful and of harmless requests that its gate
+    opens for; ``nan`` where there are none.
+    """
+
+    bundle: SteeringBundle
+    thresholds: Mapping[str, Threshold]
+    opened: Mapping[str, tuple[float, float]]
+
+
+def sets_with_enough(requests: Requests, budget: float) -> tuple[list[str], dict[str, int]]:
+    """Sets of media with enough harmless requests for ``budget``, and the counts of the others.
+
+    Raises ``SteeringError`` where no set has enough.
+    """
+    counts = {media_set(one.media): 0 for one in requests.all}
+    for one in requests.all:
+        counts[media_set(one.media)] += not one.harmful
+    needed = fewest_harmless(budget)
+    enough = [brought for brought, count in counts.items() if count >= needed]
+    if not enough:
+        told = ", ".join(f"{count} of {brought}" for brought, count in counts.items()) or "none"
+        raise SteeringError(
+            f"a budget of {budget:g} takes {needed} harmless requests that bring the same media; "
+            f"{requests.name} has {told}. Give more requests or a larger budget"
+        )
+    return enough, {brought: count for brought, count in counts.items() if brought not in enough}
+
+
+def recalibrated(
+    model: ServedModel,
+    known: SteeringBundle,
+    requests: Requests,
+    budget: float,
+    texts: Sequence[Messages],
+) -> Recalibrated:
+    """``known`` with a threshold for every set of media that has enough harmless requests.
+
+    Other sets keep theirs. ``texts`` find the new canary. What trials measured stays, unless
+    requests of text alone have another threshold now. Raises ``SteeringError`` where no set has
+    enough, and for a request that cannot be read.
+    """
+    gate = gate_to_move(known)
+    sets, _ = sets_with_enough(requests, budget)
+    brought = [media_set(one.media) for one in requests.all]
+    scores = _scores(model, known, requests.all)
+    harmful = torch.tensor([one.harmful for one in requests.all])
+    thresholds, opened = {}, {}
+    for name in sets:
+        mine = torch.tensor([one == name for one in brought])
+        thresholds[name] = found = budget_threshold(scores[mine & ~harmful], budget)
+        above = scores > found.value
+        opened[name] = (_share(above[mine & harmful]), _share(above[mine & ~harmful]))
+    values = {name: found.value for name, found in thresholds.items()}
+    moved = replace(gate, media_thresholds={**gate.media_thresholds, **values})
+    told = {"requests": requests.name, "sha256": requests.sha256, "budget": budget}
+    bundle = _with_gate(model, known, moved, texts, {**told, "sets": _facts(thresholds)})
+    return Recalibrated(bundle, thresholds, opened)
+
+
+def gate_to_move(bundle: SteeringBundle) -> PromptGate:
+    """The gate of a bundle; raises :class:`BundleError` for one without."""
+    if bundle.gate is None:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} has no gate that reads prompts; give one of strategy "
+            "promptgate, or put a gate into it with `refusal-steering gate`"
+        )
+    return bundle.gate
+
+
+def _with_gate(
+    model: ServedModel,
+    known: SteeringBundle,
+    gate: PromptGate,
+    texts: Sequence[Messages],
+    facts: Mapping[str, Any],
+) -> SteeringBundle:
+    manifest = known.manifest.model_dump(
+        mode="json", exclude={"layers", "media", "weights_sha256", "canary"}
+    )
+    if known.gate is None or gate.threshold_of(()) != known.gate.threshold_of(()):
+        del manifest["measured"]
+    manifest["calibration"]["media_thresholds"] = facts
+    draft = make_bundle(known.layers, manifest, known.prototypes, gate)
+    manifest["canary"] = engine_canary(model, draft, texts)
+    return make_bundle(known.layers, manifest, known.prototypes, gate)
+
+
+def _scores(model: ServedModel, bundle: SteeringBundle, asked: Sequence[MediaRequest]) -> Tensor:
+    """What the bundle's gate reads of requests, whose files are read a batch at a time."""
+    model.load(bundle)
+    steered = Steered(bundle, SteeringSpec.of(bundle, shadow=True))
+    found = list[float]()
+    for start in range(0, len(asked), model.batch):
+        told = [one.messages() for one in asked[start : start + model.batch]]
+        for answer in model.answers(told, 1, steered):
+            if answer.score is None:
+                raise SteeringError("the engine has read no gate; it was started without one")
+            found.append(answer.score)
+    return torch.tensor(found)
+
+
+def _share(above: Tensor) -> float:
+    return float(above.float().mean())
+
+
+def _facts(thresholds: Mapping[str, Threshold]) -> dict[str, Any]:
+    return {name: asdict(found) for name, found in thresholds.items()}
