@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from refusal_steering.spec import SteeringSpec
 
 Messages = list[dict[str, Any]]
 """One conversation in OpenAI's form, media as data URLs."""
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +128,12 @@ class ServedModel(Protocol):
         """Make room for ``bundle`` alone; raises ``SteeringError`` where the engine refuses it."""
 
 
-def in_batches(
-    model: ServedModel, conversations: Sequence[Messages], what: str
-) -> Iterator[Sequence[Messages]]:
-    """``conversations`` as the engine likes to have them, with a bar that says ``what``."""
-    bar = tqdm(total=len(conversations), desc=what, unit="row", disable=None)
+def in_batches(model: ServedModel, asked: Sequence[Asked], what: str) -> Iterator[Sequence[Asked]]:
+    """What is ``asked``, as many at a time as the engine likes, with a bar that says ``what``."""
+    bar = tqdm(total=len(asked), desc=what, unit="row", disable=None)
     with bar:
-        for start in range(0, len(conversations), model.batch):
-            part = conversations[start : start + model.batch]
+        for start in range(0, len(asked), model.batch):
+            part = asked[start : start + model.batch]
             yield part
             bar.update(len(part))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,10 @@ def thresholds(
     budget: Annotated[
         float, typer.Option(help="share of harmless requests of each set that may open the gate")
     ] = 0.05,
+    may_raise: Annotated[
+        bool,
+        typer.Option("--may-raise", help="let media have a higher threshold than text, too"),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a bundle that is there")] = False,
 ) -> None:
     """Give a gate a threshold of its own for each set of media that harmless requests bring.
@@ -46,7 +51,8 @@ def thresholds(
     every fifth spoken request, and for no picture. By split conformal prediction on the harmless
     rows, which must be independent requests that trained nothing; harmful ones are only counted. A
     set with too few rows keeps the gate's threshold, and so does text where the file has none
-    without media.
+    without media. No set gets a higher one than text unless --may-raise says so, because then
+    whoever adds a medium to his words would have it.
 
     Raises ``SteeringError`` where bundle, requests and model do not belong together.
     """
@@ -68,17 +74,20 @@ def thresholds(
             err=True,
         )
     with running(facts, settings, steered=True, gate_layers=gate.layers) as engine:
-        found = recalibrated(engine, known, usable, budget, canary_texts())
+        found = recalibrated(engine, known, usable, budget, canary_texts(), may_raise=may_raise)
     put_bundle(out, found.bundle)
     _tell(found)
     typer.echo(f"{out}  {found.bundle.digest[:12]}")
 
 
-def _tell(found: Recalibrated) -> None:
-    for brought, threshold in found.thresholds.items():
-        harmful, harmless = found.opened[brought]
+def _tell(made: Recalibrated) -> None:
+    for brought, threshold in made.found.items():
+        harmful, harmless = made.opened[brought]
+        harm = "" if math.isnan(harmful) else f"for {harmful:.1%} of harmful and "
+        promise = f"with 95 % confidence at most {threshold.worst_share:.1%}"
+        if brought in made.capped:
+            promise = f"{threshold.value:.3g} would keep the budget; --may-raise lets it"
         typer.echo(
-            f"{brought}: opens above {threshold.value:.3g}, for {harmful:.1%} of harmful and "
-            f"{harmless:.1%} of {threshold.count} harmless requests (with 95 % confidence at most "
-            f"{threshold.worst_share:.1%})"
+            f"{brought}: opens above {made.held[brought]:.3g}, {harm}for {harmless:.1%} of "
+            f"{threshold.count} harmless requests ({promise})"
         )

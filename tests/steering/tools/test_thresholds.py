@@ -106,7 +106,8 @@ def test_every_set_of_media_keeps_the_budget_by_a_threshold_of_its_own(
     command: CommandLine, model: FakeModel, served: tuple[object, ...], data: Path, tmp_path: Path
 ) -> None:
     written(tmp_path / "known", replace(GATE, threshold=3.0))
-    told = command("thresholds", tmp_path / "known", data, *served, "-o", tmp_path / "new")
+    raised = (*served, "--may-raise")
+    told = command("thresholds", tmp_path / "known", data, *raised, "-o", tmp_path / "new")
     assert told.status == 0, told.err
     bundle = load_bundle(tmp_path / "new")
     assert bundle.gate is not None and set(bundle.gate.media_thresholds) == {"text", "image"}
@@ -115,14 +116,31 @@ def test_every_set_of_media_keeps_the_budget_by_a_threshold_of_its_own(
     for brought, threshold in bundle.gate.media_thresholds.items():
         harmless = openings(bundle.gate, data, brought, harmful=False)
         assert sum(harmless) / len(harmless) <= BUDGET
-        assert facts["sets"][brought]["count"] == len(harmless)
-        assert facts["sets"][brought]["value"] == pytest.approx(threshold)
+        assert facts["found"][brought]["count"] == len(harmless)
+        assert facts["found"][brought]["value"] == pytest.approx(threshold)
         assert any(line.startswith(f"{brought}: opens above") for line in told.out)
         harmful = openings(bundle.gate, data, brought, harmful=True)
         assert sum(harmful) / len(harmful) >= 0.9
     assert bundle.require_canary().shift
     # What was tried in text had another threshold.
     assert bundle.manifest.measured == ()
+
+
+def test_no_medium_raises_the_threshold_above_that_of_text(
+    command: CommandLine, model: FakeModel, served: tuple[object, ...], data: Path, tmp_path: Path
+) -> None:
+    written(tmp_path / "known", replace(GATE, threshold=0.5))
+    pictures = of_sets(data, Path("pictures.jsonl"), "image")
+    asked = ("thresholds", tmp_path / "known", pictures, *served)
+    told = command(*asked, "-o", tmp_path / "new")
+    raised = command(*asked, "--may-raise", "-o", tmp_path / "raised")
+    assert told.status == raised.status == 0, told.err
+    held, free = (load_bundle(tmp_path / name).gate for name in ("new", "raised"))
+    assert held is not None and free is not None
+    assert held.threshold_of(("image",)) == held.threshold_of(()) == 0.5
+    assert free.threshold_of(("image",)) > 0.5
+    assert f"{free.threshold_of(('image',)):.3g} would keep the budget" in "\n".join(told.out)
+    assert "would keep" not in "\n".join(raised.out)
 
 
 def test_what_the_file_does_not_bring_keeps_its_threshold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,26 +12,32 @@ from torch import Tensor
 
 from refusal_steering.bundle import SteeringBundle, make_bundle
 from refusal_steering.calibration.conformal import Threshold, budget_threshold, fewest_harmless
-from refusal_steering.engine import Messages, ServedModel, Steered
+from refusal_steering.engine import Messages, ServedModel, Steered, in_batches
 from refusal_steering.errors import BundleError, SteeringError
 from refusal_steering.gate.prompt_gate import PromptGate
 from refusal_steering.pipeline.media.bundles.canaries import engine_canary
-from refusal_steering.pipeline.media.requests import MediaRequest, Requests
+from refusal_steering.pipeline.media.requests import TEXT, MediaRequest, Requests
 from refusal_steering.spec import SteeringSpec
 from refusal_steering.terms import media_set
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """A bundle, the thresholds that it was given, and the openings under them.
+    """A bundle, the thresholds that keep the budget, those that hold, and the openings under them.
 
     ``opened`` has by set of media the shares of harmful and of harmless requests that its gate
     opens for; ``nan`` where there are none.
     """
 
     bundle: SteeringBundle
-    thresholds: Mapping[str, Threshold]
-    opened: Mapping[str, tuple[float, float]]
+    found: Mapping[str, Threshold]
+    held: Mapping[str, float]
+    opened: Mapping[str, tuple[float, ...]]
+
+    @property
+    def capped(self) -> Mapping[str, Threshold]:
+        """Those that lie above the one of text, which holds in their place."""
+        return {name: one for name, one in self.found.items() if one.value > self.held[name]}
 
 
 def sets_with_enough(requests: Requests, budget: float) -> tuple[list[str], dict[str, int]]:
@@ -58,29 +65,42 @@ def recalibrated(
     requests: Requests,
     budget: float,
     texts: Sequence[Messages],
+    *,
+    may_raise: bool = False,
 ) -> Recalibrated:
     """``known`` with a threshold for every set of media that has enough harmless requests.
 
-    Other sets keep theirs. ``texts`` find the new canary. What trials measured stays, unless
-    requests of text alone have another threshold now. Raises ``SteeringError`` where no set has
-    enough, and for a request that cannot be read.
+    Other sets keep theirs. Unless it ``may_raise``, no medium raises the threshold above that of
+    text: callers choose what they bring. ``texts`` find the new canary. What trials measured stays,
+    unless requests of text alone have another threshold now. Raises ``SteeringError`` where no set
+    has enough, and for a request that cannot be read.
     """
     gate = gate_to_move(known)
     sets, _ = sets_with_enough(requests, budget)
     brought = [media_set(one.media) for one in requests.all]
     scores = _scores(model, known, requests.all)
     harmful = torch.tensor([one.harmful for one in requests.all])
-    thresholds, opened = {}, {}
-    for name in sets:
-        mine = torch.tensor([one == name for one in brought])
-        thresholds[name] = found = budget_threshold(scores[mine & ~harmful], budget)
-        above = scores > found.value
-        opened[name] = (_share(above[mine & harmful]), _share(above[mine & ~harmful]))
-    values = {name: found.value for name, found in thresholds.items()}
-    moved = replace(gate, media_thresholds={**gate.media_thresholds, **values})
-    told = {"requests": requests.name, "sha256": requests.sha256, "budget": budget}
-    bundle = _with_gate(model, known, moved, texts, {**told, "sets": _facts(thresholds)})
-    return Recalibrated(bundle, thresholds, opened)
+    of_set = {name: torch.tensor([one == name for one in brought]) for name in sets}
+    found = {
+        name: budget_threshold(scores[mine & ~harmful], budget) for name, mine in of_set.items()
+    }
+    of_text = found[TEXT].value if TEXT in found else gate.threshold_of(())
+    most = torch.inf if may_raise else of_text
+    held = {name: min(one.value, most) for name, one in found.items()}
+    opened = {
+        name: tuple(_share(scores[mine & label] > held[name]) for label in (harmful, ~harmful))
+        for name, mine in of_set.items()
+    }
+    moved = replace(gate, media_thresholds={**gate.media_thresholds, **held})
+    told = {
+        "requests": requests.name,
+        "sha256": requests.sha256,
+        "budget": budget,
+        "may_raise": may_raise,
+        "found": {name: asdict(one) for name, one in found.items()},
+        "opened": {name: list(map(_rounded, shares)) for name, shares in opened.items()},
+    }
+    return Recalibrated(_with_gate(model, known, moved, texts, told), found, held, opened)
 
 
 def gate_to_move(bundle: SteeringBundle) -> PromptGate:
@@ -116,9 +136,8 @@ def _scores(model: ServedModel, bundle: SteeringBundle, asked: Sequence[MediaReq
     model.load(bundle)
     steered = Steered(bundle, SteeringSpec.of(bundle, shadow=True))
     found = list[float]()
-    for start in range(0, len(asked), model.batch):
-        told = [one.messages() for one in asked[start : start + model.batch]]
-        for answer in model.answers(told, 1, steered):
+    for part in in_batches(model, asked, "requests"):
+        for answer in model.answers([one.messages() for one in part], 1, steered):
             if answer.score is None:
                 raise SteeringError("the engine has read no gate; it was started without one")
             found.append(answer.score)
@@ -129,5 +148,5 @@ def _share(above: Tensor) -> float:
     return float(above.float().mean())
 
 
-def _facts(thresholds: Mapping[str, Threshold]) -> dict[str, Any]:
-    return {name: asdict(found) for name, found in thresholds.items()}
+def _rounded(share: float) -> float | None:
+    return None if math.isnan(share) else round(share, 4)
