@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 from refusal_server.policy.policy import Policy
 from refusal_steering.bundle import Manifest, Window
-from refusal_steering.terms import MEDIA
+from refusal_steering.gate.prompt_gate import PromptGate
+from refusal_steering.terms import MEDIA, media_set
 
 _KINDS = ((), *((medium,) for medium in MEDIA))
 
@@ -58,6 +60,10 @@ def _refuses_less(
             return "a window, dose limit or cap of its own makes it another than was measured"
     if not set(manifest.media) >= set(other.media):
         return "its bundle is not re-centred for as many media"
+    assert named.bundle is not None
+    assert default.bundle is not None
+    if later := _opens_later(named.bundle.gate, default.bundle.gate):
+        return later
     found, at_least = (
         manifest.measured_at(named.rule.lowest),
         other.measured_at(default.rule.lowest),
@@ -74,6 +80,21 @@ def _refuses_less(
         return "their bundles were measured with different requests or detectors"
     if found.refused < at_least.refused:
         return f"it has refused {found.share:.1%} of harmful requests, below {at_least.share:.1%}"
+    return None
+
+
+def _opens_later(gate: PromptGate | None, other: PromptGate | None) -> str | None:
+    """Why a gate may stay shut for media where a trial in text would not show it."""
+    if gate is None:
+        return None
+    same = other is not None and other.digest == gate.digest
+    for count in range(1, len(MEDIA) + 1):
+        for media in combinations(MEDIA, count):
+            mine, name = gate.threshold_of(media), media_set(media)
+            if same and other is not None and mine > other.threshold_of(media):
+                return f"its gate opens later for {name}"
+            if not same and mine > gate.threshold_of(()):
+                return f"its gate opens later for {name} than for text, where it was measured"
     return None
 
 

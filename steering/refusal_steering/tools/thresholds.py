@@ -52,7 +52,8 @@ def thresholds(
     rows, which must be independent requests that trained nothing; harmful ones are only counted. A
     set with too few rows keeps the gate's threshold, and so does text where the file has none
     without media. No set gets a higher one than text unless --may-raise says so, because then
-    whoever adds a medium to his words would have it.
+    whoever adds a medium to his words would have it. Refused shares are left out until `measure`
+    finds them anew.
 
     Raises ``SteeringError`` where bundle, requests and model do not belong together.
     """

@@ -18,7 +18,7 @@ from refusal_server.policy.policy_order import shortfall
 from refusal_server.policy.policy_set import PolicySet
 from refusal_steering.bundle import load_bundle
 from refusal_steering.calibration.recentring import recentre_bundle
-from tests.server.fixtures.bundles import write_bundle
+from tests.server.fixtures.bundles import small_gate, write_bundle
 
 MODES = ("enforce", "shadow", "off")
 HERE: dict[str, Any] = {"mode": "enforce", "bundle": "a"}
@@ -124,6 +124,35 @@ def test_with_two_bundles_the_measured_shares_decide(
 ) -> None:
     found = policies(tmp_path, THERE, a={"measured": default}, b={"measured": named})
     assert reaches(found) is allowed
+
+
+@pytest.mark.parametrize(
+    ("named", "default", "same", "allowed"),
+    [
+        ({}, {}, True, True),
+        ({"image": 0.2}, {"image": 0.2}, True, True),
+        ({"image": 0.1}, {"image": 0.2}, True, True),
+        ({"image": 0.3}, {"image": 0.2}, True, False),
+        ({}, {"image": 0.2}, True, False),
+        ({"image+audio": 0.6}, {}, True, False),
+        ({"image": 0.9}, {"image": 1.2}, True, True),
+        ({"image": 0.4}, {}, False, True),
+        ({"image": 0.6}, {}, False, False),
+        ({"image": 0.6, "text": 0.7, "audio": 0.6, "video": 0.7}, {}, False, True),
+    ],
+)
+def test_a_gate_that_opens_later_for_media_may_be_weaker_than_a_trial_in_text_says(
+    tmp_path: Path,
+    named: dict[str, float],
+    default: dict[str, float],
+    same: bool,
+    allowed: bool,
+) -> None:
+    measured = {"measured": [share(60)], "strategy": "promptgate"}
+    theirs = small_gate(8, media_thresholds=default)
+    mine = small_gate(8, "max" if same else "attention", media_thresholds=named)
+    a, b = {**measured, "gate": theirs}, {**measured, "gate": mine}
+    assert reaches(policies(tmp_path, THERE, a=a, b=b)) is allowed
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_every_set_of_media_keeps_the_budget_by_a_threshold_of_its_own(
         harmful = openings(bundle.gate, data, brought, harmful=True)
         assert sum(harmful) / len(harmful) >= 0.9
     assert bundle.require_canary().shift
-    # What was tried in text had another threshold.
+    # What was tried is another bundle.
     assert bundle.manifest.measured == ()
 
 
@@ -155,7 +155,6 @@ def test_what_the_file_does_not_bring_keeps_its_threshold(
     assert bundle.gate.media_thresholds["audio"] == 7.0
     assert bundle.gate.threshold_of(()) == bundle.gate.threshold_of(("video",)) == 1.5
     assert bundle.gate.threshold_of(("image",)) != 1.5
-    assert bundle.manifest.measured == known.manifest.measured == (SHARE,)
     for at, layer in bundle.layers.items():
         assert torch.equal(layer.direction, known.layers[at].direction)
 

@@ -71,9 +71,9 @@ def recalibrated(
     """``known`` with a threshold for every set of media that has enough harmless requests.
 
     Other sets keep theirs. Unless it ``may_raise``, no medium raises the threshold above that of
-    text: callers choose what they bring. ``texts`` find the new canary. What trials measured stays,
-    unless requests of text alone have another threshold now. Raises ``SteeringError`` where no set
-    has enough, and for a request that cannot be read.
+    text: callers choose what they bring. ``texts`` find the new canary. What trials measured was
+    another bundle, and is left out. Raises ``SteeringError`` where no set has enough, and for a
+    request that cannot be read.
     """
     gate = gate_to_move(known)
     sets, _ = sets_with_enough(requests, budget)
@@ -121,10 +121,8 @@ def _with_gate(
     facts: Mapping[str, Any],
 ) -> SteeringBundle:
     manifest = known.manifest.model_dump(
-        mode="json", exclude={"layers", "media", "weights_sha256", "canary"}
+        mode="json", exclude={"layers", "media", "weights_sha256", "canary", "measured"}
     )
-    if known.gate is None or gate.threshold_of(()) != known.gate.threshold_of(()):
-        del manifest["measured"]
     manifest["calibration"]["media_thresholds"] = facts
     draft = make_bundle(known.layers, manifest, known.prototypes, gate)
     manifest["canary"] = engine_canary(model, draft, texts)
