@@ -143,16 +143,37 @@ def test_no_medium_raises_the_threshold_above_that_of_text(
     assert "would keep" not in "\n".join(raised.out)
 
 
+@pytest.mark.parametrize("may_raise", [False, True])
+def test_media_that_the_file_does_not_bring_raise_nothing_either(
+    command: CommandLine,
+    model: FakeModel,
+    served: tuple[object, ...],
+    data: Path,
+    tmp_path: Path,
+    may_raise: bool,
+) -> None:
+    gate = replace(GATE, threshold=90.0, media_thresholds={"audio": 70.0, "text": 1.0})
+    written(tmp_path / "known", gate)
+    pictures = of_sets(data, Path("pictures.jsonl"), "image")
+    asked = ("thresholds", tmp_path / "known", pictures, *served, "-o", tmp_path / "new")
+    told = command(*asked, *(["--may-raise"] if may_raise else []))
+    assert told.status == 0, told.err
+    found = load_bundle(tmp_path / "new").gate
+    assert found is not None and found.threshold_of(()) == 1.0
+    others = [found.threshold_of(media) for media in (("audio",), ("video",))]
+    assert others == ([70.0, 90.0] if may_raise else [1.0, 1.0])
+
+
 def test_what_the_file_does_not_bring_keeps_its_threshold(
     command: CommandLine, model: FakeModel, served: tuple[object, ...], data: Path, tmp_path: Path
 ) -> None:
-    known = written(tmp_path / "known", replace(GATE, media_thresholds={"audio": 7.0}))
+    known = written(tmp_path / "known", replace(GATE, media_thresholds={"audio": -7.0}))
     pictures = of_sets(data, Path("pictures.jsonl"), "image")
     told = command("thresholds", tmp_path / "known", pictures, *served, "-o", tmp_path / "new")
     assert told.status == 0, told.err
     bundle = load_bundle(tmp_path / "new")
     assert bundle.gate is not None
-    assert bundle.gate.media_thresholds["audio"] == 7.0
+    assert bundle.gate.media_thresholds["audio"] == -7.0
     assert bundle.gate.threshold_of(()) == bundle.gate.threshold_of(("video",)) == 1.5
     assert bundle.gate.threshold_of(("image",)) != 1.5
     for at, layer in bundle.layers.items():

@@ -70,7 +70,7 @@ def recalibrated(
 ) -> Recalibrated:
     """``known`` with a threshold for every set of media that has enough harmless requests.
 
-    Other sets keep theirs. Unless it ``may_raise``, no medium raises the threshold above that of
+    Other sets keep theirs. Unless it ``may_raise``, no set is left with a higher threshold than
     text: callers choose what they bring. ``texts`` find the new canary. What trials measured was
     another bundle, and is left out. Raises ``SteeringError`` where no set has enough, and for a
     request that cannot be read.
@@ -91,7 +91,8 @@ def recalibrated(
         name: tuple(_share(scores[mine & label] > held[name]) for label in (harmful, ~harmful))
         for name, mine in of_set.items()
     }
-    moved = replace(gate, media_thresholds={**gate.media_thresholds, **held})
+    others = {name: min(value, most) for name, value in gate.media_thresholds.items()}
+    moved = replace(gate, threshold=min(gate.threshold, most), media_thresholds={**others, **held})
     told = {
         "requests": requests.name,
         "sha256": requests.sha256,
