@@ -129,6 +129,7 @@ bench: install-dev ## Measure what steering costs
 	@$(BIN)/python -m tests.bench.application $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.host $(call or_else,read the error above)
 	@$(BIN)/python -m tests.bench.operator $(call or_else,read the error above)
+	@$(BIN)/python -m tests.bench.strengths $(call or_else,read the error above)
 
 .PHONY: load
 load: install-dev ## Load on this server and on stock vLLM, in turns

@@ -77,14 +77,17 @@ class Layers:
         self.hidden = self._plain.clone()
         self._size = size
 
-    def plans(self, case: str) -> tuple[StepPlan, StepPlan]:
-        """The step before, which earns what is held, and the step that is measured."""
+    def plans(self, case: str, strengths: int | None = None) -> tuple[StepPlan, StepPlan]:
+        """The step before, which earns what is held, and the step that is measured.
+
+        Requests ask for ``strengths`` different ones, or each for its own.
+        """
         names = [str(number) for number in range(self._size.batch)]
         if case == "idle":
             return IDLE, IDLE
         self._requests.release(names)
         for number, name in enumerate(names):
-            strength = 0.5 + number / len(names)
+            strength = 0.5 + number % (strengths or len(names)) / len(names)
             directive = Directive("b", "p", "v", strength=strength, hold=case == "held")
             self._requests.admit(name, PROMPT, directive, 1)
         ones = [1] * len(names)
@@ -174,7 +177,7 @@ def measure(
                 _committed(engine, plan)
                 rows.append(engine.restored(go))
             broken += _broken(f"{case}, {slots} slots", case, engines, rows)
-            for form, taken in zip(FORMS[device], _timed(runs, rounds), strict=True):
+            for form, taken in zip(FORMS[device], timed(runs, rounds), strict=True):
                 found[case, slots, form] = taken / size.layers
     return found, broken
 
@@ -204,7 +207,7 @@ def _broken(where: str, case: str, engines: Sequence[Layers], rows: Sequence[Ten
     return broken
 
 
-def _timed(runs: Sequence[tuple[Layers, Callable[[], object]]], rounds: int) -> list[float]:
+def timed(runs: Sequence[tuple[Layers, Callable[[], object]]], rounds: int) -> list[float]:
     """Median microseconds of each run; the runs take turns."""
     seen: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):

@@ -261,6 +261,7 @@ def test_the_gate_reads_a_picture_as_the_reference_reads_it(
     calls, outcome, reference = served
     gate = reference.bundles["promptgate"].gate
     assert gate is not None
+    assert gate.threshold_of(("image",)) != gate.threshold_of(())
     read = []
     for call, answer in zip(calls, outcome.scenario("calls"), strict=True):
         assert (answer.gate is None) == (call.bundle != "promptgate")

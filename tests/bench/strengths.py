@@ -1,0 +1,83 @@
+"""What different strengths in one batch cost: microseconds a layer, next to one strength for all.
+
+    python -m tests.bench.strengths [--device cpu|cuda] [--rounds 40]
+
+A decode batch of 256 requests with held coefficients, of which 1, 8, 64 and 256 ask for strengths
+of their own, in the form that serves on the device. The engines take turns in one process. The exit
+status is 2 where the device is not here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tests.bench.operator import FORMS, NO_DEVICE, SIZES, Layers, Size, timed
+from tests.gpu.machine import CPU, CUDA, NoGpuError, require
+
+BATCH = 256
+STRENGTHS = (1, 8, 64, 256)
+
+
+def measure(device: str, size: Size, rounds: int) -> dict[int, float]:
+    """Microseconds a layer by how many strengths the batch has."""
+    form, _ = FORMS[device]
+    runs = []
+    for strengths in STRENGTHS:
+        engine = Layers(form, size, 1, torch.device(device))
+        go = engine.capture()
+        before, plan = engine.plans("held", strengths)
+        engine.commit(before)
+        engine.restored(go)
+        engine.commit(plan)
+        engine.restored(go)
+        runs.append((engine, go))
+    taken = timed(runs, rounds)
+    return {strengths: one / size.layers for strengths, one in zip(STRENGTHS, taken, strict=True)}
+
+
+def table(device: str, size: Size, found: Mapping[int, float]) -> str:
+    """The figures as Markdown."""
+    name = torch.cuda.get_device_name() if device == CUDA else "CPU"
+    head = f"{name}: {size.batch} held rows of {size.hidden}, {size.layers} layers"
+    lines = [f"| {head} | us a layer | to 1 strength |", "|---|---:|---:|"]
+    lines += [
+        f"| {strengths} strengths | {taken:,.1f} | {taken / found[STRENGTHS[0]]:.3f} |"
+        for strengths, taken in found.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def spread(found: Mapping[int, float]) -> float:
+    """The largest share by which any count of strengths is off the median of all."""
+    middle = statistics.median(found.values())
+    return max(abs(one / middle - 1.0) for one in found.values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", choices=(CPU, CUDA), default=CPU)
+    parser.add_argument("--rounds", type=int, default=40, help="turns that each engine takes")
+    arguments: Any = parser.parse_args(argv)
+    try:
+        require(arguments.device)
+    except NoGpuError as error:
+        sys.stderr.write(f"{error}\n")
+        return NO_DEVICE
+    torch.set_num_threads(1)
+    size = replace(SIZES[arguments.device], batch=BATCH)
+    found = measure(arguments.device, size, arguments.rounds)
+    sys.stdout.write(table(arguments.device, size, found))
+    sys.stdout.write(f"\nfarthest from the median: {spread(found):.1%}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
