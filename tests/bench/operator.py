@@ -251,6 +251,17 @@ def table(device: str, size: Size, found: dict[tuple[str, int, str], float]) -> 
     return "\n".join(lines) + "\n"
 
 
+def begun_on(device: str) -> bool:
+    """Whether ``device`` is here; says so where it is not, and takes one thread where it is."""
+    try:
+        require(device)
+    except NoGpuError as error:
+        sys.stderr.write(f"{error}\n")
+        return False
+    torch.set_num_threads(1)
+    return True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, judge and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -258,12 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20, help="turns that each form takes")
     parser.add_argument("--out", type=Path, default=None, help="where the table is written")
     arguments: Any = parser.parse_args(argv)
-    try:
-        require(arguments.device)
-    except NoGpuError as error:
-        sys.stderr.write(f"{error}\n")
+    if not begun_on(arguments.device):
         return NO_DEVICE
-    torch.set_num_threads(1)
     size = SIZES[arguments.device]
     found, broken = measure(arguments.device, size, arguments.rounds)
     text = table(arguments.device, size, found)

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from tests.bench.operator import FORMS, NO_DEVICE, SIZES, Layers, Size, timed
-from tests.gpu.machine import CPU, CUDA, NoGpuError, require
+from tests.bench.operator import FORMS, NO_DEVICE, SIZES, Layers, Size, begun_on, timed
+from tests.gpu.machine import CPU, CUDA
 
 BATCH = 256
 STRENGTHS = (1, 8, 64, 256)
@@ -66,12 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=(CPU, CUDA), default=CPU)
     parser.add_argument("--rounds", type=int, default=40, help="turns that each engine takes")
     arguments: Any = parser.parse_args(argv)
-    try:
-        require(arguments.device)
-    except NoGpuError as error:
-        sys.stderr.write(f"{error}\n")
+    if not begun_on(arguments.device):
         return NO_DEVICE
-    torch.set_num_threads(1)
     size = replace(SIZES[arguments.device], batch=BATCH)
     found = measure(arguments.device, size, arguments.rounds)
     sys.stdout.write(table(arguments.device, size, found))

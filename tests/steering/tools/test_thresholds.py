@@ -68,17 +68,11 @@ def written(path: Path, gate: PromptGate | None) -> SteeringBundle:
     return save_bundle(path, {4: LayerSteering.static(harm, 0.7)}, manifest, gate=gate)
 
 
-def of_sets(data: Path, path: Path, *kept: str) -> Path:
-    """The rows of ``data`` whose media are one of the sets ``kept``, in a file beside it."""
-    names = {one.id for one in read_requests(data).all}
-    assert names
-    lines = [
-        line
-        for line in data.read_text().splitlines()
-        if media_set({"image"} & set(json.loads(line)["modality"].split("_"))) in kept
-    ]
-    target = data.parent / path
-    target.write_text("\n".join(lines))
+def pictures_of(data: Path) -> Path:
+    """The rows of ``data`` that bring an image, in a file beside it."""
+    rows = data.read_text().splitlines()
+    target = data.parent / "pictures.jsonl"
+    target.write_text("\n".join(row for row in rows if "image" in json.loads(row)["modality"]))
     return target
 
 
@@ -130,7 +124,7 @@ def test_no_medium_raises_the_threshold_above_that_of_text(
     command: CommandLine, model: FakeModel, served: tuple[object, ...], data: Path, tmp_path: Path
 ) -> None:
     written(tmp_path / "known", replace(GATE, threshold=0.5))
-    pictures = of_sets(data, Path("pictures.jsonl"), "image")
+    pictures = pictures_of(data)
     asked = ("thresholds", tmp_path / "known", pictures, *served)
     told = command(*asked, "-o", tmp_path / "new")
     raised = command(*asked, "--may-raise", "-o", tmp_path / "raised")
@@ -154,7 +148,7 @@ def test_media_that_the_file_does_not_bring_raise_nothing_either(
 ) -> None:
     gate = replace(GATE, threshold=90.0, media_thresholds={"audio": 70.0, "text": 1.0})
     written(tmp_path / "known", gate)
-    pictures = of_sets(data, Path("pictures.jsonl"), "image")
+    pictures = pictures_of(data)
     asked = ("thresholds", tmp_path / "known", pictures, *served, "-o", tmp_path / "new")
     told = command(*asked, *(["--may-raise"] if may_raise else []))
     assert told.status == 0, told.err
@@ -168,7 +162,7 @@ def test_what_the_file_does_not_bring_keeps_its_threshold(
     command: CommandLine, model: FakeModel, served: tuple[object, ...], data: Path, tmp_path: Path
 ) -> None:
     known = written(tmp_path / "known", replace(GATE, media_thresholds={"audio": -7.0}))
-    pictures = of_sets(data, Path("pictures.jsonl"), "image")
+    pictures = pictures_of(data)
     told = command("thresholds", tmp_path / "known", pictures, *served, "-o", tmp_path / "new")
     assert told.status == 0, told.err
     bundle = load_bundle(tmp_path / "new")
