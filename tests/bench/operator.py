@@ -212,11 +212,12 @@ def timed(runs: Sequence[tuple[Layers, Callable[[], object]]], rounds: int) -> l
     seen: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for (engine, go), times in zip(runs, seen, strict=True):
-            times.append(_microseconds(engine, go))
+            times.append(microseconds(engine, go))
     return [statistics.median(times) for times in seen]
 
 
-def _microseconds(engine: Layers, go: Callable[[], object]) -> float:
+def microseconds(engine: Layers, go: Callable[[], object]) -> float:
+    """What one call takes, in the mean of ten."""
     calls = 10
     if engine.device.type != CUDA:
         go()
